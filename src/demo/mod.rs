@@ -1,0 +1,3 @@
+//! A built-in, scriptable provider that speaks OpenAI's protocol.
+//!
+//! Never does: know anything of the gateway.

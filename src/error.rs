@@ -1,0 +1,253 @@
+//! Every reason not to serve a call, and what each looks like from outside.
+//!
+//! Invariant: the functions are total: each reason has a status, a type, a code, a public text and a metric label, and
+//! the public text never holds a secret, an internal address or a cause of another system.
+//! Never does: any IO; what really happened upstream goes to the log, not through here.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Why a call was not served. See design.md section 5 for the table that this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No configured route has this method and path.
+    UnknownRoute,
+    /// No credential, one that we did not issue, or several that differ.
+    InvalidKey(KeyFault),
+    /// The key's `expires_at` has passed.
+    ExpiredKey,
+    /// The key was disabled or revoked.
+    RevokedKey,
+    /// The key has no scope for this route.
+    ScopeMissing,
+    /// The key's `models` list does not hold the model that was asked for.
+    ModelNotAllowed,
+    /// The body is no JSON object, or names a field twice that we read. The text says where, never what.
+    InvalidJson(Cow<'static, str>),
+    /// The body is larger than `server.limits.max_body`, in bytes.
+    BodyTooLarge(u64),
+    /// The body did not arrive within `server.limits.body_timeout`.
+    BodyTooSlow,
+    /// The body could not be read: bad chunk framing, or it ended early.
+    BadBody,
+    /// A content type that a JSON route cannot take.
+    UnsupportedMediaType,
+    /// A `content-encoding` other than `identity`.
+    UnsupportedContentEncoding,
+    /// A request target of more than 8 KiB.
+    UriTooLong,
+    /// A head of more than `server.limits.max_header_bytes`.
+    HeadersTooLarge,
+    /// A header that HTTP or this route does not allow. The text names it.
+    BadHeader(&'static str),
+    /// The provider refused the key that *we* hold for it (its 401 or 403).
+    UpstreamAuth,
+    /// No connection, a reset, or an answer that is no HTTP.
+    Upstream(UpstreamFault),
+    /// The provider was silent for longer than its `timeouts` allow.
+    UpstreamTimeout(Silence),
+    /// The memory for buffered bodies is used up.
+    Overloaded,
+    /// The gateway is draining.
+    ShuttingDown,
+    /// An invariant of ours does not hold. Counted; the text is for the log.
+    Bug(&'static str),
+    /// The client left before an answer was complete. Nobody reads the answer; it is what the record says.
+    ClientGone,
+}
+
+/// What was wrong with the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// There was none.
+    Missing,
+    /// Two that differ, or two `Authorization` headers.
+    Conflicting,
+    /// Starts like one of ours, but its checksum does not fit: mistyped or cut.
+    Mistyped,
+    /// Nothing that we issued.
+    Unknown,
+}
+
+/// How the way to the provider broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// Its name has not been resolved so far.
+    Resolve,
+    /// No TCP connection, or no verified TLS on it.
+    Connect,
+    /// The connection ended before the answer was complete.
+    Reset,
+    /// What came back is no valid HTTP/1.1.
+    BadAnswer,
+}
+
+/// Which of a provider's `timeouts` ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// `connect`
+    Connect,
+    /// `first_byte`
+    FirstByte,
+    /// `idle`
+    Idle,
+    /// `total`
+    Total,
+}
+
+/// OpenAI's `error.type`. Source: openai-python and platform.openai.com/docs/guides/error-codes, read 2026-11.
+const INVALID_REQUEST: &str = "invalid_request_error";
+/// OpenAI's `error.type` of a fault on the serving side.
+const SERVER: &str = "server_error";
+
+impl Refusal {
+    /// The HTTP status. 499, as nginx logs it, stands for a client that left and is never sent.
+    pub fn status(&self) -> u16 {
+        self.row().0
+    }
+
+    /// OpenAI's `error.type`.
+    pub fn kind(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// OpenAI's `error.code`; also the metric and log label.
+    pub fn code(&self) -> &'static str {
+        self.row().2
+    }
+
+    fn row(&self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::UnknownRoute => (404, INVALID_REQUEST, "unknown_url"),
+            Self::InvalidKey(_) => (401, INVALID_REQUEST, "invalid_api_key"),
+            Self::ExpiredKey => (401, INVALID_REQUEST, "expired_api_key"),
+            Self::RevokedKey => (401, INVALID_REQUEST, "revoked_api_key"),
+            Self::ScopeMissing => (403, INVALID_REQUEST, "insufficient_permissions"),
+            Self::ModelNotAllowed => (403, INVALID_REQUEST, "model_not_allowed"),
+            Self::InvalidJson(_) => (400, INVALID_REQUEST, "invalid_json"),
+            Self::BodyTooLarge(_) => (413, INVALID_REQUEST, "request_too_large"),
+            Self::BodyTooSlow => (408, INVALID_REQUEST, "request_timeout"),
+            Self::BadBody => (400, INVALID_REQUEST, "invalid_body"),
+            Self::UnsupportedMediaType => (415, INVALID_REQUEST, "unsupported_media_type"),
+            Self::UnsupportedContentEncoding => (415, INVALID_REQUEST, "unsupported_content_encoding"),
+            Self::UriTooLong => (414, INVALID_REQUEST, "uri_too_long"),
+            Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
+            Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
+            Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
+            Self::Upstream(_) => (502, SERVER, "upstream_error"),
+            Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
+            Self::Overloaded => (503, SERVER, "overloaded"),
+            Self::ShuttingDown => (503, SERVER, "shutting_down"),
+            Self::Bug(_) => (500, SERVER, "internal_error"),
+            Self::ClientGone => (499, INVALID_REQUEST, "client_closed_request"),
+        }
+    }
+
+    /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
+    pub fn param(&self) -> Option<&'static str> {
+        matches!(self, Self::ModelNotAllowed).then_some("model")
+    }
+
+    /// What the client reads. The original gateway's three texts stand unchanged or begin the message: clients compare
+    /// them (`shared/original.md` section 1.4).
+    pub fn message(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::UnknownRoute => "Route not found",
+            Self::InvalidKey(KeyFault::Missing | KeyFault::Unknown) => "Invalid AI Gateway API key",
+            Self::InvalidKey(KeyFault::Conflicting) => {
+                "Invalid AI Gateway API key: the request carries more than one credential"
+            }
+            Self::InvalidKey(KeyFault::Mistyped) => {
+                "Invalid AI Gateway API key: its checksum does not match, so it was mistyped or cut short"
+            }
+            Self::ExpiredKey => "Invalid AI Gateway API key: it has expired",
+            Self::RevokedKey => "Invalid AI Gateway API key: it was revoked",
+            Self::ScopeMissing => "Invalid AI Gateway API scope",
+            Self::ModelNotAllowed => "This API key may not use the model that the request asks for",
+            Self::InvalidJson(what) => return format!("The request body is not valid JSON: {what}").into(),
+            Self::BodyTooLarge(limit) => {
+                return format!("The request body is larger than the {limit} bytes that this gateway accepts").into();
+            }
+            Self::BodyTooSlow => "The request body did not arrive in time",
+            Self::BadBody => "The request body could not be read: its framing is broken or it ended early",
+            Self::UnsupportedMediaType => "This route takes a JSON body: send content-type: application/json",
+            Self::UnsupportedContentEncoding => {
+                "Compressed request bodies are not accepted: leave out content-encoding"
+            }
+            Self::UriTooLong => "The request target is longer than 8192 bytes",
+            Self::HeadersTooLarge => "The request headers are larger than this gateway accepts",
+            Self::BadHeader(what) => return format!("The request has an invalid header: {what}").into(),
+            Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
+            Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
+            Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
+            Self::Upstream(UpstreamFault::Reset) => "The provider closed the connection before its answer was complete",
+            Self::Upstream(UpstreamFault::BadAnswer) => "The provider's answer could not be understood",
+            Self::UpstreamTimeout(Silence::Connect) => "The provider could not be reached in time",
+            Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
+            Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
+            Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
+            Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
+            Self::ShuttingDown => "The gateway is shutting down; try again",
+            Self::Bug(_) => "The gateway failed to handle this request",
+            Self::ClientGone => "The client closed the request",
+        })
+    }
+
+    /// How long the client should wait before it tries again, where waiting can help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::Overloaded | Self::ShuttingDown).then_some(Duration::from_secs(1))
+    }
+
+    /// The answer's body: OpenAI's error object. All four members are always there, as its SDKs expect.
+    pub fn body(&self) -> String {
+        let error = serde_json::json!({
+            "error": {
+                "message": self.message(),
+                "type": self.kind(),
+                "param": self.param(),
+                "code": self.code(),
+            }
+        });
+        error.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_texts_of_the_original_stand_unchanged() {
+        let text = |refusal: Refusal| refusal.message().into_owned();
+        assert_eq!(text(Refusal::UnknownRoute), "Route not found");
+        assert_eq!(
+            text(Refusal::InvalidKey(KeyFault::Missing)),
+            "Invalid AI Gateway API key"
+        );
+        assert_eq!(
+            text(Refusal::InvalidKey(KeyFault::Unknown)),
+            "Invalid AI Gateway API key"
+        );
+        assert_eq!(text(Refusal::ScopeMissing), "Invalid AI Gateway API scope");
+        for other in [
+            Refusal::InvalidKey(KeyFault::Mistyped),
+            Refusal::ExpiredKey,
+            Refusal::RevokedKey,
+        ] {
+            assert!(text(other).starts_with("Invalid AI Gateway API key"));
+        }
+    }
+
+    #[test]
+    fn the_body_is_openais_error_object() {
+        assert_eq!(
+            Refusal::ScopeMissing.body(),
+            r#"{"error":{"message":"Invalid AI Gateway API scope","type":"invalid_request_error","param":null,"code":"insufficient_permissions"}}"#
+        );
+    }
+
+    #[test]
+    fn a_message_of_a_bug_does_not_tell_the_invariant() {
+        assert!(!Refusal::Bug("route 7 vanished").body().contains("route 7"));
+    }
+}

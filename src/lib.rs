@@ -1,0 +1,29 @@
+//! AI Gateway: one static binary between OpenAI-compatible clients and their providers, built on Pingora.
+//!
+//! The layers, lowest first; each imports only from those above it in this list (`tests/architecture.rs` holds it):
+//!
+//! | module | holds | never does |
+//! |---|---|---|
+//! | [`units`] | identifiers, secrets | IO, decisions |
+//! | [`error`] | every reason not to serve, and its looks | IO |
+//! | [`keys`] | gateway keys, scopes, the key file | read a clock; keep a key's text |
+//! | [`route`] | providers, routes, the route table | IO |
+//! | [`meter`] | reading of bodies in passing | change a byte |
+//! | [`config`] | YAML to one immutable snapshot | print a secret |
+//! | [`flow`] | the life of a call; its record | IO, read a clock |
+//! | [`telemetry`] | metrics, the log writer, the access line | wait for a reader |
+//! | [`proxy`] | Pingora's hooks, the exchange, upstream connections | decide about keys, money or models |
+//! | [`admin`] | health, metrics and administration on their own port | serve clients' calls |
+//! | [`server`] | the parts put together; signals, reload, drain | handle a request |
+//! | [`demo`] | a built-in, scriptable provider | know the gateway |
+//! | [`cli`] | the commands | hold logic of its own |
+
+pub mod config;
+pub mod demo;
+pub mod error;
+pub mod flow;
+pub mod keys;
+pub mod meter;
+pub mod route;
+pub mod telemetry;
+pub mod units;

@@ -1,0 +1,3 @@
+//! Reading of bodies in passing.
+//!
+//! Never does: change a byte.

@@ -1,0 +1,118 @@
+//! Where a call may go: providers, the routes that lead to them, and the table that finds a route.
+//!
+//! Invariant: a path is matched as it stands; no spelling other than the configured one (but for one trailing slash)
+//! reaches a route, so that what was authorised is what is forwarded.
+//! Never does: any IO, resolving of names, choosing among several targets.
+
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::units::{ProviderId, RouteId, Secret};
+
+pub use table::{Match, RouteTable, TableError};
+
+/// A configured upstream API and how to reach it.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its name, and the first segment of its paths.
+    pub id: ProviderId,
+    /// Whether connections to it are TLS. Certificates are always verified.
+    pub tls: bool,
+    /// DNS name or IP address without brackets; also the SNI. Never empty.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// What the `Host` header says: the host, with the port where it is not the scheme's own.
+    pub authority: HeaderValue,
+    /// What stands in place of `/{provider}/v1` in a client's path: `/v1`, or `/api/v3` where the base URL has a path or
+    /// `version_path` says so. No slash at its end.
+    pub version_prefix: String,
+    /// What stands in place of `/{provider}` in paths that have no `/v1`. No slash at its end.
+    pub base_prefix: String,
+    /// The header that carries the provider's key: `authorization`, `api-key`, `x-api-key`.
+    pub auth_header: HeaderName,
+    /// The provider's key as that header's whole value (`Bearer ...`), marked sensitive; absent where the provider
+    /// needs none.
+    pub credential: Option<HeaderValue>,
+    /// The provider's key alone, to find it where a provider echoes it.
+    pub key: Option<Secret>,
+    /// Headers that are set on each upstream request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Query parameters that are added to each upstream request, percent-encoded: `api-version=2024-10-21`.
+    pub query: Option<String>,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+/// How long to wait for a provider. Every duration is more than zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a TCP connection, and as long again for TLS.
+    pub connect: Duration,
+    /// From the request sent to the answer's head, for calls that ask for a stream.
+    pub first_byte_stream: Duration,
+    /// The same for all other calls.
+    pub first_byte_other: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+    /// From the first attempt to the answer's end.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            first_byte_stream: Duration::from_secs(120),
+            first_byte_other: Duration::from_secs(600),
+            idle: Duration::from_secs(120),
+            total: Duration::from_secs(900),
+        }
+    }
+}
+
+/// One configured method and path.
+#[derive(Debug)]
+pub struct Route {
+    /// Its place in the table.
+    pub id: RouteId,
+    /// In upper case, as on the wire. `HEAD` is served by the route of `GET`.
+    pub method: http::Method,
+    /// The path as clients send it, provider first: `/openai/v1/models/{model}`.
+    pub pattern: String,
+    /// Where it leads.
+    pub provider: Arc<Provider>,
+}
+
+impl Route {
+    /// Tells whether the pattern has a variable segment, so that a scope may name one of its paths literally.
+    pub fn has_variable(&self) -> bool {
+        self.pattern.contains('{')
+    }
+
+    /// The path and query to ask the provider for. `path` is the client's and matched this route.
+    pub fn upstream_target(&self, path: &str, query: Option<&str>) -> String {
+        let provider = &self.provider;
+        let own = path.get(1 + provider.id.as_str().len()..).unwrap_or_default();
+        let (prefix, rest) = match own.strip_prefix("/v1") {
+            Some(rest) if rest.starts_with('/') => (&provider.version_prefix, rest),
+            _ => (&provider.base_prefix, own),
+        };
+        let mut target = String::with_capacity(prefix.len() + rest.len() + query.map_or(0, str::len) + 64);
+        target.push_str(prefix);
+        target.push_str(rest.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(rest));
+        let queries = [query.filter(|query| !query.is_empty()), provider.query.as_deref()];
+        for (separator, query) in ['?', '&'].into_iter().zip(queries.into_iter().flatten()) {
+            target.push(separator);
+            target.push_str(query);
+        }
+        target
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,148 @@
+//! Facts about routes and their table.
+
+use super::*;
+use http::Method;
+
+/// A provider as the default configuration has it.
+pub(crate) fn provider(id: &str) -> Arc<Provider> {
+    Arc::new(Provider {
+        id: ProviderId::new(id),
+        tls: true,
+        host: "api.example.com".to_owned(),
+        port: 443,
+        authority: HeaderValue::from_static("api.example.com"),
+        version_prefix: "/v1".to_owned(),
+        base_prefix: String::new(),
+        auth_header: http::header::AUTHORIZATION,
+        credential: Some(HeaderValue::from_static("Bearer sk-provider")),
+        key: Some(Secret::new("sk-provider".to_owned())),
+        headers: Vec::new(),
+        query: None,
+        timeouts: Timeouts::default(),
+    })
+}
+
+fn table(patterns: &[(Method, &str)]) -> RouteTable {
+    let mut table = RouteTable::default();
+    let provider = provider("openai");
+    for (id, (method, pattern)) in (0..).zip(patterns) {
+        let route = Route {
+            id: RouteId(id),
+            method: method.clone(),
+            pattern: (*pattern).to_owned(),
+            provider: Arc::clone(&provider),
+        };
+        table.add(route).expect("a fine route");
+    }
+    table
+}
+
+fn default_table() -> RouteTable {
+    table(&[
+        (Method::GET, "/openai/v1/models"),
+        (Method::GET, "/openai/v1/models/{model}"),
+        (Method::POST, "/openai/v1/chat/completions"),
+        (Method::GET, "/openai/v1/chat/completions"),
+    ])
+}
+
+#[test]
+fn finds_by_method_and_path() {
+    let table = default_table();
+    let found = |method: &Method, path: &str| table.find(method, path).map(|found| found.route.id.0);
+    assert_eq!(found(&Method::GET, "/openai/v1/models"), Some(0));
+    assert_eq!(found(&Method::HEAD, "/openai/v1/models"), Some(0));
+    assert_eq!(found(&Method::GET, "/openai/v1/models/"), Some(0));
+    assert_eq!(found(&Method::GET, "/openai/v1/models/gpt-4o"), Some(1));
+    assert_eq!(found(&Method::POST, "/openai/v1/chat/completions"), Some(2));
+    assert_eq!(found(&Method::GET, "/openai/v1/chat/completions"), Some(3));
+    assert_eq!(found(&Method::PUT, "/openai/v1/models"), None);
+    assert_eq!(found(&Method::POST, "/openai/v1/models"), None);
+}
+
+#[test]
+fn knows_the_model_in_the_path() {
+    let table = default_table();
+    let found = table
+        .find(&Method::GET, "/openai/v1/models/ft:gpt-4o%3Ax")
+        .expect("a route");
+    assert_eq!(found.model, Some("ft:gpt-4o%3Ax"));
+}
+
+#[test]
+fn odd_spellings_are_unknown() {
+    let table = default_table();
+    for path in [
+        "/openai/v1//models",
+        "//openai/v1/models",
+        "/openai/v1/models//",
+        "/openai/v1/./models",
+        "/openai/v1/x/../models",
+        "/openai/v1/models/..",
+        "/openai/v1/models/.hidden",
+        "/openai/v1/models/%2e%2e",
+        "/openai/v1/models/a%2Fb",
+        "/openai/v1/models/a%5cb",
+        "/openai/v1/models/a\\b",
+        "/openai/v1/models/a%00b",
+        "/openai/v1/models/a%1fb",
+        "/openai/v1/models/a%2",
+        "/OpenAI/v1/models",
+        "/openai/v1/%6dodels",
+        "/openai/v1/models/a/b",
+        "openai/v1/models",
+        "*",
+        "",
+    ] {
+        assert!(table.find(&Method::GET, path).is_none(), "{path} was found");
+    }
+}
+
+#[test]
+fn refuses_what_it_could_not_tell_apart() {
+    let mut table = default_table();
+    let route = |pattern: &str| Route {
+        id: RouteId(4),
+        method: Method::GET,
+        pattern: pattern.to_owned(),
+        provider: provider("openai"),
+    };
+    assert_eq!(table.add(route("/openai/v1/models")), Err(TableError::Twice));
+    assert_eq!(table.add(route("/openai/v1/models/{name}")), Err(TableError::Pattern));
+    assert_eq!(table.add(route("/openai/v1/{broken")), Err(TableError::Pattern));
+}
+
+#[test]
+fn rewrites_to_the_providers_own_path() {
+    let target = |base: &str, version: &str, extra: Option<&str>, path: &str, query: Option<&str>| {
+        let mut own = Arc::into_inner(provider("azure")).expect("the only one");
+        own.base_prefix = base.to_owned();
+        own.version_prefix = version.to_owned();
+        own.query = extra.map(str::to_owned);
+        let route = Route {
+            id: RouteId(0),
+            method: Method::GET,
+            pattern: String::new(),
+            provider: Arc::new(own),
+        };
+        route.upstream_target(path, query)
+    };
+    assert_eq!(target("", "/v1", None, "/azure/v1/models", None), "/v1/models");
+    assert_eq!(
+        target("", "/v1", None, "/azure/v1/models/", Some("limit=1")),
+        "/v1/models?limit=1"
+    );
+    assert_eq!(
+        target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", None),
+        "/o/v3/models?v=2"
+    );
+    assert_eq!(
+        target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", Some("a=1")),
+        "/o/v3/models?a=1&v=2"
+    );
+    assert_eq!(
+        target("/o", "/o/v3", None, "/azure/v10/models", Some("")),
+        "/o/v10/models"
+    );
+    assert_eq!(target("", "/v1", None, "/azure/status", None), "/status");
+}

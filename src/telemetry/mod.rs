@@ -1,0 +1,3 @@
+//! Metrics, the log writer and the access line: three readers of the record.
+//!
+//! Never does: wait for whoever reads it.
