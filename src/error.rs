@@ -198,6 +198,11 @@ impl Refusal {
         matches!(self, Self::Overloaded | Self::ShuttingDown).then_some(Duration::from_secs(1))
     }
 
+    /// Tells whether the way to the provider, or the provider, is what failed.
+    pub fn is_of_upstream(&self) -> bool {
+        matches!(self, Self::UpstreamAuth | Self::Upstream(_) | Self::UpstreamTimeout(_))
+    }
+
     /// The answer's body: OpenAI's error object. All four members are always there, as its SDKs expect.
     pub fn body(&self) -> String {
         let error = serde_json::json!({

@@ -24,6 +24,7 @@ pub mod error;
 pub mod flow;
 pub mod keys;
 pub mod meter;
+pub mod proxy;
 pub mod route;
 pub mod telemetry;
 pub mod units;

@@ -1,7 +1,148 @@
-//! The life of a call as values that change type.
+//! The life of a call as values that change type: [`Arrived`] -> [`Underway`], and the [`Record`] when it has settled.
 //!
+//! Invariant: an [`Underway`] exists only for a call whose route, key and scope were found good, in this order; a call
+//! settles exactly once, because settling consumes it.
 //! Never does: any IO; clocks are arguments.
 
+mod client;
+mod credential;
 mod record;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, Method};
+
+use crate::config::Snapshot;
+use crate::error::Refusal;
+use crate::keys::Key;
+use crate::meter::Scan;
+use crate::route::Route;
+
+pub use client::client_address;
+pub use credential::presented;
 pub use record::Record;
+
+/// A call whose head is here. What becomes known of it is noted in its record as it is verified.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The configuration that this call sees to its end.
+    pub snapshot: Arc<Snapshot>,
+    /// The facts so far.
+    pub record: Record,
+    /// When the head had arrived.
+    pub started: Instant,
+    /// Time spent waiting for the client or the provider.
+    pub waited: Duration,
+}
+
+/// A call that may go on: its route is configured and its key is good for it.
+#[derive(Clone, Debug)]
+pub struct Underway {
+    /// Where it leads.
+    pub route: Arc<Route>,
+    /// Who asks.
+    pub key: Arc<Key>,
+    /// The model in the path, where the route has one.
+    pub model: Option<String>,
+}
+
+/// Longest path that a record keeps, in bytes.
+const MAX_PATH: usize = 1024;
+/// Longest model name or `on-behalf-of` that a record keeps, in bytes.
+const MAX_NAME: usize = 256;
+
+impl Arrived {
+    /// Takes note of a head.
+    pub fn new(snapshot: Arc<Snapshot>, request_id: String, started: Instant, started_at: SystemTime) -> Self {
+        let record = Record {
+            request_id,
+            started_at,
+            method: Method::GET,
+            path: String::new(),
+            route: None,
+            key: None,
+            model: None,
+            on_behalf_of: None,
+            client: None,
+            status: 0,
+            refusal: None,
+            attempts: 0,
+            upstream_status: None,
+            duration: Duration::ZERO,
+            upstream_head: None,
+            overhead: Duration::ZERO,
+        };
+        Self {
+            snapshot,
+            record,
+            started,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Notes what the request line says.
+    pub fn noted(&mut self, method: &Method, path: &str) {
+        self.record.method = method.clone();
+        self.record.path = cut(path, MAX_PATH);
+    }
+
+    /// Decides whether the call may go on: route (404), key (401), scope (403).
+    ///
+    /// # Errors
+    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, and `ModelNotAllowed` where the path
+    /// names a model.
+    pub fn admit(
+        &mut self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Result<Underway, Refusal> {
+        let found = self.snapshot.routes.find(method, path).ok_or(Refusal::UnknownRoute)?;
+        self.record.route = Some(Arc::clone(found.route));
+        let key = self.snapshot.keys.find(presented(headers)?)?;
+        self.record.key = Some(Arc::clone(key));
+        key.usable(now)?;
+        self.record.on_behalf_of = headers
+            .get("on-behalf-of")
+            .and_then(|value| value.to_str().ok())
+            .map(|value| cut(value, MAX_NAME));
+        key.permits(found.route.id, found.route.method.as_str(), path)?;
+        if let Some(model) = found.model {
+            self.record.model = Some(cut(model, MAX_NAME));
+            key.permits_model(Some(model))?;
+        }
+        Ok(Underway {
+            route: Arc::clone(found.route),
+            key: Arc::clone(key),
+            model: found.model.map(str::to_owned),
+        })
+    }
+
+    /// Takes in what the body asks for and decides whether the key may use that model.
+    ///
+    /// # Errors
+    /// `ModelNotAllowed`.
+    pub fn understand(&mut self, underway: &Underway, scan: &Scan<'_>) -> Result<(), Refusal> {
+        if let Some(model) = &scan.model {
+            self.record.model = Some(cut(model, MAX_NAME));
+        }
+        underway.key.permits_model(scan.model.as_deref())
+    }
+
+    /// Ends the call: what is left to say is how long it took.
+    pub fn settle(mut self, now: Instant) -> Record {
+        self.record.duration = now.saturating_duration_since(self.started);
+        self.record.overhead = self.record.duration.saturating_sub(self.waited);
+        self.record
+    }
+}
+
+/// The first bytes of a text, cut at a character.
+fn cut(text: &str, max: usize) -> String {
+    text[..text.floor_char_boundary(max)].to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,11 @@ impl Key {
     ///
     /// # Errors
     /// `ExpiredKey`, `RevokedKey`, `ScopeMissing`.
-    pub fn permits(&self, _now: SystemTime, _route: RouteId, _path: &str) -> Result<(), Refusal> {
+    pub fn usable(&self, _now: SystemTime) -> Result<(), Refusal> {
+        Ok(())
+    }
+    /// x
+    pub fn permits(&self, _route: RouteId, _method: &str, _path: &str) -> Result<(), Refusal> {
         Err(Refusal::ScopeMissing)
     }
 

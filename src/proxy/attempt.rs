@@ -1,0 +1,178 @@
+//! One attempt at a provider: connect, send, wait for the head, each within its time and only while the client stays.
+//!
+//! Invariant: a request is sent a second time only where its method is safe to repeat and nothing of an answer was seen.
+//! Never does: read an answer's body.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use log::{error, warn};
+use pingora_core::protocols::http::ServerSession;
+
+use crate::error::{Refusal, Silence};
+use crate::flow::Underway;
+use crate::route::{Provider, Timeouts};
+
+use super::Gateway;
+use super::body::Body;
+use super::call::Call;
+use super::exchange::{until, while_client_stays};
+use super::upstream::{AnswerHead, Broken, Connection};
+use super::wire::Outgoing;
+
+/// What is asked of a provider.
+pub(super) struct Ask {
+    pub(super) underway: Underway,
+    /// What the provider is told; absent where there is no body.
+    pub(super) content_type: Option<Vec<u8>>,
+    pub(super) body: Body,
+    /// Whether the call asks for a stream.
+    pub(super) stream: bool,
+}
+
+/// An answer that has begun.
+pub(super) struct Answer {
+    pub(super) underway: Underway,
+    pub(super) connection: Connection,
+    pub(super) head: AnswerHead,
+    /// From the start of the attempt to its head.
+    pub(super) after: Duration,
+    /// When the call has to be over.
+    pub(super) deadline: Instant,
+}
+
+/// One exchange that broke, and whether it may be tried on a new connection.
+struct Failed {
+    broken: Broken,
+    stale: bool,
+}
+
+/// Asks the provider and waits for the head of its answer. The body is dropped on return: nothing needs it any more.
+///
+/// # Errors
+/// `Upstream`, `UpstreamTimeout`, `UpstreamAuth`, `ClientGone`.
+pub(super) async fn attempt(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    ask: Ask,
+) -> Result<Answer, Refusal> {
+    let provider = &ask.underway.route.provider;
+    let timeouts = &provider.timeouts;
+    let started = Instant::now();
+    let deadline = started + timeouts.total;
+    let (request, method) = request(session, call, &ask)?;
+    let mut fresh = false;
+    let (connection, head) = loop {
+        call.arrived()?.record.attempts += 1;
+        let exchange = exchange(
+            gateway,
+            provider,
+            &ask,
+            Sending {
+                request: &request,
+                method: &method,
+                fresh,
+                deadline,
+            },
+        );
+        match call.waiting(while_client_stays(session, exchange)).await? {
+            Ok(answer) => break answer,
+            Err(failed) if failed.stale && !fresh => fresh = true,
+            Err(failed) => {
+                warn!("provider {}: {}", provider.id, failed.broken.cause);
+                return Err(failed.broken.refusal);
+            }
+        }
+    };
+    let status = head.status.as_u16();
+    let record = &mut call.arrived()?.record;
+    record.upstream_status = Some(status);
+    record.upstream_head = Some(started.elapsed());
+    if matches!(status, 401 | 403) {
+        error!(
+            "provider {} refused the gateway's own key with status {status}: check its api_key",
+            provider.id
+        );
+        return Err(Refusal::UpstreamAuth);
+    }
+    Ok(Answer {
+        after: started.elapsed(),
+        underway: ask.underway,
+        connection,
+        head,
+        deadline,
+    })
+}
+
+/// The request's head as it goes out, and its method.
+fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u8>, Method), Refusal> {
+    let head = session.req_header();
+    let path = head.uri.path();
+    let target = ask.underway.route.upstream_target(path, head.uri.query());
+    let headers: &HeaderMap = &head.headers;
+    let needs_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    let length = Some(ask.body.bytes.len()).filter(|length| *length > 0 || needs_length);
+    let outgoing = Outgoing {
+        method: &head.method,
+        target: &target,
+        headers,
+        provider: &ask.underway.route.provider,
+        content_type: ask.content_type.as_deref(),
+        length,
+        request_id: &call.arrived()?.record.request_id,
+    };
+    Ok((outgoing.head(), head.method.clone()))
+}
+
+struct Sending<'a> {
+    request: &'a [u8],
+    method: &'a Method,
+    fresh: bool,
+    deadline: Instant,
+}
+
+async fn exchange(
+    gateway: &Gateway,
+    provider: &Provider,
+    ask: &Ask,
+    sending: Sending<'_>,
+) -> Result<(Connection, AnswerHead), Failed> {
+    let fail = |broken| Failed { broken, stale: false };
+    let peer = gateway.peers.peer(provider).await.map_err(fail)?;
+    let mut connection = gateway.upstream.connect(&peer, sending.fresh).await.map_err(|broken| {
+        gateway.peers.failed(provider);
+        fail(broken)
+    })?;
+    // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
+    let repeatable = connection.reused && matches!(*sending.method, Method::GET | Method::HEAD);
+    let first_byte = first_byte(&provider.timeouts, ask.stream);
+    let body: &Bytes = &ask.body.bytes;
+    let answer = async {
+        let silent = |_| Broken::silent(Silence::FirstByte);
+        let sent = connection.send(sending.request.to_vec(), body);
+        tokio::time::timeout_at(until(sending.deadline, first_byte), sent)
+            .await
+            .map_err(silent)?;
+        let head = connection.head(*sending.method == Method::HEAD);
+        tokio::time::timeout_at(until(sending.deadline, first_byte), head)
+            .await
+            .map_err(silent)?
+    };
+    match answer.await {
+        Ok(head) => Ok((connection, head)),
+        Err(broken) => {
+            let stale = repeatable && !connection.answered && !matches!(broken.refusal, Refusal::UpstreamTimeout(_));
+            Err(Failed { broken, stale })
+        }
+    }
+}
+
+fn first_byte(timeouts: &Timeouts, stream: bool) -> Duration {
+    if stream {
+        timeouts.first_byte_stream
+    } else {
+        timeouts.first_byte_other
+    }
+}

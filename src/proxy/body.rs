@@ -1,0 +1,190 @@
+//! Reading a request's body into memory, bounded in size, in time and over all calls together.
+//!
+//! Invariant: what is held is accounted for from before it is read until it is dropped.
+//! Never does: wait for room; a body that finds none is refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora_core::ErrorType;
+use pingora_core::protocols::http::ServerSession;
+
+use crate::config::ServerSettings;
+use crate::error::Refusal;
+
+/// The bytes of all bodies that are held now.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    held: AtomicU64,
+}
+
+/// A share of the buffers, given back when it is dropped.
+#[derive(Debug)]
+struct Share {
+    buffers: Arc<Buffers>,
+    bytes: u64,
+}
+
+/// A whole body and its share of the buffers.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    _share: Share,
+}
+
+/// Room that is made at once for a body of unknown or large size.
+const FIRST_ROOM: usize = 64 * 1024;
+/// How long a refused client may go on sending before its connection is closed.
+const LINGER: Duration = Duration::from_secs(2);
+/// Bytes of an unread body that are read and thrown away, so that the connection stays usable.
+const DRAIN: u64 = 1024 * 1024;
+
+impl Share {
+    fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {
+        let held = self.buffers.held.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        if held.saturating_add(bytes) > ceiling {
+            Err(Refusal::Overloaded)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.buffers.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads the whole body of an admitted call. A client that waits for `100 Continue` is told to go on.
+///
+/// # Errors
+/// `BodyTooLarge`, `BodyTooSlow`, `BadBody`, `Overloaded`; `ClientGone` where the connection broke.
+pub(super) async fn read(
+    session: &mut ServerSession,
+    buffers: &Arc<Buffers>,
+    settings: &ServerSettings,
+) -> Result<Body, Refusal> {
+    let mut share = Share {
+        buffers: Arc::clone(buffers),
+        bytes: 0,
+    };
+    let declared = declared(session);
+    if let Some(length) = declared {
+        if length > settings.max_body {
+            return Err(Refusal::BodyTooLarge(settings.max_body));
+        }
+        share.grow(length, settings.max_buffered)?;
+    }
+    if session
+        .req_header()
+        .headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    {
+        session
+            .write_continue_response()
+            .await
+            .map_err(|_| Refusal::ClientGone)?;
+    }
+    let whole = gather(session, &mut share, declared, settings);
+    let bytes = tokio::time::timeout(settings.body_timeout, whole)
+        .await
+        .map_err(|_| Refusal::BodyTooSlow)??;
+    Ok(Body { bytes, _share: share })
+}
+
+async fn gather(
+    session: &mut ServerSession,
+    share: &mut Share,
+    declared: Option<u64>,
+    settings: &ServerSettings,
+) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = session.read_request_body().await.map_err(|error| refusal(&error))? {
+        if declared.is_none() {
+            share.grow(piece.len() as u64, settings.max_buffered)?;
+        }
+        if whole.is_empty() {
+            // Most bodies are one piece, which needs no copy.
+            if declared.is_some_and(|length| length == piece.len() as u64) {
+                return Ok(piece);
+            }
+            let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+            whole.reserve(expected.min(FIRST_ROOM).max(piece.len()));
+        }
+        if (whole.len() + piece.len()) as u64 > settings.max_body {
+            return Err(Refusal::BodyTooLarge(settings.max_body));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+fn refusal(error: &pingora_core::Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ReadTimedout => Refusal::BodyTooSlow,
+        ErrorType::ReadError | ErrorType::ConnectionClosed => Refusal::ClientGone,
+        _ => Refusal::BadBody,
+    }
+}
+
+fn declared(session: &ServerSession) -> Option<u64> {
+    session
+        .req_header()
+        .headers
+        .get(CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Decides, before a refusal is written, whether the connection can stay: a small unread body is read behind the answer.
+pub(super) fn before_refusal(session: &mut ServerSession) {
+    let waits = session.req_header().headers.contains_key(EXPECT);
+    if !session.is_body_done() && !waits && declared(session).is_some_and(|length| length <= DRAIN) {
+        session.set_close_on_response_before_downstream_finish(false);
+        session.set_total_drain_timeout(Some(LINGER));
+    }
+}
+
+/// Reads on for a moment after a refusal, so that a client which is still sending can read the answer before its
+/// connection is reset.
+pub(super) async fn after_refusal(session: &mut ServerSession, settings: &ServerSettings) {
+    if session.is_body_done() {
+        return;
+    }
+    let drained = async {
+        let mut left = settings.max_body.max(DRAIN);
+        while let Ok(Some(piece)) = session.read_request_body().await {
+            left = left.saturating_sub(piece.len() as u64);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_given_back_even_where_it_did_not_fit() {
+        let buffers = Arc::new(Buffers::default());
+        let mut share = Share {
+            buffers: Arc::clone(&buffers),
+            bytes: 0,
+        };
+        assert_eq!(share.grow(60, 100), Ok(()));
+        assert_eq!(share.grow(60, 100), Err(Refusal::Overloaded));
+        drop(share);
+        assert_eq!(buffers.held.load(Ordering::Relaxed), 0);
+    }
+}

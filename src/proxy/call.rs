@@ -1,0 +1,72 @@
+//! The context of one call: its facts, and the clock that tells work from waiting.
+//!
+//! Invariant: dropping it settles the call and tells telemetry, whatever happened before.
+//! Never does: any IO.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config::Snapshot;
+use crate::error::Refusal;
+use crate::flow::Arrived;
+use crate::telemetry::{InFlight, Telemetry};
+
+/// One call.
+pub struct Call {
+    /// Absent only once it is settled.
+    arrived: Option<Arrived>,
+    telemetry: Arc<Telemetry>,
+    _in_flight: InFlight,
+}
+
+impl Call {
+    pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>) -> Self {
+        let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
+        let _in_flight = telemetry.enter();
+        Self {
+            arrived: Some(arrived),
+            telemetry,
+            _in_flight,
+        }
+    }
+
+    /// The facts so far.
+    ///
+    /// # Errors
+    /// `Bug` where the call is settled already, which only its drop does.
+    pub(super) fn arrived(&mut self) -> Result<&mut Arrived, Refusal> {
+        self.arrived
+            .as_mut()
+            .ok_or(Refusal::Bug("a call was used after it settled"))
+    }
+
+    /// Waits for somebody else and takes note of how long that took.
+    pub(super) async fn waiting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let started = Instant::now();
+        let outcome = work.await;
+        if let Some(arrived) = &mut self.arrived {
+            arrived.waited += started.elapsed();
+        }
+        outcome
+    }
+
+    /// What the gateway itself has taken so far.
+    pub(super) fn own_time(&self) -> Duration {
+        self.arrived.as_ref().map_or(Duration::ZERO, |arrived| {
+            arrived.started.elapsed().saturating_sub(arrived.waited)
+        })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let Some(mut arrived) = self.arrived.take() else { return };
+        if arrived.record.status == 0 {
+            arrived.record.status = Refusal::ClientGone.status();
+            arrived.record.refusal.get_or_insert(Refusal::ClientGone);
+        }
+        let access_log = arrived.snapshot.access_log;
+        self.telemetry.observe(&arrived.settle(Instant::now()), access_log);
+    }
+}

@@ -1,0 +1,259 @@
+//! The understood path: one call from its head to its last byte, read top to bottom.
+//!
+//! Invariant: nothing of a body is read before the call is admitted; what was committed to the client is never followed
+//! by an end that looks complete unless the provider's answer was.
+//! Never does: decide; each step unpacks, asks the domain, and packs.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{Method, StatusCode};
+use log::error;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use crate::config::ServerSettings;
+use crate::error::Refusal;
+use crate::flow::{Underway, client_address};
+use crate::meter;
+
+use super::Gateway;
+use super::attempt::{Ask, attempt};
+use super::body::{self, Body};
+use super::call::Call;
+use super::relay::relay;
+use super::wire::{self, Facts, Unspeakable};
+
+/// Longest request target, in bytes.
+const MAX_URI: usize = 8 * 1024;
+
+/// Serves one call; true once it is answered. An error aborts the client's connection.
+pub(super) async fn serve(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Result<bool> {
+    let session = session.as_downstream_mut();
+    let served = match contained(handle(gateway, session, call)).await {
+        Ok(served) => served,
+        Err(Panicked) => {
+            gateway.telemetry.panicked();
+            Err(Refusal::Bug("a panic, told above"))
+        }
+    };
+    let Err(refusal) = served else { return Ok(true) };
+    let aborted = || Error::explain(ErrorType::Custom("Cut"), refusal.code());
+    let committed = session
+        .response_written()
+        .is_some_and(|head| !head.status.is_informational());
+    if let Ok(arrived) = call.arrived() {
+        arrived.record.refusal = Some(refusal.clone());
+        if committed || refusal == Refusal::ClientGone {
+            if refusal == Refusal::ClientGone {
+                arrived.record.status = refusal.status();
+            }
+            return Err(aborted());
+        }
+        arrived.record.status = refusal.status();
+    }
+    refuse(session, call, &refusal).await.map_err(|_| aborted())?;
+    Ok(true)
+}
+
+async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<(), Refusal> {
+    let arrived = call.arrived()?;
+    let snapshot = std::sync::Arc::clone(&arrived.snapshot);
+    let settings = &snapshot.server;
+    bound(session, settings);
+    let peer = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .map(|address| address.ip());
+    let head = session.req_header();
+    arrived.noted(&head.method, head.uri.path());
+    arrived.record.client = peer.map(|peer| client_address(peer, &head.headers, &settings.trusted_proxies));
+    check_sizes(session, settings)?;
+    if answered_here(gateway, session, call).await? {
+        return Ok(());
+    }
+    let head = session.req_header();
+    let underway = call
+        .arrived()?
+        .admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    let content_type = match has_body(session) {
+        true => Some(wire::content_type(&session.req_header().headers)?.to_vec()),
+        false => None,
+    };
+    let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
+    let stream = understand(call, &underway, &body)?;
+    let ask = Ask {
+        underway,
+        content_type,
+        body,
+        stream,
+    };
+    let answer = attempt(gateway, session, call, ask).await?;
+    relay(gateway, session, call, answer).await
+}
+
+/// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.
+fn bound(session: &mut ServerSession, settings: &ServerSettings) {
+    if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(settings.idle_timeout.as_secs().max(1)));
+    }
+    session.set_write_timeout(Some(settings.idle_timeout));
+    // Without it a request that came early would be dropped, and its bytes taken for a client that left.
+    session.set_pipelining_enabled(true);
+}
+
+fn check_sizes(session: &ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
+    let head = session.req_header();
+    if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_URI {
+        return Err(Refusal::UriTooLong);
+    }
+    // What stands around each name and value on the wire: a colon, a space and the line's end.
+    let size: usize = head
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    if size > settings.max_header_bytes {
+        Err(Refusal::HeadersTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+/// Answers what is no call: health checks and CORS preflights.
+async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<bool, Refusal> {
+    let snapshot = std::sync::Arc::clone(&call.arrived()?.snapshot);
+    let head = session.req_header();
+    let facts = facts(session, call, &snapshot.server)?;
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    let (reply, text) = match head.uri.path() {
+        "/livez" if reads => (wire::own(StatusCode::OK, ALIVE, &facts), ALIVE),
+        "/readyz" if reads && gateway.readiness.is_ready() => (wire::own(StatusCode::OK, READY, &facts), READY),
+        "/readyz" if reads => (wire::own(StatusCode::SERVICE_UNAVAILABLE, NOT_READY, &facts), NOT_READY),
+        _ if head.method == Method::OPTIONS && snapshot.server.cors.is_on() => (wire::preflight(&facts), ""),
+        _ => return Ok(false),
+    };
+    let reply = reply.map_err(unspeakable)?;
+    call.arrived()?.record.status = reply.status.as_u16();
+    session
+        .write_response_header(reply)
+        .await
+        .map_err(|_| Refusal::ClientGone)?;
+    session
+        .write_response_body(text.into(), true)
+        .await
+        .map_err(|_| Refusal::ClientGone)?;
+    Ok(true)
+}
+
+const ALIVE: &str = r#"{"status":"alive"}"#;
+const READY: &str = r#"{"status":"ready"}"#;
+const NOT_READY: &str = r#"{"status":"not ready"}"#;
+
+fn has_body(session: &mut ServerSession) -> bool {
+    !session.is_body_empty()
+}
+
+/// Reads what a body asks for: whether as a stream.
+fn understand(call: &mut Call, underway: &Underway, body: &Body) -> Result<bool, Refusal> {
+    if body.bytes.is_empty() {
+        return Ok(false);
+    }
+    let scan = meter::scan(&body.bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into()))?;
+    call.arrived()?.understand(underway, &scan)?;
+    Ok(scan.stream)
+}
+
+async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal) -> Result<(), Refusal> {
+    if let Refusal::Bug(which) = refusal {
+        error!("an invariant does not hold: {which}");
+    }
+    let snapshot = std::sync::Arc::clone(&call.arrived()?.snapshot);
+    let route = call.arrived()?.record.route.clone();
+    // The original named the provider on every answer that reached it, and on no other.
+    let provider = route
+        .as_deref()
+        .filter(|_| refusal.is_of_upstream())
+        .map(|route| &*route.provider);
+    let (head, text) =
+        wire::refusal(refusal, provider, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+    body::before_refusal(session);
+    let written = async {
+        session.write_response_header(head).await?;
+        session.write_response_body(text.into(), true).await
+    };
+    written.await.map_err(|_| Refusal::ClientGone)?;
+    body::after_refusal(session, &snapshot.server).await;
+    Ok(())
+}
+
+/// What every answer tells. Borrows from the session, so that it is made where it is used.
+pub(super) fn facts<'a>(
+    session: &'a ServerSession,
+    call: &'a mut Call,
+    settings: &'a ServerSettings,
+) -> Result<Facts<'a>, Refusal> {
+    let head = session.req_header();
+    let request_id = &call.arrived()?.record.request_id;
+    Ok(Facts {
+        request_id,
+        cors: &settings.cors,
+        request: &head.headers,
+        version: head.version,
+    })
+}
+
+pub(super) fn unspeakable(_: Unspeakable) -> Refusal {
+    Refusal::Bug("a header that cannot be written")
+}
+
+/// Works for a client as long as it is there: dropping the work cancels it at the provider.
+///
+/// # Errors
+/// `ClientGone`.
+pub(super) async fn while_client_stays<T>(
+    session: &mut ServerSession,
+    work: impl Future<Output = T>,
+) -> Result<T, Refusal> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        _ = session.read_body_or_idle(true) => Err(Refusal::ClientGone),
+    }
+}
+
+/// The end of a wait that begins now, cut at the call's deadline.
+pub(super) fn until(deadline: Instant, wait: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::from_std((Instant::now() + wait).min(deadline))
+}
+
+#[derive(Debug)]
+struct Panicked;
+
+/// Keeps a panic inside its call. What it said is in the log, from the panic hook.
+async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut work = pin!(work);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(Panicked)),
+        },
+    )
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_stays_inside_its_call() {
+        assert!(contained(async { panic!("boom") }).await.is_err());
+        assert_eq!(contained(async { 7 }).await.ok(), Some(7));
+    }
+}

@@ -1,0 +1,115 @@
+//! The adapter to Pingora: its hooks, each a few lines that hand over to the exchange.
+//!
+//! Invariant: every call is settled exactly once, from the drop of its context, so that a panic or a vanished client
+//! settles too.
+//! Never does: decide about keys, scopes or models; that is `flow`.
+
+mod attempt;
+mod body;
+mod call;
+mod exchange;
+mod peer;
+mod relay;
+mod upstream;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::config::Live;
+use crate::telemetry::{Readiness, Telemetry};
+
+use body::Buffers;
+pub use call::Call;
+pub(crate) use peer::{Peers, REFRESH};
+use upstream::Upstream;
+
+/// The gateway as Pingora's proxy service runs it.
+pub struct Gateway {
+    live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
+    readiness: Arc<Readiness>,
+    peers: Arc<Peers>,
+    upstream: Upstream,
+    buffers: Arc<Buffers>,
+    request_ids: RequestIds,
+}
+
+/// Request ids: unique over processes by their first half, within one by their second.
+struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl Gateway {
+    /// Puts the gateway together from the parts that the server shares with its other services.
+    pub(crate) fn new(
+        live: Arc<Live>,
+        telemetry: Arc<Telemetry>,
+        readiness: Arc<Readiness>,
+        peers: Arc<Peers>,
+        process: u64,
+    ) -> Self {
+        Self {
+            live,
+            telemetry,
+            readiness,
+            peers,
+            upstream: Upstream::new(),
+            buffers: Arc::new(Buffers::default()),
+            request_ids: RequestIds {
+                process,
+                next: AtomicU64::new(0),
+            },
+        }
+    }
+}
+
+impl RequestIds {
+    fn next(&self) -> String {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("req_{:016x}{count:012x}", self.process)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Call;
+
+    fn new_ctx(&self) -> Call {
+        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry))
+    }
+
+    /// No modules: Pingora's compression would hold events back and hide usage.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, call: &mut Call) -> Result<bool> {
+        exchange::serve(self, session, call).await
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, _call: &mut Call) -> Result<Box<HttpPeer>> {
+        Err(Error::explain(
+            ErrorType::InternalError,
+            "every route is served by the exchange",
+        ))
+    }
+
+    /// The answer was cut: nothing may follow it, not even the end of its framing.
+    async fn fail_to_proxy(&self, _session: &mut Session, _error: &Error, _call: &mut Call) -> FailToProxy {
+        FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        }
+    }
+
+    /// What went wrong is in the record; Pingora's own line would repeat it with the request in it.
+    fn suppress_error_log(&self, _session: &Session, _call: &Call, _error: &Error) -> bool {
+        true
+    }
+}

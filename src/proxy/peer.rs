@@ -1,0 +1,233 @@
+//! Where providers are: their names resolved in the background, and Pingora's picture of each address.
+//!
+//! Invariant: a name that was resolved once stays usable when the resolver fails; TLS always carries a name to verify.
+//! Never does: block a worker on a look-up (`HttpPeer::new` with a host name would, and panics where it fails).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use log::{info, warn};
+use pingora_core::protocols::TcpKeepalive;
+use pingora_core::upstreams::peer::HttpPeer;
+
+use crate::error::{Refusal, UpstreamFault};
+use crate::route::Provider;
+use crate::units::ProviderId;
+
+use super::upstream::Broken;
+
+/// How often names are looked up again. Providers' records live for a minute or more.
+pub(crate) const REFRESH: Duration = Duration::from_secs(30);
+/// How long one look-up may take.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// The addresses of all providers.
+#[derive(Default)]
+pub(crate) struct Peers {
+    known: RwLock<HashMap<ProviderId, Arc<Known>>>,
+}
+
+/// What makes a connection fit for a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    host: String,
+    port: u16,
+    tls: bool,
+    connect: Duration,
+}
+
+/// The addresses of one place. One is used until it fails, so that the pool of connections is not split.
+struct Known {
+    place: Place,
+    peers: Vec<Arc<HttpPeer>>,
+    current: AtomicUsize,
+}
+
+impl Peers {
+    /// The peer to connect to.
+    ///
+    /// # Errors
+    /// `Upstream(Resolve)` where the name was never resolved so far.
+    pub(super) async fn peer(&self, provider: &Provider) -> Result<Arc<HttpPeer>, Broken> {
+        if let Some(peer) = self.known(provider).and_then(|known| known.peer()) {
+            return Ok(peer);
+        }
+        let cause = match look_up(provider).await {
+            Ok(addresses) => {
+                self.learn(provider, addresses);
+                match self.known(provider).and_then(|known| known.peer()) {
+                    Some(peer) => return Ok(peer),
+                    None => "the name has no address".to_owned(),
+                }
+            }
+            Err(cause) => cause,
+        };
+        Err(Broken {
+            refusal: Refusal::Upstream(UpstreamFault::Resolve),
+            cause,
+        })
+    }
+
+    /// Takes note that connecting failed: the next call tries the place's next address.
+    pub(super) fn failed(&self, provider: &Provider) {
+        if let Some(known) = self.known(provider) {
+            known.current.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks all names up again, forgets providers that are gone, and keeps what was known where a look-up fails.
+    pub(crate) async fn refresh(&self, providers: &[Arc<Provider>]) {
+        let stays = |id: &ProviderId| providers.iter().any(|provider| provider.id == *id);
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|id, _| stays(id));
+        for provider in providers {
+            let id = &provider.id;
+            match look_up(provider).await {
+                Ok(addresses) => self.learn(provider, addresses),
+                Err(cause) if self.known(provider).is_some() => {
+                    warn!("the host of provider {id} could not be resolved again, its last addresses stay: {cause}");
+                }
+                Err(cause) => warn!("the host of provider {id} could not be resolved: {cause}"),
+            }
+        }
+    }
+
+    fn known(&self, provider: &Provider) -> Option<Arc<Known>> {
+        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(provider.id.as_str())
+            .filter(|known| known.place.fits(provider))
+            .map(Arc::clone)
+    }
+
+    fn learn(&self, provider: &Provider, mut addresses: Vec<SocketAddr>) {
+        // Sorted, so that a resolver which rotates its answers does not look like a change; IPv4 first, because a
+        // missing IPv6 route costs a whole connect timeout.
+        addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+        addresses.dedup();
+        let old = self.known(provider);
+        let same = old.as_ref().is_some_and(|old| {
+            old.peers
+                .iter()
+                .map(|peer| peer._address.as_inet())
+                .eq(addresses.iter().map(Some))
+        });
+        if addresses.is_empty() || same {
+            return;
+        }
+        if old.is_some() {
+            info!("the addresses of provider {} have changed", provider.id);
+        }
+        let place = Place::of(provider);
+        let peers = addresses.iter().map(|address| Arc::new(place.at(*address))).collect();
+        let known = Arc::new(Known {
+            place,
+            peers,
+            current: AtomicUsize::new(0),
+        });
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(provider.id.clone(), known);
+    }
+}
+
+impl Known {
+    fn peer(&self) -> Option<Arc<HttpPeer>> {
+        let at = self.current.load(Ordering::Relaxed) % self.peers.len().max(1);
+        self.peers.get(at).map(Arc::clone)
+    }
+}
+
+impl Place {
+    fn of(provider: &Provider) -> Self {
+        Self {
+            host: provider.host.clone(),
+            port: provider.port,
+            tls: provider.tls,
+            connect: provider.timeouts.connect,
+        }
+    }
+
+    fn fits(&self, provider: &Provider) -> bool {
+        let same_place = self.host == provider.host && self.port == provider.port && self.tls == provider.tls;
+        same_place && self.connect == provider.timeouts.connect
+    }
+
+    fn at(&self, address: SocketAddr) -> HttpPeer {
+        // An empty server name would switch verification off; a host is never empty (config refuses it).
+        let mut peer = HttpPeer::new(address, self.tls, self.host.clone());
+        peer.options.connection_timeout = Some(self.connect);
+        // TCP and TLS each have their own turn.
+        peer.options.total_connection_timeout = Some(self.connect * 2);
+        peer.options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(30),
+            interval: Duration::from_secs(10),
+            count: 3,
+            user_timeout: Duration::ZERO,
+        });
+        peer
+    }
+}
+
+async fn look_up(provider: &Provider) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = provider.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, provider.port)]);
+    }
+    let found = tokio::net::lookup_host((provider.host.as_str(), provider.port));
+    match tokio::time::timeout(LOOK_UP, found).await {
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the resolver did not answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::tests::provider;
+
+    fn addresses(hosts: &[&str]) -> Vec<SocketAddr> {
+        hosts
+            .iter()
+            .map(|host| SocketAddr::new(host.parse().expect("an address"), 443))
+            .collect()
+    }
+
+    #[test]
+    fn one_address_is_kept_until_it_fails() {
+        let peers = Peers::default();
+        let provider = provider("openai");
+        let current = || {
+            peers
+                .known(&provider)
+                .and_then(|known| known.peer())
+                .map(|peer| peer._address.to_string())
+        };
+        peers.learn(&provider, addresses(&["::1", "127.0.0.2", "127.0.0.1"]));
+        assert_eq!(current().as_deref(), Some("127.0.0.1:443"));
+        peers.failed(&provider);
+        peers.learn(&provider, addresses(&["127.0.0.2", "::1", "127.0.0.1"]));
+        assert_eq!(
+            current().as_deref(),
+            Some("127.0.0.2:443"),
+            "the same addresses are no change"
+        );
+        peers.learn(&provider, Vec::new());
+        assert!(current().is_some(), "an empty answer forgets nothing");
+    }
+
+    #[test]
+    fn tls_always_has_a_name_to_verify() {
+        let peers = Peers::default();
+        let provider = provider("openai");
+        peers.learn(&provider, addresses(&["127.0.0.1"]));
+        let peer = peers.known(&provider).and_then(|known| known.peer()).expect("a peer");
+        assert_eq!(peer.sni, "api.example.com");
+        assert!(peer.options.verify_cert && peer.options.verify_hostname);
+    }
+}

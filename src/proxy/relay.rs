@@ -1,0 +1,160 @@
+//! The answer on its way to the client, piece by piece as it arrives.
+//!
+//! Invariant: an answer that was cut never ends as if it were whole: a stream is told in-band, anything else is aborted.
+//! Never does: hold a piece back, change one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Version};
+use log::warn;
+use pingora_core::protocols::http::ServerSession;
+
+use crate::error::{Refusal, Silence};
+
+use super::Gateway;
+use super::attempt::Answer;
+use super::call::Call;
+use super::exchange::{facts, unspeakable, until, while_client_stays};
+use super::upstream::{Broken, Connection, Length};
+use super::wire::{self, Timing};
+
+/// Sends the answer's head and body to the client and gives the connection back.
+///
+/// # Errors
+/// `ClientGone`; `Upstream` and `UpstreamTimeout` where the answer was cut, after the client was told if it can be.
+pub(super) async fn relay(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    answer: Answer,
+) -> Result<(), Refusal> {
+    let Answer {
+        underway,
+        mut connection,
+        head,
+        after,
+        deadline,
+    } = answer;
+    let provider = Arc::clone(&underway.route.provider);
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
+    let events = is_event_stream(&head.headers);
+    let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
+    let timing = Timing {
+        upstream_head: after,
+        gateway: call.own_time(),
+    };
+    let reply =
+        wire::answer(head, &provider, &timing, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+    if unframed && session.req_header().version == Version::HTTP_10 {
+        session.set_keepalive(None);
+    }
+    call.arrived()?.record.status = reply.status.as_u16();
+    call.waiting(session.write_response_header(reply))
+        .await
+        .map_err(|_| Refusal::ClientGone)?;
+    let mut tail = Tail::default();
+    let broken = loop {
+        match call
+            .waiting(while_client_stays(
+                session,
+                next(&mut connection, deadline, provider.timeouts.idle),
+            ))
+            .await?
+        {
+            Ok(Some(piece)) => {
+                tail.push(&piece);
+                call.waiting(session.write_response_body(piece, false))
+                    .await
+                    .map_err(|_| Refusal::ClientGone)?;
+            }
+            Ok(None) => {
+                call.waiting(session.write_response_body(Bytes::new(), true))
+                    .await
+                    .map_err(|_| Refusal::ClientGone)?;
+                gateway.upstream.release(connection);
+                return Ok(());
+            }
+            Err(broken) => break broken,
+        }
+    };
+    warn!("provider {} in the middle of an answer: {}", provider.id, broken.cause);
+    if events && unframed && tail.is_between_events() {
+        tell(session, &broken.refusal).await;
+    }
+    Err(broken.refusal)
+}
+
+async fn next(
+    connection: &mut Connection,
+    deadline: Instant,
+    idle: std::time::Duration,
+) -> Result<Option<Bytes>, Broken> {
+    match tokio::time::timeout_at(until(deadline, idle), connection.chunk()).await {
+        Ok(piece) => piece,
+        Err(_) if Instant::now() >= deadline => Err(Broken::silent(Silence::Total)),
+        Err(_) => Err(Broken::silent(Silence::Idle)),
+    }
+}
+
+/// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows.
+async fn tell(session: &mut ServerSession, refusal: &Refusal) {
+    let event = format!("data: {}\n\n", refusal.body());
+    // The stream is lost either way; the caller aborts the connection next.
+    let _ = session.write_response_body(event.into(), false).await;
+}
+
+fn is_event_stream(headers: &[(HeaderName, HeaderValue)]) -> bool {
+    let content_type = headers
+        .iter()
+        .find(|(name, _)| *name == CONTENT_TYPE)
+        .map(|(_, value)| value.as_bytes());
+    const EVENTS: &[u8] = b"text/event-stream";
+    content_type.is_some_and(|value| {
+        value
+            .get(..EVENTS.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(EVENTS))
+    })
+}
+
+/// The last bytes that the client got.
+#[derive(Default)]
+struct Tail([u8; 4], bool);
+
+impl Tail {
+    fn push(&mut self, piece: &[u8]) {
+        for &byte in &piece[piece.len().saturating_sub(4)..] {
+            self.0.rotate_left(1);
+            self.0[3] = byte;
+        }
+        self.1 |= !piece.is_empty();
+    }
+
+    /// Whether an event may begin here: at the start, or behind an empty line (the HTML standard, section 9.2.6).
+    fn is_between_events(&self) -> bool {
+        !self.1 || self.0.ends_with(b"\n\n") || self.0.ends_with(b"\r\r") || self.0 == *b"\r\n\r\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_where_an_event_may_begin() {
+        let between = |pieces: &[&str]| {
+            let mut tail = Tail::default();
+            pieces.iter().for_each(|piece| tail.push(piece.as_bytes()));
+            tail.is_between_events()
+        };
+        assert!(between(&[]));
+        assert!(between(&["data: x\n\n"]));
+        assert!(between(&["data: x\n", "\n"]));
+        assert!(between(&["data: x\r\n\r", "\n"]));
+        assert!(!between(&["data: x\r\n"]));
+        assert!(!between(&["data: x\n"]));
+        assert!(!between(&["da"]));
+    }
+}

@@ -1,0 +1,244 @@
+//! The head of a provider's answer, and what it says of the body behind it.
+//!
+//! Invariant: a head whose framing two readers could understand differently is refused (RFC 9112 section 6.3).
+//! Never does: any IO, change of a header.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use super::Broken;
+
+/// Headers that an answer may have.
+const MAX_HEADERS: usize = 128;
+
+/// A parsed head.
+#[derive(Debug)]
+pub(in crate::proxy) struct AnswerHead {
+    pub(in crate::proxy) status: StatusCode,
+    /// All headers, in their order, as they came.
+    pub(in crate::proxy) headers: Vec<(HeaderName, HeaderValue)>,
+    /// How the body ends.
+    pub(in crate::proxy) length: Length,
+    /// Whether the provider keeps the connection.
+    pub(super) keep: bool,
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Length {
+    /// There is none: `HEAD`, 1xx, 204, 304.
+    None,
+    /// After this many bytes.
+    Known(u64),
+    /// By a last chunk.
+    Chunked,
+    /// With the connection.
+    ToClose,
+}
+
+#[cfg(test)]
+impl AnswerHead {
+    pub(in crate::proxy) fn of(status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, length: Length) -> Self {
+        Self {
+            status,
+            headers,
+            length,
+            keep: true,
+        }
+    }
+}
+
+/// Takes a head off the buffer, with its size in bytes, where it is complete.
+///
+/// # Errors
+/// `BadAnswer` where it is no HTTP/1.x, or its framing is ambiguous.
+pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(AnswerHead, usize)>, Broken> {
+    let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut slots);
+    let size = match response.parse(buffer) {
+        Ok(httparse::Status::Complete(size)) => size,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(Broken::bad(&error.to_string())),
+    };
+    let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status
+        .filter(|status| status.as_u16() < 600)
+        .ok_or_else(|| Broken::bad("an impossible status"))?;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Broken::bad("a switch of protocols that nobody asked for"));
+    }
+    let version = response.version;
+    // Offsets instead of slices, so that the bytes can be shared with the header values without a copy.
+    let base = buffer.as_ptr() as usize;
+    let spans: Vec<(HeaderName, usize, usize)> = response
+        .headers
+        .iter()
+        .map(|header| {
+            let name =
+                HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Broken::bad("an invalid header name"))?;
+            Ok((name, header.value.as_ptr() as usize - base, header.value.len()))
+        })
+        .collect::<Result<_, Broken>>()?;
+    let bytes = buffer.split_to(size).freeze();
+    let headers = spans
+        .into_iter()
+        .map(|(name, at, length)| {
+            let value = if length == 0 {
+                Bytes::new()
+            } else {
+                bytes.slice(at..at + length)
+            };
+            let value = HeaderValue::from_maybe_shared(value).map_err(|_| Broken::bad("an invalid header value"))?;
+            Ok((name, value))
+        })
+        .collect::<Result<Vec<_>, Broken>>()?;
+    let bodiless = head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304);
+    let length = if bodiless {
+        Length::None
+    } else {
+        body_length(&headers, version)?
+    };
+    let keep = version == Some(1) && length != Length::ToClose && !closes(&headers);
+    Ok(Some((
+        AnswerHead {
+            status,
+            headers,
+            length,
+            keep,
+        },
+        size,
+    )))
+}
+
+fn body_length(headers: &[(HeaderName, HeaderValue)], version: Option<u8>) -> Result<Length, Broken> {
+    let all = |wanted: HeaderName| {
+        headers
+            .iter()
+            .filter(move |(name, _)| *name == wanted)
+            .map(|(_, value)| value)
+    };
+    let mut codings = all(TRANSFER_ENCODING);
+    let mut lengths = all(CONTENT_LENGTH);
+    let known = lengths.next();
+    match (codings.next(), known) {
+        (Some(_), Some(_)) => Err(Broken::bad("both transfer-encoding and content-length")),
+        (Some(coding), None) => {
+            let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+            if !chunked || version != Some(1) {
+                return Err(Broken::bad("a transfer-encoding other than chunked"));
+            }
+            Ok(Length::Chunked)
+        }
+        (None, Some(length)) => {
+            if lengths.any(|other| other != length) {
+                return Err(Broken::bad("content-lengths that differ"));
+            }
+            let digits = length
+                .to_str()
+                .ok()
+                .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = digits.and_then(|digits| digits.parse().ok());
+            length
+                .map(Length::Known)
+                .ok_or_else(|| Broken::bad("a content-length that is no number"))
+        }
+        (None, None) => Ok(Length::ToClose),
+    }
+}
+
+fn closes(headers: &[(HeaderName, HeaderValue)]) -> bool {
+    headers
+        .iter()
+        .filter(|(name, _)| *name == CONNECTION)
+        .any(|(_, value)| {
+            value
+                .as_bytes()
+                .split(|&byte| byte == b',')
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<AnswerHead, String> {
+        let mut buffer = BytesMut::from(text);
+        match parse(&mut buffer, false) {
+            Ok(Some((head, size))) => {
+                assert_eq!(size + buffer.len(), text.len());
+                Ok(head)
+            }
+            Ok(None) => Err("partial".to_owned()),
+            Err(broken) => Err(broken.cause),
+        }
+    }
+
+    #[test]
+    fn knows_how_each_body_ends() {
+        let length = |text: &str| head(text).map(|head| (head.length, head.keep));
+        assert_eq!(
+            length("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"),
+            Ok((Length::Known(5), true))
+        );
+        assert_eq!(
+            length("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nContent-Length: 5\r\n\r\n"),
+            Ok((Length::Known(5), true))
+        );
+        assert_eq!(
+            length("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n"),
+            Ok((Length::Chunked, true))
+        );
+        assert_eq!(
+            length("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 0\r\n\r\n"),
+            Ok((Length::Known(0), false))
+        );
+        assert_eq!(
+            length("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n"),
+            Ok((Length::Known(5), false))
+        );
+        assert_eq!(length("HTTP/1.1 200 OK\r\n\r\n"), Ok((Length::ToClose, false)));
+        assert_eq!(
+            length("HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n"),
+            Ok((Length::None, true))
+        );
+    }
+
+    #[test]
+    fn refuses_what_could_be_read_in_two_ways() {
+        for text in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n",
+            "HTTP/1.1 999 What\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "<html>Bad gateway</html>\r\n\r\n",
+        ] {
+            let fault = head(text).expect_err(text);
+            assert_ne!(fault, "partial", "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_keep_order_and_bytes() {
+        let head = head("HTTP/1.1 200 OK\r\nB: 1\r\nA:  two \r\nb: \u{e9}\r\nE:\r\n\r\n").expect("a head");
+        let seen: Vec<_> = head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        assert_eq!(
+            seen,
+            [("b", &b"1"[..]), ("a", b"two"), ("b", "\u{e9}".as_bytes()), ("e", b"")]
+        );
+    }
+}

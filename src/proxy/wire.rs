@@ -1,0 +1,329 @@
+//! Translations between the wire and the domain: request head to upstream head, provider's head to ours, refusal to reply.
+//!
+//! Invariant: the provider's key goes into the upstream head and nowhere else; the client's key, its cookies and what
+//! belongs to one hop never reach the provider.
+//! Never does: any IO, any decision.
+
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
+    EXPECT, FORWARDED, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use pingora::http::ResponseHeader;
+
+use crate::config::Cors;
+use crate::error::Refusal;
+use crate::route::Provider;
+
+use super::upstream::{AnswerHead, Length};
+
+/// Headers of a request that never go upstream: of this hop, of the client's credential, of proxies before us, or set anew.
+fn stays_here(name: &HeaderName) -> bool {
+    const NAMED: [HeaderName; 19] = [
+        HOST,
+        AUTHORIZATION,
+        CONNECTION,
+        CONTENT_LENGTH,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        TRANSFER_ENCODING,
+        TE,
+        TRAILER,
+        UPGRADE,
+        EXPECT,
+        COOKIE,
+        ACCEPT_ENCODING,
+        PROXY_AUTHORIZATION,
+        PROXY_AUTHENTICATE,
+        FORWARDED,
+        VIA,
+        ORIGIN,
+        http::header::REFERER,
+    ];
+    const PLAIN: [&str; 10] = [
+        "api-key",
+        "x-api-key",
+        "keep-alive",
+        "proxy-connection",
+        "on-behalf-of",
+        "x-request-id",
+        "x-real-ip",
+        "http2-settings",
+        "true-client-ip",
+        "username",
+    ];
+    let text = name.as_str();
+    NAMED.contains(name)
+        || PLAIN.contains(&text)
+        || ["x-forwarded-", "x-gateway-", "cf-", "sec-"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix))
+}
+
+/// What an upstream request consists of.
+pub(super) struct Outgoing<'a> {
+    pub(super) method: &'a Method,
+    pub(super) target: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) provider: &'a Provider,
+    pub(super) content_type: Option<&'a [u8]>,
+    /// Absent where the request has no body and its method needs none.
+    pub(super) length: Option<usize>,
+    pub(super) request_id: &'a str,
+}
+
+impl Outgoing<'_> {
+    /// The head as bytes, ready to send.
+    pub(super) fn head(&self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(1024);
+        for part in [self.method.as_str(), " ", self.target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        let provider = self.provider;
+        line(&mut head, "host", provider.authority.as_bytes());
+        if let Some(credential) = &provider.credential {
+            line(&mut head, provider.auth_header.as_str(), credential.as_bytes());
+        }
+        line(&mut head, "accept-encoding", b"identity");
+        line(&mut head, "x-request-id", self.request_id.as_bytes());
+        if let Some(content_type) = self.content_type {
+            line(&mut head, "content-type", content_type);
+        }
+        if let Some(length) = self.length {
+            line(&mut head, "content-length", length.to_string().as_bytes());
+        }
+        for (name, value) in &provider.headers {
+            line(&mut head, name.as_str(), value.as_bytes());
+        }
+        let named: Vec<HeaderValue> = self.headers.get_all(CONNECTION).iter().cloned().collect();
+        for (name, value) in self.headers {
+            let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
+            if !ours && !stays_here(name) && !names(&named, name) {
+                line(&mut head, name.as_str(), value.as_bytes());
+            }
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+}
+
+fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
+}
+
+/// What the content type of a request means on a JSON route.
+///
+/// # Errors
+/// `UnsupportedMediaType` and `UnsupportedContentEncoding`.
+pub(super) fn content_type(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    const JSON: &[u8] = b"application/json";
+    if headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Refusal::UnsupportedContentEncoding);
+    }
+    let Some(given) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
+        return Ok(JSON);
+    };
+    let essence = given
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii()
+        .to_ascii_lowercase();
+    match essence.as_slice() {
+        // What `curl -d` and `fetch` with a string say of JSON; the body is scanned as JSON in any case.
+        b"" | b"application/x-www-form-urlencoded" | b"text/plain" => Ok(JSON),
+        json if json == JSON || json.ends_with(b"+json") => Ok(given),
+        _ => Err(Refusal::UnsupportedMediaType),
+    }
+}
+
+/// What is told on each answer, whoever made it.
+pub(super) struct Facts<'a> {
+    pub(super) request_id: &'a str,
+    pub(super) cors: &'a Cors,
+    pub(super) request: &'a HeaderMap,
+    /// HTTP/1.0 has no chunks.
+    pub(super) version: Version,
+}
+
+/// Times that `server-timing` and `provider-response-time` tell.
+pub(super) struct Timing {
+    pub(super) upstream_head: Duration,
+    pub(super) gateway: Duration,
+}
+
+/// A header was made of bytes that no header may have. Impossible for what was parsed as one; told as a bug.
+#[derive(Debug)]
+pub(super) struct Unspeakable;
+
+type Built = Result<Box<ResponseHeader>, Unspeakable>;
+
+const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
+    x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
+    x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing";
+
+/// The provider's head as the client sees it.
+pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
+    let named: Vec<HeaderValue> = head
+        .headers
+        .iter()
+        .filter(|(name, _)| *name == CONNECTION)
+        .map(|(_, value)| value.clone())
+        .collect();
+    let mut reply = Builder::new(head.status, head.headers.len() + 10)?;
+    for (name, value) in head.headers {
+        if name.as_str() == "x-request-id" {
+            reply.set(HeaderName::from_static("x-upstream-request-id"), value)?;
+        } else if !is_the_providers_own(&name) && !names(&named, &name) {
+            reply.set(name, value)?;
+        }
+    }
+    match head.length {
+        Length::Chunked | Length::ToClose if facts.version != Version::HTTP_10 => {
+            reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+        }
+        _ => {}
+    }
+    reply.text("provider-name", provider.id.as_str())?;
+    reply.text("provider-response-time", &timing.upstream_head.as_millis().to_string())?;
+    let (gateway, upstream) = (
+        timing.gateway.as_secs_f64() * 1e3,
+        timing.upstream_head.as_secs_f64() * 1e3,
+    );
+    reply.text(
+        "server-timing",
+        &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"),
+    )?;
+    reply.finish(facts)
+}
+
+/// Headers of an answer that stay with the provider: of that hop, about its own host, or set anew.
+fn is_the_providers_own(name: &HeaderName) -> bool {
+    const NAMED: [HeaderName; 12] = [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        TE,
+        TRAILER,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        SET_COOKIE,
+        ALT_SVC,
+        STRICT_TRANSPORT_SECURITY,
+        VIA,
+        http::header::DATE,
+    ];
+    let text = name.as_str();
+    let ours = [
+        "keep-alive",
+        "proxy-connection",
+        "provider-name",
+        "provider-response-time",
+        "server-timing",
+    ];
+    NAMED.contains(name) || ours.contains(&text) || text.starts_with("access-control-")
+}
+
+/// A refusal as the client sees it: the head, and the body to send behind it.
+pub(super) fn refusal(
+    refusal: &Refusal,
+    provider: Option<&Provider>,
+    facts: &Facts<'_>,
+) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
+    let body = refusal.body();
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = Builder::new(status, 12)?;
+    reply.text("content-type", "application/json")?;
+    reply.text("content-length", &body.len().to_string())?;
+    if let Some(wait) = refusal.retry_after() {
+        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()))?;
+    }
+    if let Some(provider) = provider {
+        reply.text("provider-name", provider.id.as_str())?;
+    }
+    Ok((reply.finish(facts)?, body))
+}
+
+/// A short answer of the gateway's own: a health check.
+pub(super) fn own(status: StatusCode, body: &str, facts: &Facts<'_>) -> Built {
+    let mut reply = Builder::new(status, 8)?;
+    reply.text("content-type", "application/json")?;
+    reply.text("cache-control", "no-store")?;
+    reply.text("content-length", &body.len().to_string())?;
+    reply.finish(facts)
+}
+
+/// The answer to a CORS preflight. Source: the Fetch standard, section 3.3 "HTTP extensions", read 2026-11.
+pub(super) fn preflight(facts: &Facts<'_>) -> Built {
+    let mut reply = Builder::new(StatusCode::NO_CONTENT, 10)?;
+    reply.text("access-control-allow-methods", "GET,HEAD,PUT,PATCH,POST,DELETE")?;
+    if let Some(asked) = facts.request.get("access-control-request-headers") {
+        reply.set(HeaderName::from_static("access-control-allow-headers"), asked.clone())?;
+    }
+    reply.text("access-control-max-age", "600")?;
+    reply.finish(facts)
+}
+
+fn names(connection: &[HeaderValue], name: &HeaderName) -> bool {
+    connection.iter().any(|value| {
+        let mut tokens = value.as_bytes().split(|&byte| byte == b',');
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+    })
+}
+
+struct Builder(ResponseHeader);
+
+impl Builder {
+    fn new(status: StatusCode, headers: usize) -> Result<Self, Unspeakable> {
+        ResponseHeader::build_no_case(status, Some(headers))
+            .map(Self)
+            .map_err(|_| Unspeakable)
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Unspeakable> {
+        self.0.append_header(name, value).map(|_| ()).map_err(|_| Unspeakable)
+    }
+
+    fn text(&mut self, name: &'static str, value: &str) -> Result<(), Unspeakable> {
+        self.set(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).map_err(|_| Unspeakable)?,
+        )
+    }
+
+    /// Adds what stands on every answer.
+    fn finish(mut self, facts: &Facts<'_>) -> Built {
+        self.text("x-request-id", facts.request_id)?;
+        self.text("x-content-type-options", "nosniff")?;
+        let origin = facts.request.get(ORIGIN);
+        let allowed = match facts.cors {
+            Cors::Any => Some(HeaderValue::from_static("*")),
+            Cors::Only(origins) => origin
+                .filter(|origin| origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()))
+                .cloned(),
+        };
+        if matches!(facts.cors, Cors::Only(origins) if !origins.is_empty()) {
+            self.set(VARY, HeaderValue::from_name(ORIGIN))?;
+        }
+        if let Some(allowed) = allowed {
+            self.set(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed)?;
+            self.set(
+                http::header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static(EXPOSED),
+            )?;
+        }
+        Ok(Box::new(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

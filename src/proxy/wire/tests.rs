@@ -1,0 +1,221 @@
+//! Facts about the translations.
+
+use super::*;
+use crate::route::tests::provider;
+
+fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        headers.append(name, HeaderValue::from_str(value).expect("a value"));
+    }
+    headers
+}
+
+fn sent(pairs: &[(&str, &str)]) -> Vec<String> {
+    let provider = provider("openai");
+    let headers = headers(pairs);
+    let outgoing = Outgoing {
+        method: &Method::POST,
+        target: "/v1/chat/completions",
+        headers: &headers,
+        provider: &provider,
+        content_type: Some(b"application/json"),
+        length: Some(2),
+        request_id: "req_1",
+    };
+    let head = String::from_utf8(outgoing.head()).expect("ASCII");
+    head.strip_suffix("\r\n\r\n")
+        .expect("an end")
+        .split("\r\n")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_upstream_head_has_our_credential_and_nothing_of_this_hop() {
+    let ours = [
+        "POST /v1/chat/completions HTTP/1.1",
+        "host: api.example.com",
+        "authorization: Bearer sk-provider",
+        "accept-encoding: identity",
+        "x-request-id: req_1",
+        "content-type: application/json",
+        "content-length: 2",
+    ];
+    let seen = sent(&[
+        ("host", "gateway:8080"),
+        ("authorization", "Bearer sk-aigw-client"),
+        ("api-key", "sk-aigw-client"),
+        ("x-api-key", "sk-aigw-client"),
+        ("cookie", "session=1"),
+        ("connection", "keep-alive, X-Secret-Hop"),
+        ("x-secret-hop", "1"),
+        ("keep-alive", "timeout=5"),
+        ("te", "trailers"),
+        ("trailer", "x"),
+        ("upgrade", "websocket"),
+        ("expect", "100-continue"),
+        ("transfer-encoding", "chunked"),
+        ("content-length", "999"),
+        ("content-type", "text/plain"),
+        ("accept-encoding", "gzip, br"),
+        ("proxy-authorization", "Basic x"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("forwarded", "for=10.0.0.1"),
+        ("x-request-id", "theirs"),
+        ("on-behalf-of", "someone"),
+        ("x-gateway-debug", "1"),
+        ("sec-fetch-mode", "cors"),
+    ]);
+    assert_eq!(seen, ours);
+}
+
+#[test]
+fn the_rest_passes_through() {
+    let pass = [
+        ("openai-organization", "org-1"),
+        ("openai-project", "proj-1"),
+        ("openai-beta", "assistants=v2"),
+        ("idempotency-key", "k"),
+        ("traceparent", "00-1-2-01"),
+        ("user-agent", "OpenAI/Python 2.0"),
+        ("x-stainless-retry-count", "0"),
+        ("accept", "application/json"),
+        ("if-none-match", "W/\"1\""),
+    ];
+    let seen = sent(&pass);
+    for (name, value) in pass {
+        assert!(seen.contains(&format!("{name}: {value}")), "{name}");
+    }
+}
+
+#[test]
+fn content_types_that_are_json_and_those_that_are_not() {
+    let read = |value: &str| content_type(&headers(&[("content-type", value)])).map(<[u8]>::to_vec);
+    for json in ["application/x-www-form-urlencoded", "text/plain;charset=UTF-8", ""] {
+        assert_eq!(read(json), Ok(b"application/json".to_vec()), "{json}");
+    }
+    for json in [
+        "application/json",
+        "Application/JSON; charset=utf-8",
+        "application/vnd.api+json",
+    ] {
+        assert_eq!(read(json), Ok(json.as_bytes().to_vec()), "{json}");
+    }
+    assert_eq!(content_type(&HeaderMap::new()), Ok(&b"application/json"[..]));
+    for other in [
+        "multipart/form-data; boundary=x",
+        "application/octet-stream",
+        "image/png",
+    ] {
+        assert_eq!(read(other), Err(Refusal::UnsupportedMediaType), "{other}");
+    }
+    let coded = headers(&[("content-type", "application/json"), ("content-encoding", "gzip")]);
+    assert_eq!(content_type(&coded), Err(Refusal::UnsupportedContentEncoding));
+    let plain = headers(&[("content-encoding", "identity")]);
+    assert!(content_type(&plain).is_ok());
+}
+
+fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<String> {
+    let map = headers(pairs);
+    let head = AnswerHead::of(
+        StatusCode::OK,
+        map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        length,
+    );
+    let timing = Timing {
+        upstream_head: Duration::from_millis(12),
+        gateway: Duration::from_micros(340),
+    };
+    let request = HeaderMap::new();
+    let facts = Facts {
+        request_id: "req_1",
+        cors: &Cors::Any,
+        request: &request,
+        version,
+    };
+    let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    reply
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", text(value)))
+        .collect()
+}
+
+#[test]
+fn the_providers_headers_pass_but_for_its_own_hop() {
+    let seen = answered(
+        &[
+            ("content-type", "application/json"),
+            ("openai-processing-ms", "12"),
+            ("retry-after", "3"),
+            ("x-ratelimit-remaining-requests", "9"),
+            ("x-request-id", "theirs"),
+            ("set-cookie", "__cf_bm=1"),
+            ("alt-svc", "h3=\":443\""),
+            ("strict-transport-security", "max-age=1"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("access-control-allow-origin", "https://chat.example"),
+            ("provider-name", "forged"),
+        ],
+        Length::Chunked,
+        Version::HTTP_11,
+    );
+    let mut expected = vec![
+        "content-type: application/json".to_owned(),
+        "openai-processing-ms: 12".to_owned(),
+        "retry-after: 3".to_owned(),
+        "x-ratelimit-remaining-requests: 9".to_owned(),
+        "x-upstream-request-id: theirs".to_owned(),
+        "transfer-encoding: chunked".to_owned(),
+        "provider-name: openai".to_owned(),
+        "provider-response-time: 12".to_owned(),
+        "server-timing: gateway;dur=0.34, provider;dur=12.00".to_owned(),
+        "x-request-id: req_1".to_owned(),
+        "x-content-type-options: nosniff".to_owned(),
+        "access-control-allow-origin: *".to_owned(),
+        format!("access-control-expose-headers: {EXPOSED}"),
+    ];
+    expected.sort();
+    let mut seen = seen;
+    seen.sort();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn http_1_0_gets_no_chunks() {
+    for length in [Length::Chunked, Length::ToClose] {
+        let seen = answered(&[], length, Version::HTTP_10);
+        assert!(!seen.iter().any(|line| line.starts_with("transfer-encoding")));
+    }
+}
+
+#[test]
+fn cors_allows_only_what_is_configured() {
+    let request = headers(&[("origin", "https://app.example")]);
+    let allowed = |cors: &Cors| {
+        let facts = Facts {
+            request_id: "req_1",
+            cors,
+            request: &request,
+            version: Version::HTTP_11,
+        };
+        let reply = own(StatusCode::OK, "{}", &facts).expect("a reply");
+        reply
+            .headers
+            .get("access-control-allow-origin")
+            .map(|value| value.to_str().expect("text").to_owned())
+    };
+    assert_eq!(allowed(&Cors::Any).as_deref(), Some("*"));
+    assert_eq!(
+        allowed(&Cors::Only(vec!["https://app.example".to_owned()])).as_deref(),
+        Some("https://app.example")
+    );
+    assert_eq!(allowed(&Cors::Only(vec!["https://other.example".to_owned()])), None);
+    assert_eq!(allowed(&Cors::Only(Vec::new())), None);
+}
