@@ -225,20 +225,10 @@ mod tests {
     fn the_three_texts_of_the_original_stand_unchanged() {
         let text = |refusal: Refusal| refusal.message().into_owned();
         assert_eq!(text(Refusal::UnknownRoute), "Route not found");
-        assert_eq!(
-            text(Refusal::InvalidKey(KeyFault::Missing)),
-            "Invalid AI Gateway API key"
-        );
-        assert_eq!(
-            text(Refusal::InvalidKey(KeyFault::Unknown)),
-            "Invalid AI Gateway API key"
-        );
+        assert_eq!(text(Refusal::InvalidKey(KeyFault::Missing)), "Invalid AI Gateway API key");
+        assert_eq!(text(Refusal::InvalidKey(KeyFault::Unknown)), "Invalid AI Gateway API key");
         assert_eq!(text(Refusal::ScopeMissing), "Invalid AI Gateway API scope");
-        for other in [
-            Refusal::InvalidKey(KeyFault::Mistyped),
-            Refusal::ExpiredKey,
-            Refusal::RevokedKey,
-        ] {
+        for other in [Refusal::InvalidKey(KeyFault::Mistyped), Refusal::ExpiredKey, Refusal::RevokedKey] {
             assert!(text(other).starts_with("Invalid AI Gateway API key"));
         }
     }

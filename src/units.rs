@@ -93,9 +93,7 @@ impl RouteSet {
 
     /// Tells whether the route is in the set.
     pub fn contains(&self, route: RouteId) -> bool {
-        self.0
-            .get(usize::from(route.0) / 64)
-            .is_some_and(|word| word & (1 << (route.0 % 64)) != 0)
+        self.0.get(usize::from(route.0) / 64).is_some_and(|word| word & (1 << (route.0 % 64)) != 0)
     }
 }
 

@@ -17,11 +17,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) ->
     if trusted.is_empty() || !vouches(address) {
         return address;
     }
-    let lines: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
+    let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
         let Ok(hop) = hop.trim().parse::<IpAddr>() else { break };
         address = hop.to_canonical();
@@ -38,10 +34,7 @@ mod tests {
 
     #[test]
     fn believes_only_trusted_proxies() {
-        let network = Network {
-            address: "10.0.0.0".parse().expect("an address"),
-            prefix: 8,
-        };
+        let network = Network { address: "10.0.0.0".parse().expect("an address"), prefix: 8 };
         let seen = |peer: &str, lines: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {
@@ -52,14 +45,8 @@ mod tests {
         };
         assert_eq!(seen("192.0.2.1", &["198.51.100.1"]), "192.0.2.1");
         assert_eq!(seen("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
-        assert_eq!(
-            seen("::ffff:10.0.0.1", &["203.0.113.9, 198.51.100.1, 10.1.1.1"]),
-            "198.51.100.1"
-        );
-        assert_eq!(
-            seen("10.0.0.1", &["203.0.113.9", "198.51.100.1,10.1.1.1"]),
-            "198.51.100.1"
-        );
+        assert_eq!(seen("::ffff:10.0.0.1", &["203.0.113.9, 198.51.100.1, 10.1.1.1"]), "198.51.100.1");
+        assert_eq!(seen("10.0.0.1", &["203.0.113.9", "198.51.100.1,10.1.1.1"]), "198.51.100.1");
         assert_eq!(seen("10.0.0.1", &["198.51.100.1, junk"]), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &[]), "10.0.0.1");
     }

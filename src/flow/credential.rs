@@ -33,9 +33,7 @@ pub fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
             found = Some(key);
         }
     }
-    found
-        .filter(|key| !key.is_empty())
-        .ok_or(Refusal::InvalidKey(KeyFault::Missing))
+    found.filter(|key| !key.is_empty()).ok_or(Refusal::InvalidKey(KeyFault::Missing))
 }
 
 /// The token of a bearer credential: the scheme, one space, and no white space after that.
@@ -62,31 +60,18 @@ mod tests {
 
     #[test]
     fn reads_each_of_the_three_headers() {
-        for pair in [
-            ("authorization", "Bearer k"),
-            ("authorization", "bEaReR k"),
-            ("api-key", "k"),
-            ("x-api-key", "k"),
-        ] {
+        for pair in [("authorization", "Bearer k"), ("authorization", "bEaReR k"), ("api-key", "k"), ("x-api-key", "k")]
+        {
             assert_eq!(read(&[pair]), Ok("k".to_owned()));
         }
-        assert_eq!(
-            read(&[("authorization", "Bearer k"), ("x-api-key", "k")]),
-            Ok("k".to_owned())
-        );
+        assert_eq!(read(&[("authorization", "Bearer k"), ("x-api-key", "k")]), Ok("k".to_owned()));
     }
 
     #[test]
     fn refuses_two_that_differ() {
         let conflicting = Err(Refusal::InvalidKey(KeyFault::Conflicting));
-        assert_eq!(
-            read(&[("authorization", "Bearer k"), ("authorization", "Bearer k")]),
-            conflicting
-        );
-        assert_eq!(
-            read(&[("authorization", "Bearer k"), ("api-key", "other")]),
-            conflicting
-        );
+        assert_eq!(read(&[("authorization", "Bearer k"), ("authorization", "Bearer k")]), conflicting);
+        assert_eq!(read(&[("authorization", "Bearer k"), ("api-key", "other")]), conflicting);
         assert_eq!(read(&[("api-key", "k"), ("api-key", "other")]), conflicting);
         assert_eq!(read(&[("api-key", "k"), ("x-api-key", "other")]), conflicting);
     }
@@ -103,11 +88,7 @@ mod tests {
             "Bearer\tfake",
             "Bearerfake",
         ] {
-            assert_eq!(
-                read(&[("authorization", value)]),
-                Err(Refusal::InvalidKey(KeyFault::Unknown)),
-                "{value}"
-            );
+            assert_eq!(read(&[("authorization", value)]), Err(Refusal::InvalidKey(KeyFault::Unknown)), "{value}");
         }
         assert_eq!(read(&[]), Err(Refusal::InvalidKey(KeyFault::Missing)));
         assert_eq!(read(&[("api-key", "")]), Err(Refusal::InvalidKey(KeyFault::Missing)));

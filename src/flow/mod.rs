@@ -73,12 +73,7 @@ impl Arrived {
             upstream_head: None,
             overhead: Duration::ZERO,
         };
-        Self {
-            snapshot,
-            record,
-            started,
-            waited: Duration::ZERO,
-        }
+        Self { snapshot, record, started, waited: Duration::ZERO }
     }
 
     /// Notes what the request line says.
@@ -104,20 +99,14 @@ impl Arrived {
         let key = self.snapshot.keys.find(presented(headers)?)?;
         self.record.key = Some(Arc::clone(key));
         key.usable(now)?;
-        self.record.on_behalf_of = headers
-            .get("on-behalf-of")
-            .and_then(|value| value.to_str().ok())
-            .map(|value| cut(value, MAX_NAME));
+        self.record.on_behalf_of =
+            headers.get("on-behalf-of").and_then(|value| value.to_str().ok()).map(|value| cut(value, MAX_NAME));
         key.permits(found.route.id, found.route.method.as_str(), path)?;
         if let Some(model) = found.model {
             self.record.model = Some(cut(model, MAX_NAME));
             key.permits_model(Some(model))?;
         }
-        Ok(Underway {
-            route: Arc::clone(found.route),
-            key: Arc::clone(key),
-            model: found.model.map(str::to_owned),
-        })
+        Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: found.model.map(str::to_owned) })
     }
 
     /// Takes in what the body asks for and decides whether the key may use that model.

@@ -71,16 +71,11 @@ impl<'de> Visitor<'de> for ScanVisitor {
                 }
             };
             if twice {
-                return Err(serde::de::Error::custom(format_args!(
-                    "the field `{}` stands twice",
-                    field.name()
-                )));
+                return Err(serde::de::Error::custom(format_args!("the field `{}` stands twice", field.name())));
             }
         }
         Ok(Scan {
-            model: model
-                .and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok())
-                .map(|text| text.0),
+            model: model.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0),
             stream: stream.is_some_and(|raw| raw.get() == "true"),
         })
     }
@@ -145,40 +140,23 @@ mod tests {
     fn reads_model_and_stream_wherever_they_stand() {
         let read =
             text(r#" {"messages":[{"model":"inner","stream":true}],"stream":true,"x":{"a":[1]},"model":"gpt-4o"}"#);
-        assert_eq!(
-            read,
-            Ok(Scan {
-                model: Some("gpt-4o".into()),
-                stream: true
-            })
-        );
+        assert_eq!(read, Ok(Scan { model: Some("gpt-4o".into()), stream: true }));
     }
 
     #[test]
     fn names_and_values_are_unescaped() {
         let read = text(r#"{"m\u006fdel":"gpt\u002d4","str\u0065am":true}"#);
-        assert_eq!(
-            read,
-            Ok(Scan {
-                model: Some("gpt-4".into()),
-                stream: true
-            })
-        );
+        assert_eq!(read, Ok(Scan { model: Some("gpt-4".into()), stream: true }));
     }
 
     #[test]
     fn a_field_that_is_read_stands_once() {
-        for body in [
-            r#"{"model":"a","model":"b"}"#,
-            r#"{"model":"a","m\u006fdel":"a"}"#,
-            r#"{"stream":1,"stream":true}"#,
-        ] {
+        for body in
+            [r#"{"model":"a","model":"b"}"#, r#"{"model":"a","m\u006fdel":"a"}"#, r#"{"stream":1,"stream":true}"#]
+        {
             assert!(text(body).is_err_and(|fault| fault.contains("stands twice")), "{body}");
         }
-        assert!(
-            text(r#"{"messages":1,"messages":2}"#).is_ok(),
-            "a field that is not read is the provider's matter"
-        );
+        assert!(text(r#"{"messages":1,"messages":2}"#).is_ok(), "a field that is not read is the provider's matter");
     }
 
     #[test]
@@ -189,19 +167,9 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused_without_showing_it() {
-        for body in [
-            "",
-            " ",
-            "[]",
-            "\"secret\"",
-            "1",
-            "null",
-            "{",
-            r#"{"a":1,}"#,
-            r#"{"secret":tru}"#,
-            "{} x",
-            "\u{feff}{}",
-        ] {
+        for body in
+            ["", " ", "[]", "\"secret\"", "1", "null", "{", r#"{"a":1,}"#, r#"{"secret":tru}"#, "{} x", "\u{feff}{}"]
+        {
             let fault = text(body).expect_err(body);
             assert!(!fault.contains("secret"), "{fault}");
         }
@@ -210,11 +178,7 @@ mod tests {
 
     #[test]
     fn depth_costs_no_stack() {
-        let deep = format!(
-            "{{\"a\":{}1{},\"model\":\"m\"}}",
-            "[".repeat(1_000_000),
-            "]".repeat(1_000_000)
-        );
+        let deep = format!("{{\"a\":{}1{},\"model\":\"m\"}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
         assert_eq!(text(&deep).map(|read| read.model), Ok(Some("m".into())));
     }
 

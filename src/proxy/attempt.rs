@@ -66,17 +66,8 @@ pub(super) async fn attempt(
     let mut fresh = false;
     let (connection, head) = loop {
         call.arrived()?.record.attempts += 1;
-        let exchange = exchange(
-            gateway,
-            provider,
-            &ask,
-            Sending {
-                request: &request,
-                method: &method,
-                fresh,
-                deadline,
-            },
-        );
+        let exchange =
+            exchange(gateway, provider, &ask, Sending { request: &request, method: &method, fresh, deadline });
         match call.waiting(while_client_stays(session, exchange)).await? {
             Ok(answer) => break answer,
             Err(failed) if failed.stale && !fresh => fresh = true,
@@ -91,19 +82,10 @@ pub(super) async fn attempt(
     record.upstream_status = Some(status);
     record.upstream_head = Some(started.elapsed());
     if matches!(status, 401 | 403) {
-        error!(
-            "provider {} refused the gateway's own key with status {status}: check its api_key",
-            provider.id
-        );
+        error!("provider {} refused the gateway's own key with status {status}: check its api_key", provider.id);
         return Err(Refusal::UpstreamAuth);
     }
-    Ok(Answer {
-        after: started.elapsed(),
-        underway: ask.underway,
-        connection,
-        head,
-        deadline,
-    })
+    Ok(Answer { after: started.elapsed(), underway: ask.underway, connection, head, deadline })
 }
 
 /// The request's head as it goes out, and its method.
@@ -152,13 +134,9 @@ async fn exchange(
     let answer = async {
         let silent = |_| Broken::silent(Silence::FirstByte);
         let sent = connection.send(sending.request.to_vec(), body);
-        tokio::time::timeout_at(until(sending.deadline, first_byte), sent)
-            .await
-            .map_err(silent)?;
+        tokio::time::timeout_at(until(sending.deadline, first_byte), sent).await.map_err(silent)?;
         let head = connection.head(*sending.method == Method::HEAD);
-        tokio::time::timeout_at(until(sending.deadline, first_byte), head)
-            .await
-            .map_err(silent)?
+        tokio::time::timeout_at(until(sending.deadline, first_byte), head).await.map_err(silent)?
     };
     match answer.await {
         Ok(head) => Ok((connection, head)),
@@ -170,9 +148,5 @@ async fn exchange(
 }
 
 fn first_byte(timeouts: &Timeouts, stream: bool) -> Duration {
-    if stream {
-        timeouts.first_byte_stream
-    } else {
-        timeouts.first_byte_other
-    }
+    if stream { timeouts.first_byte_stream } else { timeouts.first_byte_other }
 }

@@ -46,11 +46,7 @@ impl Share {
     fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {
         let held = self.buffers.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
-        if held.saturating_add(bytes) > ceiling {
-            Err(Refusal::Overloaded)
-        } else {
-            Ok(())
-        }
+        if held.saturating_add(bytes) > ceiling { Err(Refusal::Overloaded) } else { Ok(()) }
     }
 }
 
@@ -69,10 +65,7 @@ pub(super) async fn read(
     buffers: &Arc<Buffers>,
     settings: &ServerSettings,
 ) -> Result<Body, Refusal> {
-    let mut share = Share {
-        buffers: Arc::clone(buffers),
-        bytes: 0,
-    };
+    let mut share = Share { buffers: Arc::clone(buffers), bytes: 0 };
     let declared = declared(session);
     if let Some(length) = declared {
         if length > settings.max_body {
@@ -86,15 +79,10 @@ pub(super) async fn read(
         .get(EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     {
-        session
-            .write_continue_response()
-            .await
-            .map_err(|_| Refusal::ClientGone)?;
+        session.write_continue_response().await.map_err(|_| Refusal::ClientGone)?;
     }
     let whole = gather(session, &mut share, declared, settings);
-    let bytes = tokio::time::timeout(settings.body_timeout, whole)
-        .await
-        .map_err(|_| Refusal::BodyTooSlow)??;
+    let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
     Ok(Body { bytes, _share: share })
 }
 
@@ -134,14 +122,7 @@ fn refusal(error: &pingora_core::Error) -> Refusal {
 }
 
 fn declared(session: &ServerSession) -> Option<u64> {
-    session
-        .req_header()
-        .headers
-        .get(CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Decides, before a refusal is written, whether the connection can stay: a small unread body is read behind the answer.
@@ -178,10 +159,7 @@ mod tests {
     #[test]
     fn a_share_is_given_back_even_where_it_did_not_fit() {
         let buffers = Arc::new(Buffers::default());
-        let mut share = Share {
-            buffers: Arc::clone(&buffers),
-            bytes: 0,
-        };
+        let mut share = Share { buffers: Arc::clone(&buffers), bytes: 0 };
         assert_eq!(share.grow(60, 100), Ok(()));
         assert_eq!(share.grow(60, 100), Err(Refusal::Overloaded));
         drop(share);

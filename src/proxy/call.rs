@@ -24,11 +24,7 @@ impl Call {
     pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>) -> Self {
         let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
         let _in_flight = telemetry.enter();
-        Self {
-            arrived: Some(arrived),
-            telemetry,
-            _in_flight,
-        }
+        Self { arrived: Some(arrived), telemetry, _in_flight }
     }
 
     /// The facts so far.
@@ -36,9 +32,7 @@ impl Call {
     /// # Errors
     /// `Bug` where the call is settled already, which only its drop does.
     pub(super) fn arrived(&mut self) -> Result<&mut Arrived, Refusal> {
-        self.arrived
-            .as_mut()
-            .ok_or(Refusal::Bug("a call was used after it settled"))
+        self.arrived.as_mut().ok_or(Refusal::Bug("a call was used after it settled"))
     }
 
     /// Waits for somebody else and takes note of how long that took.
@@ -53,9 +47,7 @@ impl Call {
 
     /// What the gateway itself has taken so far.
     pub(super) fn own_time(&self) -> Duration {
-        self.arrived.as_ref().map_or(Duration::ZERO, |arrived| {
-            arrived.started.elapsed().saturating_sub(arrived.waited)
-        })
+        self.arrived.as_ref().map_or(Duration::ZERO, |arrived| arrived.started.elapsed().saturating_sub(arrived.waited))
     }
 }
 

@@ -43,9 +43,7 @@ pub(super) async fn serve(gateway: &Gateway, session: &mut Session, call: &mut C
     };
     let Err(refusal) = served else { return Ok(true) };
     let aborted = || Error::explain(ErrorType::Custom("Cut"), refusal.code());
-    let committed = session
-        .response_written()
-        .is_some_and(|head| !head.status.is_informational());
+    let committed = session.response_written().is_some_and(|head| !head.status.is_informational());
     if let Ok(arrived) = call.arrived() {
         arrived.record.refusal = Some(refusal.clone());
         if committed || refusal == Refusal::ClientGone {
@@ -65,10 +63,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let snapshot = std::sync::Arc::clone(&arrived.snapshot);
     let settings = &snapshot.server;
     bound(session, settings);
-    let peer = session
-        .client_addr()
-        .and_then(|address| address.as_inet())
-        .map(|address| address.ip());
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     let head = session.req_header();
     arrived.noted(&head.method, head.uri.path());
     arrived.record.client = peer.map(|peer| client_address(peer, &head.headers, &settings.trusted_proxies));
@@ -77,21 +72,14 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Ok(());
     }
     let head = session.req_header();
-    let underway = call
-        .arrived()?
-        .admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    let underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
     let content_type = match has_body(session) {
         true => Some(wire::content_type(&session.req_header().headers)?.to_vec()),
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
     let stream = understand(call, &underway, &body)?;
-    let ask = Ask {
-        underway,
-        content_type,
-        body,
-        stream,
-    };
+    let ask = Ask { underway, content_type, body, stream };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await
 }
@@ -112,16 +100,8 @@ fn check_sizes(session: &ServerSession, settings: &ServerSettings) -> Result<(),
         return Err(Refusal::UriTooLong);
     }
     // What stands around each name and value on the wire: a colon, a space and the line's end.
-    let size: usize = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    if size > settings.max_header_bytes {
-        Err(Refusal::HeadersTooLarge)
-    } else {
-        Ok(())
-    }
+    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > settings.max_header_bytes { Err(Refusal::HeadersTooLarge) } else { Ok(()) }
 }
 
 /// Answers what is no call: health checks and CORS preflights.
@@ -139,14 +119,8 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
     };
     let reply = reply.map_err(unspeakable)?;
     call.arrived()?.record.status = reply.status.as_u16();
-    session
-        .write_response_header(reply)
-        .await
-        .map_err(|_| Refusal::ClientGone)?;
-    session
-        .write_response_body(text.into(), true)
-        .await
-        .map_err(|_| Refusal::ClientGone)?;
+    session.write_response_header(reply).await.map_err(|_| Refusal::ClientGone)?;
+    session.write_response_body(text.into(), true).await.map_err(|_| Refusal::ClientGone)?;
     Ok(true)
 }
 
@@ -175,10 +149,7 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     let snapshot = std::sync::Arc::clone(&call.arrived()?.snapshot);
     let route = call.arrived()?.record.route.clone();
     // The original named the provider on every answer that reached it, and on no other.
-    let provider = route
-        .as_deref()
-        .filter(|_| refusal.is_of_upstream())
-        .map(|route| &*route.provider);
+    let provider = route.as_deref().filter(|_| refusal.is_of_upstream()).map(|route| &*route.provider);
     let (head, text) =
         wire::refusal(refusal, provider, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
     body::before_refusal(session);
@@ -199,12 +170,7 @@ pub(super) fn facts<'a>(
 ) -> Result<Facts<'a>, Refusal> {
     let head = session.req_header();
     let request_id = &call.arrived()?.record.request_id;
-    Ok(Facts {
-        request_id,
-        cors: &settings.cors,
-        request: &head.headers,
-        version: head.version,
-    })
+    Ok(Facts { request_id, cors: &settings.cors, request: &head.headers, version: head.version })
 }
 
 pub(super) fn unspeakable(_: Unspeakable) -> Refusal {
@@ -237,13 +203,11 @@ struct Panicked;
 /// Keeps a panic inside its call. What it said is in the log, from the panic hook.
 async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
     let mut work = pin!(work);
-    poll_fn(
-        |context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-            Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(_) => Poll::Ready(Err(Panicked)),
-        },
-    )
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
     .await
 }
 

@@ -63,10 +63,7 @@ impl Gateway {
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
-            request_ids: RequestIds {
-                process,
-                next: AtomicU64::new(0),
-            },
+            request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }
     }
 }
@@ -94,18 +91,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, _call: &mut Call) -> Result<Box<HttpPeer>> {
-        Err(Error::explain(
-            ErrorType::InternalError,
-            "every route is served by the exchange",
-        ))
+        Err(Error::explain(ErrorType::InternalError, "every route is served by the exchange"))
     }
 
     /// The answer was cut: nothing may follow it, not even the end of its framing.
     async fn fail_to_proxy(&self, _session: &mut Session, _error: &Error, _call: &mut Call) -> FailToProxy {
-        FailToProxy {
-            error_code: 0,
-            can_reuse_downstream: false,
-        }
+        FailToProxy { error_code: 0, can_reuse_downstream: false }
     }
 
     /// What went wrong is in the record; Pingora's own line would repeat it with the request in it.

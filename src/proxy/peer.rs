@@ -55,7 +55,8 @@ impl Peers {
         if let Some(peer) = self.known(provider).and_then(|known| known.peer()) {
             return Ok(peer);
         }
-        let cause = match look_up(provider).await {
+        // Boxed, because it is rare and its state would otherwise weigh on every open stream.
+        let cause = match Box::pin(look_up(provider)).await {
             Ok(addresses) => {
                 self.learn(provider, addresses);
                 match self.known(provider).and_then(|known| known.peer()) {
@@ -65,10 +66,7 @@ impl Peers {
             }
             Err(cause) => cause,
         };
-        Err(Broken {
-            refusal: Refusal::Upstream(UpstreamFault::Resolve),
-            cause,
-        })
+        Err(Broken { refusal: Refusal::Upstream(UpstreamFault::Resolve), cause })
     }
 
     /// Takes note that connecting failed: the next call tries the place's next address.
@@ -81,10 +79,7 @@ impl Peers {
     /// Looks all names up again, forgets providers that are gone, and keeps what was known where a look-up fails.
     pub(crate) async fn refresh(&self, providers: &[Arc<Provider>]) {
         let stays = |id: &ProviderId| providers.iter().any(|provider| provider.id == *id);
-        self.known
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|id, _| stays(id));
+        self.known.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| stays(id));
         for provider in providers {
             let id = &provider.id;
             match look_up(provider).await {
@@ -99,9 +94,7 @@ impl Peers {
 
     fn known(&self, provider: &Provider) -> Option<Arc<Known>> {
         let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(provider.id.as_str())
-            .filter(|known| known.place.fits(provider))
-            .map(Arc::clone)
+        all.get(provider.id.as_str()).filter(|known| known.place.fits(provider)).map(Arc::clone)
     }
 
     fn learn(&self, provider: &Provider, mut addresses: Vec<SocketAddr>) {
@@ -110,12 +103,9 @@ impl Peers {
         addresses.sort_by_key(|address| (address.is_ipv6(), *address));
         addresses.dedup();
         let old = self.known(provider);
-        let same = old.as_ref().is_some_and(|old| {
-            old.peers
-                .iter()
-                .map(|peer| peer._address.as_inet())
-                .eq(addresses.iter().map(Some))
-        });
+        let same = old
+            .as_ref()
+            .is_some_and(|old| old.peers.iter().map(|peer| peer._address.as_inet()).eq(addresses.iter().map(Some)));
         if addresses.is_empty() || same {
             return;
         }
@@ -124,15 +114,8 @@ impl Peers {
         }
         let place = Place::of(provider);
         let peers = addresses.iter().map(|address| Arc::new(place.at(*address))).collect();
-        let known = Arc::new(Known {
-            place,
-            peers,
-            current: AtomicUsize::new(0),
-        });
-        self.known
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(provider.id.clone(), known);
+        let known = Arc::new(Known { place, peers, current: AtomicUsize::new(0) });
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(provider.id.clone(), known);
     }
 }
 
@@ -145,12 +128,7 @@ impl Known {
 
 impl Place {
     fn of(provider: &Provider) -> Self {
-        Self {
-            host: provider.host.clone(),
-            port: provider.port,
-            tls: provider.tls,
-            connect: provider.timeouts.connect,
-        }
+        Self { host: provider.host.clone(), port: provider.port, tls: provider.tls, connect: provider.timeouts.connect }
     }
 
     fn fits(&self, provider: &Provider) -> bool {
@@ -192,31 +170,19 @@ mod tests {
     use crate::route::tests::provider;
 
     fn addresses(hosts: &[&str]) -> Vec<SocketAddr> {
-        hosts
-            .iter()
-            .map(|host| SocketAddr::new(host.parse().expect("an address"), 443))
-            .collect()
+        hosts.iter().map(|host| SocketAddr::new(host.parse().expect("an address"), 443)).collect()
     }
 
     #[test]
     fn one_address_is_kept_until_it_fails() {
         let peers = Peers::default();
         let provider = provider("openai");
-        let current = || {
-            peers
-                .known(&provider)
-                .and_then(|known| known.peer())
-                .map(|peer| peer._address.to_string())
-        };
+        let current = || peers.known(&provider).and_then(|known| known.peer()).map(|peer| peer._address.to_string());
         peers.learn(&provider, addresses(&["::1", "127.0.0.2", "127.0.0.1"]));
         assert_eq!(current().as_deref(), Some("127.0.0.1:443"));
         peers.failed(&provider);
         peers.learn(&provider, addresses(&["127.0.0.2", "::1", "127.0.0.1"]));
-        assert_eq!(
-            current().as_deref(),
-            Some("127.0.0.2:443"),
-            "the same addresses are no change"
-        );
+        assert_eq!(current().as_deref(), Some("127.0.0.2:443"), "the same addresses are no change");
         peers.learn(&provider, Vec::new());
         assert!(current().is_some(), "an empty answer forgets nothing");
     }

@@ -31,49 +31,29 @@ pub(super) async fn relay(
     call: &mut Call,
     answer: Answer,
 ) -> Result<(), Refusal> {
-    let Answer {
-        underway,
-        mut connection,
-        head,
-        after,
-        deadline,
-    } = answer;
+    let Answer { underway, mut connection, head, after, deadline } = answer;
     let provider = Arc::clone(&underway.route.provider);
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = is_event_stream(&head.headers);
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
-    let timing = Timing {
-        upstream_head: after,
-        gateway: call.own_time(),
-    };
+    let timing = Timing { upstream_head: after, gateway: call.own_time() };
     let reply =
         wire::answer(head, &provider, &timing, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
     if unframed && session.req_header().version == Version::HTTP_10 {
         session.set_keepalive(None);
     }
     call.arrived()?.record.status = reply.status.as_u16();
-    call.waiting(session.write_response_header(reply))
-        .await
-        .map_err(|_| Refusal::ClientGone)?;
+    call.waiting(session.write_response_header(reply)).await.map_err(|_| Refusal::ClientGone)?;
     let mut tail = Tail::default();
     let broken = loop {
-        match call
-            .waiting(while_client_stays(
-                session,
-                next(&mut connection, deadline, provider.timeouts.idle),
-            ))
-            .await?
+        match call.waiting(while_client_stays(session, next(&mut connection, deadline, provider.timeouts.idle))).await?
         {
             Ok(Some(piece)) => {
                 tail.push(&piece);
-                call.waiting(session.write_response_body(piece, false))
-                    .await
-                    .map_err(|_| Refusal::ClientGone)?;
+                call.waiting(session.write_response_body(piece, false)).await.map_err(|_| Refusal::ClientGone)?;
             }
             Ok(None) => {
-                call.waiting(session.write_response_body(Bytes::new(), true))
-                    .await
-                    .map_err(|_| Refusal::ClientGone)?;
+                call.waiting(session.write_response_body(Bytes::new(), true)).await.map_err(|_| Refusal::ClientGone)?;
                 gateway.upstream.release(connection);
                 return Ok(());
             }
@@ -107,16 +87,9 @@ async fn tell(session: &mut ServerSession, refusal: &Refusal) {
 }
 
 fn is_event_stream(headers: &[(HeaderName, HeaderValue)]) -> bool {
-    let content_type = headers
-        .iter()
-        .find(|(name, _)| *name == CONTENT_TYPE)
-        .map(|(_, value)| value.as_bytes());
+    let content_type = headers.iter().find(|(name, _)| *name == CONTENT_TYPE).map(|(_, value)| value.as_bytes());
     const EVENTS: &[u8] = b"text/event-stream";
-    content_type.is_some_and(|value| {
-        value
-            .get(..EVENTS.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(EVENTS))
-    })
+    content_type.is_some_and(|value| value.get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS)))
 }
 
 /// The last bytes that the client got.

@@ -77,9 +77,7 @@ pub(super) struct Connection {
 
 impl Upstream {
     pub(super) fn new() -> Self {
-        Self {
-            connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))),
-        }
+        Self { connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))) }
     }
 
     /// Takes a connection from the pool, or makes one where `fresh` is asked for or none is there.
@@ -87,19 +85,12 @@ impl Upstream {
     /// # Errors
     /// `Upstream(Connect)` and `UpstreamTimeout(Connect)`.
     pub(super) async fn connect(&self, peer: &HttpPeer, fresh: bool) -> Result<Connection, Broken> {
-        let pooled = if fresh {
-            None
-        } else {
-            self.connector.reused_stream(peer).await
-        };
+        let pooled = if fresh { None } else { self.connector.reused_stream(peer).await };
         let reused = pooled.is_some();
         let stream = match pooled {
             Some(stream) => stream,
-            None => self
-                .connector
-                .new_stream(peer)
-                .await
-                .map_err(|error| Broken::connecting(&error))?,
+            // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
+            None => Box::pin(self.connector.new_stream(peer)).await.map_err(|error| Broken::connecting(&error))?,
         };
         Ok(Connection {
             stream,
@@ -118,8 +109,7 @@ impl Upstream {
     pub(super) fn release(&self, connection: Connection) {
         let clean = matches!(connection.framing, Framing::Done) && connection.buffer.is_empty();
         if clean && connection.keep && connection.sent_whole {
-            self.connector
-                .release_stream(connection.stream, connection.pool_key, Some(POOL_IDLE));
+            self.connector.release_stream(connection.stream, connection.pool_key, Some(POOL_IDLE));
         }
     }
 }
@@ -252,11 +242,7 @@ impl Connection {
     async fn fill(&mut self) -> Result<usize, Broken> {
         self.buffer.reserve(self.read_size);
         let room = self.buffer.capacity() - self.buffer.len();
-        let count = self
-            .stream
-            .read_buf(&mut self.buffer)
-            .await
-            .map_err(|error| Broken::reset(&error.to_string()))?;
+        let count = self.stream.read_buf(&mut self.buffer).await.map_err(|error| Broken::reset(&error.to_string()))?;
         self.answered |= count > 0;
         self.read_size = if count == room { LARGE_READ } else { SMALL_READ };
         Ok(count)
@@ -269,30 +255,18 @@ impl Broken {
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Refusal::UpstreamTimeout(Silence::Connect),
             _ => Refusal::Upstream(UpstreamFault::Connect),
         };
-        Self {
-            refusal,
-            cause: error.to_string(),
-        }
+        Self { refusal, cause: error.to_string() }
     }
 
     fn reset(cause: &str) -> Self {
-        Self {
-            refusal: Refusal::Upstream(UpstreamFault::Reset),
-            cause: cause.to_owned(),
-        }
+        Self { refusal: Refusal::Upstream(UpstreamFault::Reset), cause: cause.to_owned() }
     }
 
     pub(super) fn silent(silence: Silence) -> Self {
-        Self {
-            refusal: Refusal::UpstreamTimeout(silence),
-            cause: format!("silent for too long: {silence:?}"),
-        }
+        Self { refusal: Refusal::UpstreamTimeout(silence), cause: format!("silent for too long: {silence:?}") }
     }
 
     pub(super) fn bad(cause: &str) -> Self {
-        Self {
-            refusal: Refusal::Upstream(UpstreamFault::BadAnswer),
-            cause: cause.to_owned(),
-        }
+        Self { refusal: Refusal::Upstream(UpstreamFault::BadAnswer), cause: cause.to_owned() }
     }
 }

@@ -58,9 +58,7 @@ fn stays_here(name: &HeaderName) -> bool {
     let text = name.as_str();
     NAMED.contains(name)
         || PLAIN.contains(&text)
-        || ["x-forwarded-", "x-gateway-", "cf-", "sec-"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
+        || ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
 /// What an upstream request consists of.
@@ -122,22 +120,13 @@ fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// `UnsupportedMediaType` and `UnsupportedContentEncoding`.
 pub(super) fn content_type(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     const JSON: &[u8] = b"application/json";
-    if headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::UnsupportedContentEncoding);
     }
     let Some(given) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
         return Ok(JSON);
     };
-    let essence = given
-        .split(|&byte| byte == b';')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii()
-        .to_ascii_lowercase();
+    let essence = given.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match essence.as_slice() {
         // What `curl -d` and `fetch` with a string say of JSON; the body is scanned as JSON in any case.
         b"" | b"application/x-www-form-urlencoded" | b"text/plain" => Ok(JSON),
@@ -173,12 +162,8 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-a
 
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
-    let named: Vec<HeaderValue> = head
-        .headers
-        .iter()
-        .filter(|(name, _)| *name == CONNECTION)
-        .map(|(_, value)| value.clone())
-        .collect();
+    let named: Vec<HeaderValue> =
+        head.headers.iter().filter(|(name, _)| *name == CONNECTION).map(|(_, value)| value.clone()).collect();
     let mut reply = Builder::new(head.status, head.headers.len() + 10)?;
     for (name, value) in head.headers {
         if name.as_str() == "x-request-id" {
@@ -195,14 +180,8 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
     }
     reply.text("provider-name", provider.id.as_str())?;
     reply.text("provider-response-time", &timing.upstream_head.as_millis().to_string())?;
-    let (gateway, upstream) = (
-        timing.gateway.as_secs_f64() * 1e3,
-        timing.upstream_head.as_secs_f64() * 1e3,
-    );
-    reply.text(
-        "server-timing",
-        &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"),
-    )?;
+    let (gateway, upstream) = (timing.gateway.as_secs_f64() * 1e3, timing.upstream_head.as_secs_f64() * 1e3);
+    reply.text("server-timing", &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"))?;
     reply.finish(facts)
 }
 
@@ -223,13 +202,7 @@ fn is_the_providers_own(name: &HeaderName) -> bool {
         http::header::DATE,
     ];
     let text = name.as_str();
-    let ours = [
-        "keep-alive",
-        "proxy-connection",
-        "provider-name",
-        "provider-response-time",
-        "server-timing",
-    ];
+    let ours = ["keep-alive", "proxy-connection", "provider-name", "provider-response-time", "server-timing"];
     NAMED.contains(name) || ours.contains(&text) || text.starts_with("access-control-")
 }
 
@@ -284,9 +257,7 @@ struct Builder(ResponseHeader);
 
 impl Builder {
     fn new(status: StatusCode, headers: usize) -> Result<Self, Unspeakable> {
-        ResponseHeader::build_no_case(status, Some(headers))
-            .map(Self)
-            .map_err(|_| Unspeakable)
+        ResponseHeader::build_no_case(status, Some(headers)).map(Self).map_err(|_| Unspeakable)
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Unspeakable> {
@@ -294,10 +265,7 @@ impl Builder {
     }
 
     fn text(&mut self, name: &'static str, value: &str) -> Result<(), Unspeakable> {
-        self.set(
-            HeaderName::from_static(name),
-            HeaderValue::from_str(value).map_err(|_| Unspeakable)?,
-        )
+        self.set(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|_| Unspeakable)?)
     }
 
     /// Adds what stands on every answer.
@@ -307,19 +275,16 @@ impl Builder {
         let origin = facts.request.get(ORIGIN);
         let allowed = match facts.cors {
             Cors::Any => Some(HeaderValue::from_static("*")),
-            Cors::Only(origins) => origin
-                .filter(|origin| origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()))
-                .cloned(),
+            Cors::Only(origins) => {
+                origin.filter(|origin| origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())).cloned()
+            }
         };
         if matches!(facts.cors, Cors::Only(origins) if !origins.is_empty()) {
             self.set(VARY, HeaderValue::from_name(ORIGIN))?;
         }
         if let Some(allowed) = allowed {
             self.set(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed)?;
-            self.set(
-                http::header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                HeaderValue::from_static(EXPOSED),
-            )?;
+            self.set(http::header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))?;
         }
         Ok(Box::new(self.0))
     }

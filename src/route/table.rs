@@ -43,11 +43,7 @@ impl RouteTable {
     /// [`TableError`] where the table could not tell it from another one.
     pub fn add(&mut self, route: Route) -> Result<(), TableError> {
         let route = Arc::new(route);
-        if self
-            .routes
-            .iter()
-            .any(|other| other.method == route.method && other.pattern == route.pattern)
-        {
+        if self.routes.iter().any(|other| other.method == route.method && other.pattern == route.pattern) {
             return Err(TableError::Twice);
         }
         match self.by_path.at_mut(&route.pattern) {
@@ -56,9 +52,7 @@ impl RouteTable {
             }
             _ => {
                 let new = vec![Arc::clone(&route)];
-                self.by_path
-                    .insert(route.pattern.clone(), new)
-                    .map_err(|_| TableError::Pattern)?;
+                self.by_path.insert(route.pattern.clone(), new).map_err(|_| TableError::Pattern)?;
             }
         }
         self.routes.push(route);
@@ -77,10 +71,7 @@ impl RouteTable {
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         let found = self.by_path.at(path).ok()?;
         let route = found.value.iter().find(|route| route.method == wanted)?;
-        Some(Match {
-            route,
-            model: found.params.get("model"),
-        })
+        Some(Match { route, model: found.params.get("model") })
     }
 
     /// All routes, by their ids.

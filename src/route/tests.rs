@@ -63,9 +63,7 @@ fn finds_by_method_and_path() {
 #[test]
 fn knows_the_model_in_the_path() {
     let table = default_table();
-    let found = table
-        .find(&Method::GET, "/openai/v1/models/ft:gpt-4o%3Ax")
-        .expect("a route");
+    let found = table.find(&Method::GET, "/openai/v1/models/ft:gpt-4o%3Ax").expect("a route");
     assert_eq!(found.model, Some("ft:gpt-4o%3Ax"));
 }
 
@@ -119,30 +117,13 @@ fn rewrites_to_the_providers_own_path() {
         own.base_prefix = base.to_owned();
         own.version_prefix = version.to_owned();
         own.query = extra.map(str::to_owned);
-        let route = Route {
-            id: RouteId(0),
-            method: Method::GET,
-            pattern: String::new(),
-            provider: Arc::new(own),
-        };
+        let route = Route { id: RouteId(0), method: Method::GET, pattern: String::new(), provider: Arc::new(own) };
         route.upstream_target(path, query)
     };
     assert_eq!(target("", "/v1", None, "/azure/v1/models", None), "/v1/models");
-    assert_eq!(
-        target("", "/v1", None, "/azure/v1/models/", Some("limit=1")),
-        "/v1/models?limit=1"
-    );
-    assert_eq!(
-        target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", None),
-        "/o/v3/models?v=2"
-    );
-    assert_eq!(
-        target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", Some("a=1")),
-        "/o/v3/models?a=1&v=2"
-    );
-    assert_eq!(
-        target("/o", "/o/v3", None, "/azure/v10/models", Some("")),
-        "/o/v10/models"
-    );
+    assert_eq!(target("", "/v1", None, "/azure/v1/models/", Some("limit=1")), "/v1/models?limit=1");
+    assert_eq!(target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", None), "/o/v3/models?v=2");
+    assert_eq!(target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", Some("a=1")), "/o/v3/models?a=1&v=2");
+    assert_eq!(target("/o", "/o/v3", None, "/azure/v10/models", Some("")), "/o/v10/models");
     assert_eq!(target("", "/v1", None, "/azure/status", None), "/status");
 }

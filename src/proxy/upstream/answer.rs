@@ -40,12 +40,7 @@ pub(in crate::proxy) enum Length {
 #[cfg(test)]
 impl AnswerHead {
     pub(in crate::proxy) fn of(status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, length: Length) -> Self {
-        Self {
-            status,
-            headers,
-            length,
-            keep: true,
-        }
+        Self { status, headers, length, keep: true }
     }
 }
 
@@ -62,9 +57,7 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
         Err(error) => return Err(Broken::bad(&error.to_string())),
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
-    let status = status
-        .filter(|status| status.as_u16() < 600)
-        .ok_or_else(|| Broken::bad("an impossible status"))?;
+    let status = status.filter(|status| status.as_u16() < 600).ok_or_else(|| Broken::bad("an impossible status"))?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Broken::bad("a switch of protocols that nobody asked for"));
     }
@@ -84,40 +77,19 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
     let headers = spans
         .into_iter()
         .map(|(name, at, length)| {
-            let value = if length == 0 {
-                Bytes::new()
-            } else {
-                bytes.slice(at..at + length)
-            };
+            let value = if length == 0 { Bytes::new() } else { bytes.slice(at..at + length) };
             let value = HeaderValue::from_maybe_shared(value).map_err(|_| Broken::bad("an invalid header value"))?;
             Ok((name, value))
         })
         .collect::<Result<Vec<_>, Broken>>()?;
     let bodiless = head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304);
-    let length = if bodiless {
-        Length::None
-    } else {
-        body_length(&headers, version)?
-    };
+    let length = if bodiless { Length::None } else { body_length(&headers, version)? };
     let keep = version == Some(1) && length != Length::ToClose && !closes(&headers);
-    Ok(Some((
-        AnswerHead {
-            status,
-            headers,
-            length,
-            keep,
-        },
-        size,
-    )))
+    Ok(Some((AnswerHead { status, headers, length, keep }, size)))
 }
 
 fn body_length(headers: &[(HeaderName, HeaderValue)], version: Option<u8>) -> Result<Length, Broken> {
-    let all = |wanted: HeaderName| {
-        headers
-            .iter()
-            .filter(move |(name, _)| *name == wanted)
-            .map(|(_, value)| value)
-    };
+    let all = |wanted: HeaderName| headers.iter().filter(move |(name, _)| *name == wanted).map(|(_, value)| value);
     let mut codings = all(TRANSFER_ENCODING);
     let mut lengths = all(CONTENT_LENGTH);
     let known = lengths.next();
@@ -134,29 +106,18 @@ fn body_length(headers: &[(HeaderName, HeaderValue)], version: Option<u8>) -> Re
             if lengths.any(|other| other != length) {
                 return Err(Broken::bad("content-lengths that differ"));
             }
-            let digits = length
-                .to_str()
-                .ok()
-                .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let length = digits.and_then(|digits| digits.parse().ok());
-            length
-                .map(Length::Known)
-                .ok_or_else(|| Broken::bad("a content-length that is no number"))
+            length.map(Length::Known).ok_or_else(|| Broken::bad("a content-length that is no number"))
         }
         (None, None) => Ok(Length::ToClose),
     }
 }
 
 fn closes(headers: &[(HeaderName, HeaderValue)]) -> bool {
-    headers
-        .iter()
-        .filter(|(name, _)| *name == CONNECTION)
-        .any(|(_, value)| {
-            value
-                .as_bytes()
-                .split(|&byte| byte == b',')
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
-        })
+    headers.iter().filter(|(name, _)| *name == CONNECTION).any(|(_, value)| {
+        value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
 }
 
 #[cfg(test)]
@@ -178,31 +139,19 @@ mod tests {
     #[test]
     fn knows_how_each_body_ends() {
         let length = |text: &str| head(text).map(|head| (head.length, head.keep));
-        assert_eq!(
-            length("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"),
-            Ok((Length::Known(5), true))
-        );
+        assert_eq!(length("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"), Ok((Length::Known(5), true)));
         assert_eq!(
             length("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nContent-Length: 5\r\n\r\n"),
             Ok((Length::Known(5), true))
         );
-        assert_eq!(
-            length("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n"),
-            Ok((Length::Chunked, true))
-        );
+        assert_eq!(length("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n"), Ok((Length::Chunked, true)));
         assert_eq!(
             length("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 0\r\n\r\n"),
             Ok((Length::Known(0), false))
         );
-        assert_eq!(
-            length("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n"),
-            Ok((Length::Known(5), false))
-        );
+        assert_eq!(length("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n"), Ok((Length::Known(5), false)));
         assert_eq!(length("HTTP/1.1 200 OK\r\n\r\n"), Ok((Length::ToClose, false)));
-        assert_eq!(
-            length("HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n"),
-            Ok((Length::None, true))
-        );
+        assert_eq!(length("HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n"), Ok((Length::None, true)));
     }
 
     #[test]
@@ -231,14 +180,7 @@ mod tests {
     #[test]
     fn headers_keep_order_and_bytes() {
         let head = head("HTTP/1.1 200 OK\r\nB: 1\r\nA:  two \r\nb: \u{e9}\r\nE:\r\n\r\n").expect("a head");
-        let seen: Vec<_> = head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .collect();
-        assert_eq!(
-            seen,
-            [("b", &b"1"[..]), ("a", b"two"), ("b", "\u{e9}".as_bytes()), ("e", b"")]
-        );
+        let seen: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(seen, [("b", &b"1"[..]), ("a", b"two"), ("b", "\u{e9}".as_bytes()), ("e", b"")]);
     }
 }

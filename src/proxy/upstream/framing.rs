@@ -174,26 +174,13 @@ mod tests {
     #[test]
     fn takes_chunks_apart() {
         let whole = (b"hello world".to_vec(), b"next".to_vec());
-        assert_eq!(
-            chunked("5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\nnext"),
-            Ok(whole.clone())
-        );
-        assert_eq!(
-            chunked("b\r\nhello world\r\n0\r\nx-trailer: 1\r\ny: 2\r\n\r\nnext"),
-            Ok(whole)
-        );
+        assert_eq!(chunked("5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\nnext"), Ok(whole.clone()));
+        assert_eq!(chunked("b\r\nhello world\r\n0\r\nx-trailer: 1\r\ny: 2\r\n\r\nnext"), Ok(whole));
     }
 
     #[test]
     fn refuses_broken_chunks() {
-        for text in [
-            "g\r\n",
-            "5\r\nhello!\r\n",
-            "-1\r\n",
-            "\r\n",
-            "fffffffffffffffff\r\n",
-            "5\r\nhelloXX",
-        ] {
+        for text in ["g\r\n", "5\r\nhello!\r\n", "-1\r\n", "\r\n", "fffffffffffffffff\r\n", "5\r\nhelloXX"] {
             assert!(matches!(chunked(text), Err(fault) if fault != "more"), "{text}");
         }
         let long = format!("5;{}", "x".repeat(5000));
@@ -204,16 +191,7 @@ mod tests {
 
     #[test]
     fn an_end_before_the_end_is_no_end() {
-        for text in [
-            "",
-            "5",
-            "5\r\n",
-            "5\r\nhel",
-            "5\r\nhello",
-            "5\r\nhello\r\n",
-            "5\r\nhello\r\n0\r\n",
-            "0\r\n\r",
-        ] {
+        for text in ["", "5", "5\r\n", "5\r\nhel", "5\r\nhello", "5\r\nhello\r\n", "5\r\nhello\r\n0\r\n", "0\r\n\r"] {
             assert_eq!(chunked(text), Err("more"), "{text}");
         }
     }

@@ -25,11 +25,7 @@ fn sent(pairs: &[(&str, &str)]) -> Vec<String> {
         request_id: "req_1",
     };
     let head = String::from_utf8(outgoing.head()).expect("ASCII");
-    head.strip_suffix("\r\n\r\n")
-        .expect("an end")
-        .split("\r\n")
-        .map(str::to_owned)
-        .collect()
+    head.strip_suffix("\r\n\r\n").expect("an end").split("\r\n").map(str::to_owned).collect()
 }
 
 #[test]
@@ -96,19 +92,11 @@ fn content_types_that_are_json_and_those_that_are_not() {
     for json in ["application/x-www-form-urlencoded", "text/plain;charset=UTF-8", ""] {
         assert_eq!(read(json), Ok(b"application/json".to_vec()), "{json}");
     }
-    for json in [
-        "application/json",
-        "Application/JSON; charset=utf-8",
-        "application/vnd.api+json",
-    ] {
+    for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
         assert_eq!(read(json), Ok(json.as_bytes().to_vec()), "{json}");
     }
     assert_eq!(content_type(&HeaderMap::new()), Ok(&b"application/json"[..]));
-    for other in [
-        "multipart/form-data; boundary=x",
-        "application/octet-stream",
-        "image/png",
-    ] {
+    for other in ["multipart/form-data; boundary=x", "application/octet-stream", "image/png"] {
         assert_eq!(read(other), Err(Refusal::UnsupportedMediaType), "{other}");
     }
     let coded = headers(&[("content-type", "application/json"), ("content-encoding", "gzip")]);
@@ -119,29 +107,14 @@ fn content_types_that_are_json_and_those_that_are_not() {
 
 fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<String> {
     let map = headers(pairs);
-    let head = AnswerHead::of(
-        StatusCode::OK,
-        map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        length,
-    );
-    let timing = Timing {
-        upstream_head: Duration::from_millis(12),
-        gateway: Duration::from_micros(340),
-    };
+    let head =
+        AnswerHead::of(StatusCode::OK, map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(), length);
+    let timing = Timing { upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
     let request = HeaderMap::new();
-    let facts = Facts {
-        request_id: "req_1",
-        cors: &Cors::Any,
-        request: &request,
-        version,
-    };
+    let facts = Facts { request_id: "req_1", cors: &Cors::Any, request: &request, version };
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    reply
-        .headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {}", text(value)))
-        .collect()
+    reply.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect()
 }
 
 #[test]
@@ -199,23 +172,12 @@ fn http_1_0_gets_no_chunks() {
 fn cors_allows_only_what_is_configured() {
     let request = headers(&[("origin", "https://app.example")]);
     let allowed = |cors: &Cors| {
-        let facts = Facts {
-            request_id: "req_1",
-            cors,
-            request: &request,
-            version: Version::HTTP_11,
-        };
+        let facts = Facts { request_id: "req_1", cors, request: &request, version: Version::HTTP_11 };
         let reply = own(StatusCode::OK, "{}", &facts).expect("a reply");
-        reply
-            .headers
-            .get("access-control-allow-origin")
-            .map(|value| value.to_str().expect("text").to_owned())
+        reply.headers.get("access-control-allow-origin").map(|value| value.to_str().expect("text").to_owned())
     };
     assert_eq!(allowed(&Cors::Any).as_deref(), Some("*"));
-    assert_eq!(
-        allowed(&Cors::Only(vec!["https://app.example".to_owned()])).as_deref(),
-        Some("https://app.example")
-    );
+    assert_eq!(allowed(&Cors::Only(vec!["https://app.example".to_owned()])).as_deref(), Some("https://app.example"));
     assert_eq!(allowed(&Cors::Only(vec!["https://other.example".to_owned()])), None);
     assert_eq!(allowed(&Cors::Only(Vec::new())), None);
 }
