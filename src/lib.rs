@@ -18,6 +18,7 @@
 //! | [`demo`] | a built-in, scriptable provider | know the gateway |
 //! | [`cli`] | the commands | hold logic of its own |
 
+pub mod admin;
 pub mod config;
 pub mod demo;
 pub mod error;

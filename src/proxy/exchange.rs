@@ -110,10 +110,11 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
     let head = session.req_header();
     let facts = facts(session, call, &snapshot.server)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);
+    let (ready, detail) = gateway.readiness.answer();
+    let ready = StatusCode::from_u16(ready).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let (reply, text) = match head.uri.path() {
         "/livez" if reads => (wire::own(StatusCode::OK, ALIVE, &facts), ALIVE),
-        "/readyz" if reads && gateway.readiness.is_ready() => (wire::own(StatusCode::OK, READY, &facts), READY),
-        "/readyz" if reads => (wire::own(StatusCode::SERVICE_UNAVAILABLE, NOT_READY, &facts), NOT_READY),
+        "/readyz" if reads => (wire::own(ready, detail, &facts), detail),
         _ if head.method == Method::OPTIONS && snapshot.server.cors.is_on() => (wire::preflight(&facts), ""),
         _ => return Ok(false),
     };
@@ -124,9 +125,7 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
     Ok(true)
 }
 
-const ALIVE: &str = r#"{"status":"alive"}"#;
-const READY: &str = r#"{"status":"ready"}"#;
-const NOT_READY: &str = r#"{"status":"not ready"}"#;
+const ALIVE: &str = r#"{"alive":true}"#;
 
 fn has_body(session: &mut ServerSession) -> bool {
     !session.is_body_empty()

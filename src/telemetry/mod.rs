@@ -1,27 +1,147 @@
-//! stub
+//! Metrics, the log writer and the access line: readers of the record.
 //!
-//! Never does: x
+//! Invariant: nothing here is global; labels come from configuration or verified facts only, and all series together
+//! stay under a ceiling.
+//! Never does: wait for whoever reads it; read a clock.
+
+mod compat;
+mod family;
+mod labels;
+mod line;
+mod log;
+mod logger;
+mod readiness;
+mod series;
+mod summary;
+
+use std::time::SystemTime;
+
+use prometheus::TextEncoder;
+
 use crate::flow::Record;
-use std::sync::Arc;
-/// x
-pub struct Telemetry;
-/// x
-pub struct InFlight;
-/// x
-pub struct Readiness;
-impl Readiness {
-    /// x
-    pub fn is_ready(&self) -> bool {
-        true
-    }
+use compat::Compat;
+use family::Budget;
+use labels::Models;
+use series::Series;
+
+pub use log::{LogSettings, LogWriter};
+pub use logger::init_logger;
+pub use readiness::{Phase, Readiness};
+pub use series::InFlight;
+
+/// Fewer series than this are not worth having; a lower setting counts as this.
+const LEAST_SERIES: usize = 200;
+
+/// What is fixed when a gateway starts.
+#[derive(Clone, Debug)]
+pub struct TelemetrySettings {
+    /// Ceiling of all series together, as lines of the exposition; below 200 it counts as 200.
+    pub max_series: usize,
+    /// Whether the original gateway's two summaries are exported.
+    pub compat_metrics: bool,
+    /// The gateway's own version.
+    pub version: &'static str,
 }
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// A bug: two metrics of one name, or a name that is none.
+    #[error("a metric could not be registered: {0}")]
+    Metric(#[from] prometheus::Error),
+    /// The system refused a thread for the log.
+    #[error("the log has no thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// The new configuration is in force.
+    Applied,
+    /// It was refused whole; the old one stays in force.
+    Refused,
+}
+
+/// Everything that is told of one gateway.
+#[derive(Debug)]
+pub struct Telemetry {
+    series: Series,
+    compat: Option<Compat>,
+    models: Models,
+    log: LogWriter,
+}
+
 impl Telemetry {
-    /// x
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        InFlight
+    /// Sets up all metrics with a registry of their own.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Metric`], which is a bug.
+    pub fn new(settings: &TelemetrySettings, log: LogWriter) -> Result<Self, TelemetryError> {
+        let max = settings.max_series.max(LEAST_SERIES);
+        let budget = Budget::new(max);
+        Ok(Self {
+            series: Series::new(&budget, settings.version, &log)?,
+            compat: settings.compat_metrics.then(|| Compat::new(&budget, max)),
+            models: Models::default(),
+            log,
+        })
     }
-    /// x
-    pub fn panicked(&self) {}
-    /// x
-    pub fn observe(&self, _r: &Record, _log: bool) {}
+
+    /// Notes a call that is over, in the metrics and, where `access_log` is set, as a line of the log.
+    pub fn observe(&self, record: &Record, access_log: bool) {
+        let status = http::StatusCode::from_u16(record.status).ok();
+        let status = status.as_ref().map_or(family::OTHER, http::StatusCode::as_str);
+        let method = labels::method(&record.method);
+        let route = labels::route(record);
+        let model = self.models.label(record);
+        self.series.observe(record, [method, route, status, model]);
+        if let Some(compat) = &self.compat {
+            compat.observe(record, [method, route, status, model]);
+        }
+        if access_log {
+            line::access(&self.log, record);
+        }
+    }
+
+    /// Counts a call as in flight until the guard is dropped.
+    pub fn enter(&self) -> InFlight {
+        self.series.enter()
+    }
+
+    /// Calls in flight now.
+    pub fn in_flight(&self) -> u64 {
+        self.series.in_flight()
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, result: Reload) {
+        self.series.reload(result);
+    }
+
+    /// Tells whether the configuration holds a change that only a restart can apply.
+    pub fn restart_required(&self, required: bool) {
+        self.series.restart_required(required);
+    }
+
+    /// Counts a panic; there must never be one.
+    pub fn panicked(&self) {
+        self.series.panicked();
+    }
+
+    /// The way to the log.
+    pub fn log(&self) -> &LogWriter {
+        &self.log
+    }
+
+    /// All series as Prometheus text, format 0.0.4.
+    pub fn render(&self, now: SystemTime) -> String {
+        let mut families = self.series.gather();
+        families.extend(self.compat.iter().flat_map(|compat| compat.gather(now)));
+        // Fails for a family without series only, and there is none.
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,68 @@
+//! What needs the admin token: everything under `/api/`.
+//!
+//! Invariant: the token is compared in constant time, before the path is looked at; where none is configured, nothing
+//! under `/api/` exists.
+//! Never does: show a key's text or hash, or a provider's key.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
+
+use super::AdminState;
+use super::health::{self, refuse};
+use crate::keys::Key;
+use crate::units::Secret;
+
+/// Lets requests under `/api/` pass with the token only.
+pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if path != "/api" && !path.starts_with("/api/") {
+        return next.run(request).await;
+    }
+    let Some(token) = &state.token else {
+        return health::unknown().await;
+    };
+    if holds(request.headers(), token) {
+        return next.run(request).await;
+    }
+    let mut response = refuse(401, "invalid_admin_token", "Invalid admin token");
+    let challenge = HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// All keys of the snapshot in force, by their ids.
+pub(super) async fn keys(State(state): State<Arc<AdminState>>) -> Response {
+    let snapshot = state.live.pin();
+    let mut keys = (state.list_keys)(&snapshot);
+    keys.sort_by(|one, other| one.record.id.cmp(&other.record.id));
+    let data: Vec<Value> = keys.iter().map(|key| describe(key)).collect();
+    health::json(200, json!({"object": "list", "data": data}).to_string())
+}
+
+/// What may be shown of a key. One line a field.
+fn describe(key: &Key) -> Value {
+    let record = &key.record;
+    json!({
+        "id": record.id.as_str(),
+        "username": &*record.username,
+    })
+}
+
+fn holds(headers: &HeaderMap, token: &Secret) -> bool {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let (Some(header), None) = (all.next(), all.next()) else {
+        return false;
+    };
+    let Some((scheme, presented)) = header.as_bytes().split_at_checked("Bearer ".len()) else {
+        return false;
+    };
+    let same: bool = presented.ct_eq(token.expose().as_bytes()).into();
+    scheme.eq_ignore_ascii_case(b"Bearer ") && same && !presented.is_empty()
+}

@@ -1,0 +1,98 @@
+//! The access line: one JSON object a call in the shape of the original's log, and a second one where it failed.
+//!
+//! Invariant: every line is valid JSON whatever bytes the client sent, and holds no key: the record has none.
+//! Never does: make strings on the way; everything is formatted into one buffer a thread that is used again.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use super::log::LogWriter;
+use crate::error::Refusal;
+use crate::flow::Record;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Writes the lines of a call that is over.
+pub(super) fn access(writer: &LogWriter, record: &Record) {
+    let mut line = BUFFER.take();
+    line.clear();
+    let at = record.started_at + record.duration;
+    begin(&mut line, "INFO", at, writer.origin());
+    let start = line.len();
+    meta(&mut line, record);
+    let end = line.len();
+    finish(&mut line, "gateway request");
+    let failed = record.status >= 400;
+    if failed {
+        begin(&mut line, "ERROR", at, writer.origin());
+        line.extend_from_within(start..end);
+        finish(&mut line, "gateway request failed");
+    }
+    writer.push(&line, 1 + usize::from(failed));
+    BUFFER.set(line);
+}
+
+/// Opens a line, up to and with the brace of its `meta`.
+pub(super) fn begin(line: &mut Vec<u8>, level: &str, at: SystemTime, origin: &[u8]) {
+    line.extend_from_slice(br#"{"level":""#);
+    line.extend_from_slice(level.as_bytes());
+    line.extend_from_slice(br#"","timestamp":""#);
+    let at = humantime::format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH));
+    // Fails for years of five digits only; such a line has no timestamp.
+    let _ = write!(line, "{at}");
+    line.push(b'"');
+    line.extend_from_slice(origin);
+}
+
+/// Closes a line.
+pub(super) fn finish(line: &mut Vec<u8>, message: &str) {
+    line.extend_from_slice(br#"},"message":"#);
+    string(line, message);
+    line.extend_from_slice(b"}\n");
+}
+
+/// A JSON string. Writing to memory does not fail.
+pub(super) fn string(line: &mut Vec<u8>, text: &str) {
+    let _ = serde_json::to_writer(line, text);
+}
+
+fn meta(line: &mut Vec<u8>, record: &Record) {
+    line.extend_from_slice(br#""method":"#);
+    string(line, record.method.as_str());
+    text(line, "path", Some(&record.path));
+    text(line, "providerName", record.provider());
+    text(line, "model", record.model.as_deref());
+    text(line, "username", record.username());
+    let on_behalf_of = record.on_behalf_of.as_deref().or_else(|| record.username());
+    text(line, "onBehalfOf", on_behalf_of);
+    let _ = write!(line, r#","statusCode":"{}""#, record.status);
+    text(line, "requestId", Some(&record.request_id));
+    let milliseconds = whole_milliseconds(record.duration);
+    let microseconds = record.overhead.as_micros();
+    let attempts = record.attempts;
+    let _ = write!(line, r#","durationMs":{milliseconds},"overheadUs":{microseconds},"attempts":{attempts}"#);
+    if let Some(client) = record.client {
+        let _ = write!(line, r#","clientAddress":"{client}""#);
+    }
+    text(line, "code", record.refusal.as_ref().map(Refusal::code));
+    if let Some(Refusal::Bug(cause)) = &record.refusal {
+        text(line, "cause", Some(cause));
+    }
+}
+
+fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        line.extend_from_slice(br#",""#);
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(br#"":"#);
+        string(line, value);
+    }
+}
+
+/// Rounded as the original does it.
+pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
+    u64::try_from((duration.as_micros() + 500) / 1000).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,186 @@
+//! The gateway's own series, each with its name, help, labels and buckets in one place.
+//!
+//! Invariant: a call that looks like one before finds its handles with one look-up and formats nothing.
+//! Never does: know the original's names (see `compat`).
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, proto};
+
+use super::family::{Budget, Family, Rung, Shape};
+use super::log::LogWriter;
+use super::{Reload, TelemetryError, labels};
+use crate::flow::Record;
+
+/// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
+const DURATION_BUCKETS: [f64; 17] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0];
+/// 10 us to 1 s: what the gateway itself may take.
+const OVERHEAD_BUCKETS: [f64; 14] =
+    [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
+/// A histogram's bucket for infinity, its sum and its count.
+const HISTOGRAM_EXTRA: usize = 3;
+
+/// Series that exist from the start: the single ones here and those of the process.
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 20;
+
+const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
+const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
+
+/// What a call with these labels counts in.
+#[derive(Debug)]
+struct Handles {
+    requests: IntCounter,
+    duration: Histogram,
+}
+
+/// The series and what finds them.
+#[derive(Debug)]
+pub(super) struct Series {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    attempts: IntCounterVec,
+    by_call: Family<5, Handles>,
+    by_route: Family<2, Histogram>,
+    by_outcome: Family<2, IntCounter>,
+    overhead: Histogram,
+    in_flight: IntGauge,
+    applied: IntCounter,
+    refused: IntCounter,
+    restart_required: IntGauge,
+    panics: IntCounter,
+}
+
+/// A call in flight, for as long as this lives.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Series {
+    pub(super) fn new(budget: &Arc<Budget>, version: &str, log: &LogWriter) -> Result<Self, TelemetryError> {
+        budget.reserve(FIXED);
+        let registry = Registry::new();
+        registry.register(Box::new(log.dropped_counter()))?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let build = Opts::new("gateway_build_info", "1, labelled by the gateway's version.");
+        add(&registry, IntGauge::with_opts(build.const_label("version", version)))?.set(1);
+        let durations =
+            Opts::new("gateway_request_duration_seconds", "From a request's head to the end of its answer.");
+        let durations = HistogramOpts::from(durations).buckets(DURATION_BUCKETS.to_vec());
+        let overhead = Opts::new(
+            "gateway_overhead_seconds",
+            "What the gateway itself took of a call: its duration less the waits for client and provider.",
+        );
+        let overhead = HistogramOpts::from(overhead).buckets(OVERHEAD_BUCKETS.to_vec());
+        let requests = Opts::new("gateway_requests_total", "Calls that are over.");
+        let requests = IntCounterVec::new(requests, &["method", "route", "status", "provider", "model"]);
+        let attempts = Opts::new("gateway_upstream_attempts_total", "Requests that were sent to providers.");
+        let attempts = IntCounterVec::new(attempts, &["provider", "outcome"]);
+        let reloads = Opts::new("gateway_config_reloads_total", "Reloads of the configuration.");
+        let reloads = add(&registry, IntCounterVec::new(reloads, &["result"]))?;
+        let in_flight = IntGauge::new("gateway_inflight_requests", "Calls that are not over.");
+        let restart_required = IntGauge::new(
+            "gateway_restart_required",
+            "1 where the configuration holds a change that only a restart applies.",
+        );
+        let panics = IntCounter::new("gateway_panics_total", "Panics; any at all is a bug.");
+        Ok(Self {
+            by_call: Family::new(shape(1, WITH_MODEL), budget),
+            by_route: Family::new(shape(DURATION_BUCKETS.len() + HISTOGRAM_EXTRA, WHOLE), budget),
+            by_outcome: Family::new(shape(1, WHOLE), budget),
+            applied: reloads.get_metric_with_label_values(&["applied"])?,
+            refused: reloads.get_metric_with_label_values(&["refused"])?,
+            requests: add(&registry, requests)?,
+            durations: add(&registry, HistogramVec::new(durations, &["route", "provider"]))?,
+            attempts: add(&registry, attempts)?,
+            overhead: add(&registry, Histogram::with_opts(overhead))?,
+            in_flight: add(&registry, in_flight)?,
+            restart_required: add(&registry, restart_required)?,
+            panics: add(&registry, panics)?,
+            registry,
+        })
+    }
+
+    /// Notes a call.
+    pub(super) fn observe(&self, record: &Record, [method, route, status, model]: [&str; 4]) {
+        let provider = record.provider().unwrap_or(labels::UNKNOWN);
+        let seconds = record.duration.as_secs_f64();
+        self.by_call.with(
+            [method, route, status, provider, model],
+            |labels| self.handles(labels),
+            |handles| {
+                handles.requests.inc();
+                handles.duration.observe(seconds);
+            },
+        );
+        self.overhead.observe(record.overhead.as_secs_f64());
+        if record.attempts > 0 {
+            self.count_attempts(provider, labels::outcome(record), 1);
+            // The record tells the end of the last attempt only.
+            self.count_attempts(provider, "retried", u64::from(record.attempts - 1));
+        }
+    }
+
+    fn handles(&self, labels: &[&str; 5]) -> Option<Handles> {
+        let [_, route, _, provider, _] = *labels;
+        let new = |labels: &[&str; 2]| self.durations.get_metric_with_label_values(labels).ok();
+        Some(Handles {
+            requests: self.requests.get_metric_with_label_values(labels).ok()?,
+            duration: self.by_route.with([route, provider], new, Clone::clone)?,
+        })
+    }
+
+    fn count_attempts(&self, provider: &str, outcome: &str, attempts: u64) {
+        if attempts > 0 {
+            let new = |labels: &[&str; 2]| self.attempts.get_metric_with_label_values(labels).ok();
+            self.by_outcome.with([provider, outcome], new, |counter| counter.inc_by(attempts));
+        }
+    }
+
+    pub(super) fn enter(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        u64::try_from(self.in_flight.get()).unwrap_or(0)
+    }
+
+    pub(super) fn reload(&self, result: Reload) {
+        match result {
+            Reload::Applied => self.applied.inc(),
+            Reload::Refused => self.refused.inc(),
+        }
+    }
+
+    pub(super) fn restart_required(&self, required: bool) {
+        self.restart_required.set(i64::from(required));
+    }
+
+    pub(super) fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub(super) fn gather(&self) -> Vec<proto::MetricFamily> {
+        self.registry.gather()
+    }
+}
+
+fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> prometheus::Result<M> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+/// A family that only the common budget bounds.
+fn shape(cost: usize, rungs: &'static [Rung]) -> Shape {
+    Shape { cost, ceiling: usize::MAX / 100, rungs }
+}
