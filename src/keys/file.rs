@@ -82,7 +82,7 @@ impl KeyFile {
             }
         };
         let members = members(text).map_err(|error| vec![syntax_problem(&error)])?;
-        let mut reader = read::Reader::new(text, env_salt);
+        let mut reader = read::Reader::new(text, env_salt, members.len());
         for member in &members {
             reader.entry(member);
         }

@@ -93,12 +93,13 @@ impl Digest {
     /// Reads 64 lower-case hex digits.
     pub(super) fn from_hex(text: &str) -> Result<Self, HexFault> {
         let text: &[u8; 64] = text.as_bytes().try_into().map_err(|_| HexFault::NotHex)?;
-        if !text.iter().all(u8::is_ascii_hexdigit) {
-            return Err(HexFault::NotHex);
-        }
         let mut digest = [0; 32];
         for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else {
+                let hex = text.iter().all(u8::is_ascii_hexdigit);
+                return Err(if hex { HexFault::UpperCase } else { HexFault::NotHex });
+            };
+            *byte = high << 4 | low;
         }
         Ok(Self(digest))
     }
@@ -170,11 +171,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn nibble(digit: u8) -> Result<u8, HexFault> {
+fn nibble(digit: u8) -> Option<u8> {
     match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(HexFault::UpperCase),
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 

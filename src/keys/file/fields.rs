@@ -13,7 +13,7 @@ use super::{MAX_SALTS, NamedScope, Salt, SaltText, decode_base64, place};
 use crate::keys::is_model_pattern;
 use crate::keys::json::{is_null, items, members, string};
 use crate::keys::scope::{Scope, ScopeError};
-use crate::keys::token::{Digest, KeyedHash};
+use crate::keys::token::KeyedHash;
 use crate::units::KeyId;
 
 /// The members of one entry by name, and where it is.
@@ -65,9 +65,10 @@ impl<'t> Reader<'t> {
         }
     }
 
-    pub(super) fn id(&mut self, fields: &Fields<'t>, digest: Option<Digest>) -> Option<KeyId> {
+    /// The id; that of an entry without one is the path of its problems. Without a digest it has none.
+    pub(super) fn id(&mut self, fields: &Fields<'t>, has_digest: bool) -> Option<KeyId> {
         let Some(value) = fields.get(ID) else {
-            let id = KeyId::new(short(&digest?.to_hex()));
+            let id = has_digest.then(|| KeyId::new(&*fields.path))?;
             // Two digests that begin alike are no fault of the file; only a chosen id can be.
             if self.ids.insert(id.clone(), false) == Some(true) {
                 self.note(fields.whole, fields.path.clone(), TAKEN, None);
@@ -155,7 +156,14 @@ impl<'t> Reader<'t> {
             self.note(fields.whole, fields.path.clone(), "scopes is missing", Some(hint));
             return None;
         };
-        if let Some(list) = self.scope_lists.get(value.get()) {
+        let text = value.get();
+        if let Some((last, list)) = &self.last_scopes
+            && *last == text
+        {
+            return Some(Arc::clone(list));
+        }
+        if let Some(list) = self.scope_lists.get(text) {
+            self.last_scopes = Some((text, Arc::clone(list)));
             return Some(Arc::clone(list));
         }
         let Some(items) = items(value) else {
@@ -184,7 +192,7 @@ impl<'t> Reader<'t> {
             return None;
         }
         let list: Arc<[Scope]> = list.into();
-        self.scope_lists.insert(value.get(), Arc::clone(&list));
+        self.scope_lists.insert(text, Arc::clone(&list));
         Some(list)
     }
 
@@ -277,8 +285,8 @@ impl<'t> Fields<'t> {
 }
 
 /// The part of a digest that may be shown.
-pub(super) fn short(hex: &str) -> String {
-    hex.chars().take(12).collect()
+pub(super) fn short(hex: &str) -> &str {
+    hex.get(..12).unwrap_or_default()
 }
 
 pub(super) const KNOWN: [&str; 11] = [

@@ -33,12 +33,15 @@ pub(super) struct Reader<'t> {
     pub(super) salt_fields: HashMap<&'t str, SaltText>,
     /// Scope lists by their spelling in the file: most keys share one of a few.
     pub(super) scope_lists: HashMap<&'t str, Arc<[Scope]>>,
+    /// The last one of them, so that a file of equal lists is not hashed as a whole.
+    pub(super) last_scopes: Option<(&'t str, Arc<[Scope]>)>,
     pub(super) scopes: HashSet<Scope>,
     pub(super) too_many_salts: bool,
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str, env_salt: Option<&Secret>) -> Self {
+    /// Prepares for a file of so many entries.
+    pub(super) fn new(text: &'t str, env_salt: Option<&Secret>, entries: usize) -> Self {
         let env_salt = env_salt
             .map(|salt| salt.expose().as_bytes())
             .filter(|salt| !salt.is_empty())
@@ -46,16 +49,20 @@ impl<'t> Reader<'t> {
         Self {
             text,
             env_salt,
-            file: KeyFile::default(),
+            file: KeyFile {
+                entries: Vec::with_capacity(entries),
+                ..KeyFile::default()
+            },
             problems: Vec::new(),
             further_problems: 0,
             seen: 0,
-            digests: HashSet::new(),
-            ids: HashMap::new(),
+            digests: HashSet::with_capacity(entries),
+            ids: HashMap::with_capacity(entries),
             names: HashSet::new(),
             salts: HashMap::new(),
             salt_fields: HashMap::new(),
             scope_lists: HashMap::new(),
+            last_scopes: None,
             scopes: HashSet::new(),
             too_many_salts: false,
         }
@@ -69,13 +76,16 @@ impl<'t> Reader<'t> {
             Cow::Owned(_) => member.value.get(),
         };
         let digest = self.digest(&member.name, at);
-        let path = digest.map_or_else(|| format!("entry {}", self.seen), |digest| short(&digest.to_hex()));
+        let path = match digest {
+            Some(_) => short(&member.name).to_owned(),
+            None => format!("entry {}", self.seen),
+        };
         let Some(fields) = self.fields(member.value, path) else {
             return;
         };
         let username = self.username(&fields);
         let scopes = self.scope_list(&fields);
-        let id = self.id(&fields, digest);
+        let id = self.id(&fields, digest.is_some());
         let salt = self.salt(&fields, fields.get(ID).is_some());
         let created_at = self.time(&fields, CREATED_AT);
         let expires_at = self.time(&fields, EXPIRES_AT);
@@ -131,11 +141,10 @@ impl<'t> Reader<'t> {
         let path = format!("entry {}", self.seen);
         match Digest::from_hex(name) {
             Ok(digest) if self.digests.insert(digest) => Some(digest),
-            Ok(digest) => {
-                let path = short(&digest.to_hex());
+            Ok(_) => {
                 self.note(
                     at,
-                    path,
+                    short(name).to_owned(),
                     "this digest stands twice in the file",
                     Some("remove one of the two entries"),
                 );

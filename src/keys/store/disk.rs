@@ -111,8 +111,9 @@ impl Target {
             .mode(0o600)
             .open(temporary)
             .map_err(failed("create", temporary))?;
-        if let Ok(old) = fs::metadata(&self.path) {
-            self.take_after(&file, &old)?;
+        match fs::metadata(&self.path) {
+            Ok(old) => self.take_after(&file, &old)?,
+            Err(_) => give_to_owner_of(&self.folder, &file),
         }
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
@@ -150,13 +151,19 @@ pub(super) fn no_json(path: &Path, error: serde_json::Error) -> StoreError {
 }
 
 fn take_lock(path: &Path) -> Result<File, StoreError> {
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed("lock", path))?;
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    let lock = match options.clone().create_new(true).open(path) {
+        Ok(new) => {
+            // Only a file made just now: one that was there may be a link that somebody has laid for root.
+            give_to_owner_of(folder_of(path), &new);
+            new
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            options.open(path).map_err(failed("lock", path))?
+        }
+        Err(error) => return Err(failed("lock", path)(error)),
+    };
     let mut waited = Duration::ZERO;
     loop {
         match lock.try_lock() {
@@ -170,6 +177,16 @@ fn take_lock(path: &Path) -> Result<File, StoreError> {
                 waited += STEP;
             }
         }
+    }
+}
+
+/// Where root makes a file in a folder of the user that the gateway runs as, that user must be able to read it. Nobody
+/// else may give files away, so that a failure means no more than that the file stays the maker's own.
+fn give_to_owner_of(folder: &Path, file: &File) {
+    if let (Ok(folder), Ok(own)) = (fs::metadata(folder), file.metadata())
+        && folder.uid() != own.uid()
+    {
+        let _ = fchown(file, Some(folder.uid()), Some(folder.gid()));
     }
 }
 

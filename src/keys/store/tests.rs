@@ -4,7 +4,7 @@
 //! Never does: wait for a clock.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::time::Duration;
 
 use super::*;
@@ -229,4 +229,25 @@ fn errors_say_what_to_do() {
         told.contains("cannot be used:\n  3:13 ebc5f4226c40.user: unknown field"),
         "{told}"
     );
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_folders_or_the_files_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    if chown(folder.path(), Some(4321), Some(4322)).is_err() {
+        return; // Only root can give files away.
+    }
+    let path = folder.path().join("keys.json");
+    let owner = |name: &str| fs::metadata(folder.path().join(name)).unwrap().uid();
+    create(&path, None, new("a")).unwrap();
+    assert_eq!((owner("keys.json"), owner(".keys.json.lock")), (4321, 4321));
+    let precious = folder.path().join("precious");
+    fs::write(&precious, "x").unwrap();
+    fs::remove_file(folder.path().join(".keys.json.lock")).unwrap();
+    symlink("precious", folder.path().join(".keys.json.lock")).unwrap();
+    chown(&path, Some(1234), Some(1234)).unwrap();
+    create(&path, None, new("a")).unwrap();
+    assert_eq!(owner("keys.json"), 1234);
+    assert_ne!(owner("precious"), 4321);
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "x");
 }
