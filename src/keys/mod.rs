@@ -1,7 +1,15 @@
-//! The keys that the gateway issued: who may do what.
+//! The keys that the gateway issued: who may do what, and until when.
 //!
 //! Invariant: a key's text is never kept; only its HMAC is.
 //! Never does: any IO but in `store`; reading of a clock.
+
+mod edit;
+mod file;
+mod json;
+mod ring;
+mod scope;
+mod store;
+mod token;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,13 +17,50 @@ use std::time::SystemTime;
 use crate::error::Refusal;
 use crate::units::{KeyId, RouteId, RouteSet};
 
+pub use file::{KeyFile, MAX_PROBLEMS, MAX_SALTS};
+pub use json::Problem;
+pub use ring::KeyRing;
+pub use scope::{Scope, ScopeError};
+pub use store::{Created, NewKey, Revoked, Stamp, StoreError, create, list, load, revoke};
+pub use token::{NoRandomness, PREFIX, PlainToken};
+
 /// What the key file says of one key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// Its public name.
     pub id: KeyId,
-    /// Whom it was issued to.
+    /// Whom it was issued to. A user may have several keys.
     pub username: Arc<str>,
+    /// What it opens.
+    pub scopes: Arc<[Scope]>,
+    /// When it was issued, where that is known.
+    pub created_at: Option<SystemTime>,
+    /// From when on it no longer works; absent means never.
+    pub expires_at: Option<SystemTime>,
+    /// When it was revoked. Any value revokes it, one in the future too.
+    pub revoked_at: Option<SystemTime>,
+    /// Whether it is switched off.
+    pub disabled: bool,
+    /// The group that it belongs to, for limits and reports.
+    pub team: Option<Arc<str>>,
+    /// The models that it may name, each exact or with a trailing `*`; absent means any.
+    pub models: Option<Vec<String>>,
+}
+
+impl KeyRecord {
+    /// Tells whether the key works at all now.
+    ///
+    /// # Errors
+    /// `RevokedKey`, `ExpiredKey`, in this order.
+    pub fn usable(&self, now: SystemTime) -> Result<(), Refusal> {
+        if self.disabled || self.revoked_at.is_some() {
+            return Err(Refusal::RevokedKey);
+        }
+        match self.expires_at {
+            Some(end) if end <= now => Err(Refusal::ExpiredKey),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A key of the ring: what the file says of it, and the routes that its scopes open in this snapshot.
@@ -23,42 +68,57 @@ pub struct KeyRecord {
 pub struct Key {
     /// What the file says.
     pub record: KeyRecord,
-    /// The routes that its scopes open.
+    /// The routes that its scopes open as a whole.
     pub routes: RouteSet,
 }
 
 impl Key {
-    /// Tells whether the key may be used now on this route. `path` is the client's path.
+    /// Tells whether the key works at all now: the reasons for a 401.
     ///
     /// # Errors
-    /// `ExpiredKey`, `RevokedKey`, `ScopeMissing`.
-    pub fn usable(&self, _now: SystemTime) -> Result<(), Refusal> {
-        Ok(())
-    }
-    /// x
-    pub fn permits(&self, _route: RouteId, _method: &str, _path: &str) -> Result<(), Refusal> {
-        Err(Refusal::ScopeMissing)
+    /// `RevokedKey`, `ExpiredKey`, in this order.
+    pub fn usable(&self, now: SystemTime) -> Result<(), Refusal> {
+        self.record.usable(now)
     }
 
-    /// Tells whether the key may use this model; `None` stands for a call that names none.
+    /// Tells whether the key opens this call: the reason for a 403. `route` is the route that was found, `method` the
+    /// one it was found by (`GET` for a `HEAD`; any case), `path` the client's path without its query.
+    ///
+    /// # Errors
+    /// `ScopeMissing`.
+    pub fn permits(&self, route: RouteId, method: &str, path: &str) -> Result<(), Refusal> {
+        let permitted =
+            self.routes.contains(route) || self.record.scopes.iter().any(|scope| scope.permits_path(method, path));
+        permitted.then_some(()).ok_or(Refusal::ScopeMissing)
+    }
+
+    /// Tells whether the key may use this model. `None` stands for a call that could name a model and does not: a
+    /// provider would choose one itself, so a key with a list of models may not make it. Calls that take no model,
+    /// such as the list of models, are not asked about.
     ///
     /// # Errors
     /// `ModelNotAllowed`.
-    pub fn permits_model(&self, _model: Option<&str>) -> Result<(), Refusal> {
-        Ok(())
+    pub fn permits_model(&self, model: Option<&str>) -> Result<(), Refusal> {
+        let Some(allowed) = &self.record.models else {
+            return Ok(());
+        };
+        let matches = |model: &str| {
+            allowed.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => model.starts_with(prefix),
+                None => model == pattern,
+            })
+        };
+        match model {
+            Some(model) if matches(model) => Ok(()),
+            _ => Err(Refusal::ModelNotAllowed),
+        }
     }
 }
 
-/// All keys of a snapshot.
-#[derive(Debug, Default)]
-pub struct KeyRing;
-
-impl KeyRing {
-    /// Finds the key that a client presented.
-    ///
-    /// # Errors
-    /// `InvalidKey`.
-    pub fn find(&self, _presented: &[u8]) -> Result<&Arc<Key>, Refusal> {
-        Err(Refusal::InvalidKey(crate::error::KeyFault::Unknown))
-    }
+/// Tells whether a text can stand in a key's list of models: a name, or the beginning of names with a `*` at its end.
+pub fn is_model_pattern(text: &str) -> bool {
+    !text.is_empty() && !text.strip_suffix('*').unwrap_or(text).contains('*')
 }
+
+#[cfg(test)]
+mod tests;

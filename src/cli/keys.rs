@@ -1,0 +1,376 @@
+//! `ai-gateway keys`: make, list and revoke the gateway's own keys.
+//!
+//! Invariant: a key is shown once, by the command that made it; salts and digests are never shown.
+//! Never does: read the configuration, a clock or the environment: the caller hands them in.
+
+mod table;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::keys::{self, Created, KeyRecord, NewKey, Scope, ScopeError, StoreError};
+use crate::units::{KeyId, Secret};
+
+/// The commands that make, list and revoke keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Makes a key and prints it, once
+    Create(CreateKey),
+    /// Lists all keys, without what would let one use or guess them
+    List(ListKeys),
+    /// Revokes a key; its entry stays in the file
+    Revoke(RevokeKey),
+}
+
+/// The arguments of `keys create`.
+#[derive(Debug, Args)]
+pub struct CreateKey {
+    /// Whom the key is for; goes into logs and metrics
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// `all`, or METHOD:PATH with commas between: get:/openai/v1/models,post:/openai/v1/embeddings
+    #[arg(value_name = "SCOPES")]
+    pub scopes: String,
+    /// When the key stops working: 90d, 12h, 2027-01-31 or 2027-01-31T00:00:00Z [default: never]
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<String>,
+    /// A model that the key may use, exact or with a trailing *; may be given several times [default: any]
+    #[arg(long = "model", value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// The team that the key belongs to
+    #[arg(long, value_name = "TEAM")]
+    pub team: Option<String>,
+    /// What all commands share
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The arguments of `keys list`.
+#[derive(Debug, Args)]
+pub struct ListKeys {
+    /// What all commands share
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// The arguments of `keys revoke`.
+#[derive(Debug, Args)]
+pub struct RevokeKey {
+    /// The key's id, or so much of its beginning that no other key has it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// What all commands share
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What all commands of this family share.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The key file [default: the one of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the commands need to know of the world.
+#[derive(Debug)]
+pub struct KeysContext {
+    /// The key file, where the command does not name one.
+    pub file: PathBuf,
+    /// `HASH_AUTH_SALT`.
+    pub env_salt: Option<Secret>,
+    /// Configured routes that `all` stands for: method in lower case and pattern. Opaque ones are left out.
+    pub routes: Vec<(String, String)>,
+    /// The time.
+    pub now: SystemTime,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// An argument cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key was made and could not be shown.
+    #[error(
+        "the key {id} was made, but could not be shown and is lost: {source} (hint: `ai-gateway keys revoke {id}`)"
+    )]
+    Lost {
+        /// The key's public name.
+        id: KeyId,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl KeysError {
+    /// The process's exit code: 2 for wrong usage or an unusable file, 1 for what failed on the way.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::Store(
+                StoreError::Invalid { .. }
+                | StoreError::Unwritable { .. }
+                | StoreError::UnknownId { .. }
+                | StoreError::Ambiguous { .. },
+            ) => 2,
+            Self::Store(_) | Self::Lost { .. } | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Runs a command. Results go to `out`, warnings to `warnings` (standard error).
+///
+/// # Errors
+/// [`KeysError`]; the key file is then as it was, unless it is `Lost` or `Output`.
+pub fn run(
+    command: &KeysCommand,
+    context: &KeysContext,
+    out: &mut dyn Write,
+    warnings: &mut dyn Write,
+) -> Result<(), KeysError> {
+    match command {
+        KeysCommand::Create(command) => create(command, context, out, warnings),
+        KeysCommand::List(command) => list(command, context, out),
+        KeysCommand::Revoke(command) => revoke(command, context, out),
+    }
+}
+
+fn create(
+    command: &CreateKey,
+    context: &KeysContext,
+    out: &mut dyn Write,
+    warnings: &mut dyn Write,
+) -> Result<(), KeysError> {
+    let scopes = scopes(&command.scopes, &context.routes)?;
+    let new = NewKey {
+        username: name("USER", &command.user)?,
+        scopes: scopes.clone(),
+        expires_at: command
+            .expires
+            .as_deref()
+            .map(|text| expiry(text, context.now))
+            .transpose()?,
+        models: models(&command.models)?,
+        team: command.team.as_deref().map(|team| name("--team", team)).transpose()?,
+        now: context.now,
+    };
+    for scope in &scopes {
+        let touches = |(method, pattern): &(String, String)| scope.touches_route(method, pattern);
+        if !context.routes.iter().any(touches) {
+            writeln!(
+                warnings,
+                "warning: no route is configured for the scope {scope}; until one is, it opens nothing"
+            )?;
+        }
+    }
+    let file = command.common.file.as_ref().unwrap_or(&context.file);
+    let created = keys::create(file, context.env_salt.as_ref(), new.clone())?;
+    show(&created, &new, command.common.json, file, out).map_err(|source| KeysError::Lost {
+        id: created.id.clone(),
+        source,
+    })
+}
+
+/// Shows a new key to its owner: the only time that its text leaves the process.
+fn show(created: &Created, new: &NewKey, as_json: bool, file: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let key = created.token.expose();
+    if as_json {
+        let json = json!({
+            "id": created.id.as_str(),
+            "username": new.username,
+            "key": key,
+            "scopes": texts(&new.scopes),
+            "created_at": time(new.now),
+            "expires_at": new.expires_at.map(time),
+            "team": new.team,
+            "models": new.models,
+            "file": file.display().to_string(),
+        });
+        writeln!(out, "{json:#}")?;
+        return out.flush();
+    }
+    writeln!(out, "{key}\n")?;
+    writeln!(
+        out,
+        "This is the key of {}, shown this once: it is stored nowhere, only its hash is.",
+        new.username
+    )?;
+    writeln!(out, "  id       {}", created.id)?;
+    writeln!(out, "  scopes   {}", texts(&new.scopes).join("\n           "))?;
+    writeln!(
+        out,
+        "  expires  {}",
+        new.expires_at.map_or_else(|| "never".to_owned(), time)
+    )?;
+    if let Some(models) = &new.models {
+        writeln!(out, "  models   {}", models.join(", "))?;
+    }
+    writeln!(out, "  file     {}", file.display())?;
+    out.flush()
+}
+
+fn list(command: &ListKeys, context: &KeysContext, out: &mut dyn Write) -> Result<(), KeysError> {
+    let file = command.common.file.as_ref().unwrap_or(&context.file);
+    let records = keys::list(file, context.env_salt.as_ref())?;
+    if command.common.json {
+        let all: Vec<Value> = records.iter().map(|record| json_of(record, context.now)).collect();
+        writeln!(out, "{:#}", Value::from(all))?;
+    } else if records.is_empty() {
+        writeln!(
+            out,
+            "No keys in {}. Make one: ai-gateway keys create USER all",
+            file.display()
+        )?;
+    } else {
+        table::write(&records, context.now, out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn revoke(command: &RevokeKey, context: &KeysContext, out: &mut dyn Write) -> Result<(), KeysError> {
+    let file = command.common.file.as_ref().unwrap_or(&context.file);
+    let revoked = keys::revoke(file, context.env_salt.as_ref(), &command.id, context.now)?;
+    let record = &revoked.record;
+    if command.common.json {
+        let mut json = json_of(record, context.now);
+        json["already_revoked"] = revoked.already.into();
+        writeln!(out, "{json:#}")?;
+    } else {
+        let what = if revoked.already {
+            "was revoked before"
+        } else {
+            "is revoked; a running gateway follows within seconds"
+        };
+        let user = table::printable(&record.username);
+        writeln!(out, "The key {} of {user} {what}.", record.id)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// The scopes that a command names. `all` is written out: a route that is added later is not opened by it.
+fn scopes(text: &str, routes: &[(String, String)]) -> Result<Vec<Scope>, KeysError> {
+    if text.trim() == "all" {
+        return all_scopes(routes);
+    }
+    let mut scopes: Vec<Scope> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let scope: Scope = part
+            .parse()
+            .map_err(|error: ScopeError| KeysError::Usage(format!("the scope {part:?} cannot be used: {error}")))?;
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() {
+        let message = "SCOPES is empty: give `all`, or METHOD:PATH such as get:/openai/v1/models";
+        return Err(KeysError::Usage(message.to_owned()));
+    }
+    Ok(scopes)
+}
+
+/// One scope a route, but for routes that another one's scope opens anyway: `/models/{model}` by that of `/models`.
+fn all_scopes(routes: &[(String, String)]) -> Result<Vec<Scope>, KeysError> {
+    let mut scopes: Vec<Scope> = Vec::with_capacity(routes.len());
+    for (method, pattern) in routes {
+        let scope = Scope::new(method, pattern).map_err(|error| {
+            KeysError::Usage(format!("`all` cannot stand for the route {method} {pattern}: {error}"))
+        })?;
+        let covered = routes
+            .iter()
+            .filter(|other| *other != &(method.clone(), pattern.clone()))
+            .any(|(method_of_other, path)| {
+                Scope::new(method_of_other, path).is_ok_and(|other| other.permits_route(method, pattern))
+            });
+        if !covered && !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() {
+        let message = "`all` stands for all configured routes, and there are none: name the scopes";
+        return Err(KeysError::Usage(message.to_owned()));
+    }
+    Ok(scopes)
+}
+
+fn name(argument: &str, text: &str) -> Result<String, KeysError> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) || text.len() > MAX_NAME_BYTES {
+        let message = format!("{argument} must be a name of 1 to {MAX_NAME_BYTES} bytes without control characters");
+        return Err(KeysError::Usage(message));
+    }
+    Ok(text.to_owned())
+}
+
+fn models(models: &[String]) -> Result<Option<Vec<String>>, KeysError> {
+    match models.iter().find(|model| !keys::is_model_pattern(model)) {
+        Some(model) => Err(KeysError::Usage(format!(
+            "--model {model:?} cannot be used: give a model's name, or the beginning of names with a * at its end"
+        ))),
+        None => Ok((!models.is_empty()).then(|| models.to_vec())),
+    }
+}
+
+fn expiry(text: &str, now: SystemTime) -> Result<SystemTime, KeysError> {
+    let wrong = |why: &str| {
+        let how = "give a span such as 90d, or a time in UTC such as 2027-01-31 or 2027-01-31T00:00:00Z";
+        KeysError::Usage(format!("--expires {text:?} {why}: {how}"))
+    };
+    let time = humantime::parse_rfc3339(text).or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z")));
+    let end = match time {
+        Ok(time) => time,
+        Err(_) => {
+            let span = humantime::parse_duration(text).map_err(|_| wrong("is no time"))?;
+            now.checked_add(span).ok_or_else(|| wrong("is too far away"))?
+        }
+    };
+    // Times are written in whole seconds and with four digits for the year.
+    if end < now + Duration::from_secs(1) {
+        return Err(wrong("is not in the future"));
+    }
+    if end >= SystemTime::UNIX_EPOCH + Duration::from_secs(YEAR_9999_SECS) {
+        return Err(wrong("is too far away"));
+    }
+    Ok(end)
+}
+
+fn json_of(record: &KeyRecord, now: SystemTime) -> Value {
+    json!({
+        "id": record.id.as_str(),
+        "username": &*record.username,
+        "state": table::state(record, now),
+        "scopes": texts(&record.scopes),
+        "created_at": record.created_at.map(time),
+        "expires_at": record.expires_at.map(time),
+        "revoked_at": record.revoked_at.map(time),
+        "team": record.team.as_deref(),
+        "models": record.models,
+    })
+}
+
+fn texts(scopes: &[Scope]) -> Vec<String> {
+    scopes.iter().map(Scope::to_string).collect()
+}
+
+fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+const MAX_NAME_BYTES: usize = 200;
+/// 9999-01-01T00:00:00Z after 1970.
+const YEAR_9999_SECS: u64 = 253_370_764_800;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Tests of the commands, from the words typed to what is printed and what is in the file.
+//!
+//! Invariant: each works in a folder of its own, at a fixed time.
+//! Never does: start a process.
+
+use std::path::Path;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+struct Desk {
+    folder: tempfile::TempDir,
+    context: KeysContext,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let routes = [
+            ("get", "/openai/v1/models"),
+            ("get", "/openai/v1/models/{model}"),
+            ("post", "/openai/v1/chat/completions"),
+            ("post", "/openai/v1/embeddings"),
+            ("post", "/openai/v1/images/generations"),
+        ];
+        let context = KeysContext {
+            file: folder.path().join("secrets/keys.json"),
+            env_salt: None,
+            routes: routes
+                .map(|(method, path)| (method.to_owned(), path.to_owned()))
+                .to_vec(),
+            now: humantime::parse_rfc3339("2026-11-25T10:00:00Z").unwrap(),
+        };
+        Self { folder, context }
+    }
+
+    /// Runs a command line; gives what it printed, then what it warned of.
+    fn run(&self, line: &str) -> Result<(String, String), KeysError> {
+        let words = std::iter::once("keys").chain(line.split(' ').filter(|word| !word.is_empty()));
+        let line = Line::try_parse_from(words).unwrap();
+        let (mut out, mut warnings) = (Vec::new(), Vec::new());
+        run(&line.command, &self.context, &mut out, &mut warnings)?;
+        Ok((String::from_utf8(out).unwrap(), String::from_utf8(warnings).unwrap()))
+    }
+
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.run(line).unwrap().0).unwrap()
+    }
+
+    fn refused(&self, line: &str) -> String {
+        let error = self.run(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    }
+}
+
+fn opens(file: &Path, key: &str) -> Vec<String> {
+    let ring = keys::KeyRing::build(keys::load(file, None).unwrap(), |_| Default::default());
+    texts(&ring.find(key.as_bytes()).unwrap().record.scopes)
+}
+
+#[test]
+fn all_is_every_configured_route_written_out() {
+    let desk = Desk::new();
+    let (out, warnings) = desk.run("create john.doe all").unwrap();
+    let key = out.lines().next().unwrap();
+    assert!(key.starts_with("sk-aigw-") && key.len() == 57, "{out}");
+    assert_eq!(out.matches(key).count(), 1);
+    assert!(
+        out.contains("stored nowhere") && out.contains("expires  never"),
+        "{out}"
+    );
+    assert_eq!(warnings, "");
+    assert_eq!(
+        opens(&desk.context.file, key),
+        [
+            "get:/openai/v1/models",
+            "post:/openai/v1/chat/completions",
+            "post:/openai/v1/embeddings",
+            "post:/openai/v1/images/generations"
+        ]
+    );
+}
+
+#[test]
+fn the_original_generators_arguments_work() {
+    let desk = Desk::new();
+    let made = desk.json("create john.doe get:/openai/v1/models,post:/openai/v1/embeddings --json");
+    assert_eq!(
+        (&made["username"], &made["expires_at"]),
+        (&json!("john.doe"), &Value::Null)
+    );
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(
+        opens(&desk.context.file, key),
+        ["get:/openai/v1/models", "post:/openai/v1/embeddings"]
+    );
+}
+
+#[test]
+fn a_scope_on_no_route_is_a_warning() {
+    let desk = Desk::new();
+    let (_, warnings) = desk
+        .run("create a post:/openai/v1/responses,get:/openai/v1/models/o3,*:/openai/*")
+        .unwrap();
+    assert_eq!(
+        warnings,
+        "warning: no route is configured for the scope post:/openai/v1/responses; until one is, it opens nothing\n"
+    );
+}
+
+#[test]
+fn options_go_into_the_file_and_the_list() {
+    let desk = Desk::new();
+    let file = desk.folder.path().join("other.json");
+    let line = format!("--file {}", file.display());
+    let made = desk.json(&format!(
+        "create a all --expires 90d --model gpt-4o --model o* --team blue --json {line}"
+    ));
+    assert_eq!(made["expires_at"], "2027-02-23T10:00:00Z");
+    assert!(!desk.context.file.exists());
+    let listed = desk.json(&format!("list --json {line}"));
+    assert_eq!(listed[0]["id"], made["id"]);
+    assert_eq!(listed[0]["state"], "active");
+    assert_eq!(
+        (&listed[0]["team"], &listed[0]["models"]),
+        (&json!("blue"), &json!(["gpt-4o", "o*"]))
+    );
+    assert!(listed[0].get("key").is_none());
+}
+
+#[test]
+fn the_table_shows_states_and_no_secret() {
+    let mut desk = Desk::new();
+    assert!(
+        desk.run("list")
+            .unwrap_err()
+            .to_string()
+            .contains("keys create USER all")
+    );
+    let ids: Vec<Value> = [
+        "zoë all --expires 2027-01-31",
+        "b all --team x",
+        "c get:/openai/v1/models --expires 1h",
+    ]
+    .map(|line| desk.json(&format!("create {line} --json"))["id"].clone())
+    .to_vec();
+    let id = ids[1].as_str().unwrap();
+    let told = desk.run(&format!("revoke {}", &id[..14])).unwrap().0;
+    assert!(told.starts_with(&format!("The key {id} of b is revoked")), "{told}");
+    assert_eq!(desk.json(&format!("revoke {id} --json"))["already_revoked"], true);
+    desk.context.now += Duration::from_secs(3600);
+
+    let table = desk.run("list").unwrap().0;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(
+        lines[0],
+        "ID                USER  TEAM  STATE    EXPIRES               SCOPES"
+    );
+    assert_eq!(
+        lines[1],
+        format!(
+            "{}  zoë   -     active   2027-01-31T00:00:00Z  get:/openai/v1/models post:/openai/v1/chat/completions post:/openai/v1/embeddings post:/openai/v1/images/generations",
+            ids[0].as_str().unwrap()
+        )
+    );
+    assert!(lines[2].contains("revoked  never"), "{table}");
+    assert!(lines[3].contains("expired  2026-11-25T11:00:00Z"), "{table}");
+    let file: Value = serde_json::from_slice(&std::fs::read(&desk.context.file).unwrap()).unwrap();
+    for (digest, entry) in file.as_object().unwrap() {
+        for secret in [&digest[..12], entry["salt"].as_str().unwrap()] {
+            assert!(!table.contains(secret) && !desk.run("list --json").unwrap().0.contains(secret));
+        }
+    }
+}
+
+#[test]
+fn names_cannot_steer_the_terminal() {
+    assert_eq!(table::printable("a\u{1b}[31m é\n"), "a\\u{1b}[31m é\\n");
+}
+
+#[test]
+fn wrong_arguments_are_told_with_what_to_do() {
+    let desk = Desk::new();
+    for (line, expected) in [
+        ("create a GET:/openai/v1/models", "did you mean get?"),
+        ("create a models", "a scope is METHOD:PATH"),
+        ("create a ,", "SCOPES is empty"),
+        ("create a all --expires yesterday", "give a span such as 90d"),
+        ("create a all --expires 2020-01-01", "is not in the future"),
+        ("create a all --expires 0s", "is not in the future"),
+        ("create a all --expires 9000y", "is too far away"),
+        ("create a all --expires 999999999999y", "--expires"),
+        ("create a all --model g*t", "with a * at its end"),
+        ("create a\u{7} all", "USER must be a name"),
+        ("create a all --team \u{7}", "--team must be a name"),
+    ] {
+        let told = desk.refused(line);
+        assert!(told.contains(expected), "{line}: {told}");
+    }
+    assert!(!desk.context.file.exists());
+    desk.run("create a all").unwrap();
+    assert!(desk.refused("revoke nobody").contains("keys list"));
+}
+
+#[test]
+fn all_without_a_list_route_names_the_variable_route() {
+    let mut desk = Desk::new();
+    desk.context.routes.remove(0);
+    let made = desk.json("create a all --json");
+    assert_eq!(made["scopes"][0], "get:/openai/v1/models/{model}");
+    desk.context.routes.clear();
+    assert!(desk.refused("create a all").contains("there are none"));
+}
+
+#[test]
+fn a_key_that_cannot_be_shown_is_named() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let desk = Desk::new();
+    let line = Line::try_parse_from(["keys", "create", "a", "all"]).unwrap();
+    let error = run(&line.command, &desk.context, &mut Full, &mut Vec::new()).unwrap_err();
+    let id = desk.json("list --json")[0]["id"].as_str().unwrap().to_owned();
+    assert!(error.to_string().contains(&format!("keys revoke {id}")), "{error}");
+    assert_eq!(error.exit_code(), 1);
+}

@@ -1,0 +1,104 @@
+//! Edits of the key file's text: an entry added, an entry marked as revoked.
+//!
+//! Invariant: every byte outside the edited entry stays as it was; the text given is one that [`super::KeyFile`]
+//! has understood.
+//! Never does: any IO; remove an entry.
+
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use serde_json::{Map, Value, json};
+
+use super::KeyRecord;
+use super::json::{members, offset};
+use super::token::Digest;
+
+/// Adds an entry behind the last one.
+///
+/// # Errors
+/// Where the text is no JSON object.
+pub(super) fn insert(text: &str, digest: Digest, entry: &Map<String, Value>) -> serde_json::Result<String> {
+    let members = members(text)?;
+    let entry = format!("\n  \"{}\": {}", digest.to_hex(), pretty(entry));
+    Ok(match members.last() {
+        Some(last) => {
+            let end = offset(text, last.value.get()) + last.value.get().len();
+            format!("{},{entry}{}", &text[..end], &text[end..])
+        }
+        None => format!("{{{entry}\n}}\n"),
+    })
+}
+
+/// Marks the entry at this place in the file as revoked, unless it is already.
+///
+/// # Errors
+/// Where the text is no JSON object, or has no such entry.
+pub(super) fn revoke(text: &str, index: usize, now: SystemTime) -> serde_json::Result<String> {
+    let members = members(text)?;
+    let Some(member) = members.get(index) else {
+        return Ok(text.to_owned());
+    };
+    let old = member.value.get();
+    let mut entry: Map<String, Value> = serde_json::from_str(old)?;
+    entry.insert("disabled".to_owned(), true.into());
+    entry.insert("revoked_at".to_owned(), time(now));
+    let start = offset(text, old);
+    Ok(format!(
+        "{}{}{}",
+        &text[..start],
+        pretty(&entry),
+        &text[start + old.len()..]
+    ))
+}
+
+/// Spells a new entry. Its salt makes it one of ours together with the `id`.
+pub(super) fn entry(record: &KeyRecord, salt: &[u8]) -> Map<String, Value> {
+    let scopes = record
+        .scopes
+        .iter()
+        .map(|scope| json!({ "method": scope.method(), "path": scope.path() }));
+    let mut entry = Map::new();
+    let mut put = |name: &str, value: Value| entry.insert(name.to_owned(), value);
+    put("id", record.id.as_str().into());
+    put("username", (&*record.username).into());
+    put("salt", URL_SAFE.encode(salt).into());
+    put("scopes", scopes.collect());
+    if let Some(at) = record.created_at {
+        put("created_at", time(at));
+    }
+    if let Some(at) = record.expires_at {
+        put("expires_at", time(at));
+    }
+    if let Some(team) = &record.team {
+        put("team", (&**team).into());
+    }
+    if let Some(models) = &record.models {
+        put("models", models.clone().into());
+    }
+    entry
+}
+
+fn time(at: SystemTime) -> Value {
+    humantime::format_rfc3339_seconds(at).to_string().into()
+}
+
+/// Two blanks a level, below a member of the file, in ASCII as the original's generator writes it: the original reads
+/// nothing else out of `HASHED_API_KEYS`.
+fn pretty(entry: &Map<String, Value>) -> String {
+    let text = format!("{:#}", Value::Object(entry.clone()));
+    let mut ascii = String::with_capacity(text.len() + 64);
+    let mut units = [0; 2];
+    for character in text.chars() {
+        match character {
+            '\n' => ascii.push_str("\n  "),
+            character if character.is_ascii() => ascii.push(character),
+            character => {
+                for unit in character.encode_utf16(&mut units) {
+                    ascii.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    ascii
+}

@@ -1,0 +1,92 @@
+//! The ring of all keys of a snapshot, found by the HMAC of what a client presents.
+//!
+//! Invariant: a look-up costs one HMAC for each distinct salt of the file, however many keys there are.
+//! Never does: judge whether a key that was found may do what it is used for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Key;
+use super::file::KeyFile;
+use super::scope::Scope;
+use super::token::{Digest, KeyedHash, is_mistyped};
+use crate::error::{KeyFault, Refusal};
+use crate::units::RouteSet;
+
+/// All keys of a snapshot.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    /// In the file's order.
+    keys: Vec<Arc<Key>>,
+    /// One for each salt. A digest counts under its own salt only.
+    salts: Vec<Salted>,
+}
+
+#[derive(Debug)]
+struct Salted {
+    hash: KeyedHash,
+    keys: HashMap<Digest, Arc<Key>>,
+}
+
+impl KeyRing {
+    /// Builds the ring of a key file. `routes_of` gives the routes that a list of scopes opens
+    /// ([`Scope::permits_route`]); it is asked once for each list that differs.
+    pub fn build(file: KeyFile, routes_of: impl Fn(&[Scope]) -> RouteSet) -> Self {
+        let mut salts: Vec<Salted> = file
+            .salts
+            .into_iter()
+            .map(|salt| Salted {
+                hash: salt.hash,
+                keys: HashMap::new(),
+            })
+            .collect();
+        let mut keys = Vec::with_capacity(file.entries.len());
+        // The file shares one allocation among equal lists, so that its address stands for the list.
+        let mut known: HashMap<*const Scope, RouteSet> = HashMap::new();
+        for entry in file.entries {
+            let scopes = &entry.record.scopes;
+            let routes = known
+                .entry(scopes.as_ptr())
+                .or_insert_with(|| routes_of(scopes))
+                .clone();
+            let key = Arc::new(Key {
+                record: entry.record,
+                routes,
+            });
+            if let Some(salted) = salts.get_mut(usize::from(entry.salt)) {
+                salted.keys.insert(entry.digest, Arc::clone(&key));
+            }
+            keys.push(key);
+        }
+        Self { keys, salts }
+    }
+
+    /// Finds the key that a client presented, whatever its state: ask [`Key::usable`] next.
+    ///
+    /// # Errors
+    /// `InvalidKey`: `Mistyped` for a key of ours with a wrong checksum, which is not looked up; else `Unknown`.
+    pub fn find(&self, presented: &[u8]) -> Result<&Arc<Key>, Refusal> {
+        if is_mistyped(presented) {
+            return Err(Refusal::InvalidKey(KeyFault::Mistyped));
+        }
+        self.salts
+            .iter()
+            .find_map(|salted| salted.keys.get(&salted.hash.digest(presented)))
+            .ok_or(Refusal::InvalidKey(KeyFault::Unknown))
+    }
+
+    /// How many keys there are, revoked and expired ones included.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Tells whether there is no key at all.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// All keys, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.keys.iter()
+    }
+}
