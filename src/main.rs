@@ -1,3 +1,7 @@
-//! The binary.
+//! The binary: calls the command line of the library, and nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ai_gateway::cli::main()
+}

@@ -5,6 +5,7 @@
 //! Never does: show a key's text or hash, or a provider's key.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -16,7 +17,8 @@ use subtle::ConstantTimeEq;
 
 use super::AdminState;
 use super::health::{self, refuse};
-use crate::keys::Key;
+use crate::error::Refusal;
+use crate::keys::KeyRecord;
 use crate::units::Secret;
 
 /// Lets requests under `/api/` pass with the token only.
@@ -40,18 +42,31 @@ pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request
 /// All keys of the snapshot in force, by their ids.
 pub(super) async fn keys(State(state): State<Arc<AdminState>>) -> Response {
     let snapshot = state.live.pin();
-    let mut keys = (state.list_keys)(&snapshot);
-    keys.sort_by(|one, other| one.record.id.cmp(&other.record.id));
-    let data: Vec<Value> = keys.iter().map(|key| describe(key)).collect();
+    let mut keys: Vec<&KeyRecord> = snapshot.keys.iter().map(|key| &key.record).collect();
+    keys.sort_by(|one, other| one.id.cmp(&other.id));
+    let now = SystemTime::now();
+    let data: Vec<Value> = keys.into_iter().map(|key| describe(key, now)).collect();
     health::json(200, json!({"object": "list", "data": data}).to_string())
 }
 
 /// What may be shown of a key. One line a field.
-fn describe(key: &Key) -> Value {
-    let record = &key.record;
+fn describe(key: &KeyRecord, now: SystemTime) -> Value {
+    let time = |time: Option<SystemTime>| time.map(|time| humantime::format_rfc3339_seconds(time).to_string());
+    let state = match key.usable(now) {
+        Err(Refusal::RevokedKey) => "revoked",
+        Err(_) => "expired",
+        Ok(()) => "active",
+    };
     json!({
-        "id": record.id.as_str(),
-        "username": &*record.username,
+        "id": key.id.as_str(),
+        "username": &*key.username,
+        "team": key.team.as_deref(),
+        "state": state,
+        "scopes": key.scopes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "models": key.models,
+        "created_at": time(key.created_at),
+        "expires_at": time(key.expires_at),
+        "revoked_at": time(key.revoked_at),
     })
 }
 

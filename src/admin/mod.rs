@@ -25,8 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Live, Snapshot};
-use crate::keys::Key;
+use crate::config::Live;
 use crate::telemetry::{Readiness, Telemetry};
 use crate::units::Secret;
 
@@ -39,8 +38,6 @@ pub struct AdminState {
     pub readiness: Arc<Readiness>,
     /// The configuration in force.
     pub live: Arc<Live>,
-    /// The keys of a snapshot.
-    pub list_keys: fn(&Snapshot) -> Vec<Arc<Key>>,
     /// What opens `/api/`; without it there is no `/api/`.
     pub token: Option<Secret>,
 }

@@ -36,7 +36,7 @@ fn snapshot() -> Snapshot {
         },
         providers: Vec::new(),
         routes: RouteTable::default(),
-        keys: Default::default(),
+        keys: keys(),
         access_log: false,
     }
 }
@@ -56,7 +56,6 @@ fn state(token: Option<&str>) -> AdminState {
         telemetry: Arc::new(Telemetry::new(&settings, log).expect("telemetry")),
         readiness: Arc::default(),
         live: Arc::new(Live::new(Arc::new(snapshot()))),
-        list_keys: |_| vec![key("john.doe")],
         token: token.map(|token| Secret::new(token.to_owned())),
     }
 }

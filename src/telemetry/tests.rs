@@ -36,7 +36,17 @@ fn route(pattern: &str) -> Arc<Route> {
 
 pub(crate) fn key(username: &str) -> Arc<Key> {
     Arc::new(Key {
-        record: KeyRecord { id: KeyId::new("key_1"), username: username.into() },
+        record: KeyRecord {
+            id: KeyId::new("key_1"),
+            username: username.into(),
+            scopes: [].into(),
+            created_at: None,
+            expires_at: None,
+            revoked_at: None,
+            disabled: false,
+            team: None,
+            models: None,
+        },
         routes: RouteSet::default(),
     })
 }

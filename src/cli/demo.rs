@@ -1,0 +1,194 @@
+//! `ai-gateway demo`: the gateway in front of the built-in provider, with a key, and what to paste to try it.
+//!
+//! Invariant: it needs no account, no file and no free port in particular, listens on loopback only, and leaves nothing
+//! behind.
+//! Never does: stand in for a test; what it starts is the real gateway, by the road that `serve` takes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::Failure;
+use crate::config::{Environment, Sources, write_private};
+use crate::demo::{Provider, ProviderOptions};
+use crate::keys::{Scope, store};
+use crate::server::{Options, Running, Signals, serve, start};
+use crate::units::Secret;
+
+/// Shows the gateway with a built-in provider.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Sends the printed request itself, prints the answer, and exits: 0 where it worked.
+    #[arg(long)]
+    check: bool,
+    /// Starts the built-in provider alone, scriptable under /__script: what the tests of clients use.
+    #[arg(long, hide = true)]
+    provider_only: bool,
+    /// Where the provider alone listens.
+    #[arg(long, hide = true, requires = "provider_only", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The key that the provider alone accepts.
+    #[arg(long, hide = true, requires = "provider_only")]
+    api_key: Option<String>,
+}
+
+/// What the built-in provider takes for a key. No secret: it opens nothing else.
+const PROVIDER_KEY: &str = "sk-demo-provider-key";
+/// The pause between two events of a stream, so that it can be seen to stream.
+const PACE: Duration = Duration::from_millis(60);
+const PROXY_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 8081;
+
+pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if args.provider_only {
+        return runtime.block_on(provider_alone(args));
+    }
+    let signals = Signals::catch()?;
+    let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), pace: PACE, ..ProviderOptions::default() };
+    let provider = runtime.block_on(Provider::start(options))?;
+    let folder = Folder::make()?;
+    let key = create_key(&folder.0)?;
+    let sources = sources(&folder.0, provider.addr())?;
+    let options = Options { log: Box::new(io::stderr()), logger: true };
+    if args.check {
+        let running = start(sources, options)?;
+        let answered = ask(&running, &key);
+        running.stop();
+        return answered;
+    }
+    serve(signals, sources, options, |running| {
+        // Without a reader there is nobody to tell.
+        let _ = io::stdout().write_all(welcome(running, &key).as_bytes());
+    })?;
+    Ok(0)
+}
+
+async fn provider_alone(args: &DemoArgs) -> Result<u8, Failure> {
+    let options = ProviderOptions {
+        listen: args.listen,
+        api_key: args.api_key.clone(),
+        control: true,
+        ..ProviderOptions::default()
+    };
+    let provider = Provider::start(options).await?;
+    writeln!(io::stdout(), r#"{{"listening":"http://{}"}}"#, provider.addr())?;
+    tokio::signal::ctrl_c().await?;
+    provider.stop().await;
+    Ok(0)
+}
+
+fn create_key(folder: &Path) -> Result<Secret, Failure> {
+    let all = Scope::new("*", "/openai/*").map_err(Failure::wrong)?;
+    let new = store::NewKey {
+        username: "demo".to_owned(),
+        scopes: vec![all],
+        expires_at: None,
+        models: None,
+        team: None,
+        now: SystemTime::now(),
+    };
+    let created = store::create(&folder.join("keys.json"), None, new).map_err(Failure::wrong)?;
+    Ok(Secret::new(created.token.expose().to_owned()))
+}
+
+fn sources(folder: &Path, provider: SocketAddr) -> Result<Sources, Failure> {
+    let (proxy, admin) = (free(PROXY_PORT), free(ADMIN_PORT));
+    let keys = folder.join("keys.json");
+    let yaml = format!(
+        "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms, grace: 30s }} }}\n\
+         admin: {{ listen: \"{admin}\" }}\n\
+         keys: {{ file: '{}' }}\n\
+         providers:\n  openai:\n    base_url: http://{provider}\n    api_key: {PROVIDER_KEY}\n",
+        keys.display()
+    );
+    let file = folder.join("gateway.yaml");
+    write_private(&file, yaml.as_bytes())?;
+    // None of the environment: a demo is the same everywhere.
+    let environment = Environment::of(BTreeMap::new());
+    Ok(Sources { file: Some(file), directory: folder.to_owned(), environment })
+}
+
+/// The usual address where its port is free, else one with any free port.
+fn free(port: u16) -> SocketAddr {
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match TcpListener::bind(usual) {
+        Ok(_) => usual,
+        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    }
+}
+
+fn base_url(running: &Running) -> String {
+    let address = running.addresses().first().map(ToString::to_string).unwrap_or_default();
+    format!("http://{address}/openai/v1")
+}
+
+const QUESTION: &str = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}"#;
+
+fn welcome(running: &Running, key: &Secret) -> String {
+    let (base_url, key, admin) = (base_url(running), key.expose(), running.admin_address());
+    format!(
+        r#"
+AI Gateway is serving a built-in provider. Nothing leaves this machine.
+
+  base URL   {base_url}
+  API key    {key}
+  admin      http://{admin}/metrics  /ping  /livez  /readyz
+
+Try it with curl:
+
+curl {base_url}/chat/completions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" -d '{QUESTION}'
+
+or with Python (pip install openai):
+
+from openai import OpenAI
+
+client = OpenAI(base_url="{base_url}", api_key="{key}")
+stream = client.chat.completions.create(
+    model="gpt-4o-mini", messages=[{{"role": "user", "content": "Say hello"}}], stream=True
+)
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+print()
+
+Log lines go to standard error. Ctrl-C ends it.
+"#
+    )
+}
+
+/// Sends the printed request by the plainest client there is.
+fn ask(running: &Running, key: &Secret) -> Result<u8, Failure> {
+    let address = running.addresses().first().copied().ok_or_else(|| Failure::wrong("nothing listens"))?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(
+        stream,
+        "POST /openai/v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{QUESTION}",
+        key.expose(),
+        QUESTION.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let good = head.starts_with("HTTP/1.1 200 ") && body.contains("chat.completion");
+    writeln!(io::stdout(), "POST {}/chat/completions\n{body}", base_url(running))?;
+    if good { Ok(0) } else { Err(Failure { code: 1, text: format!("the demo's request was not answered: {head}") }) }
+}
+
+/// A folder of the demo's own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> io::Result<Self> {
+        crate::config::private_folder("ai-gateway-demo").map(Self)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        crate::config::remove_folder(&self.0);
+    }
+}

@@ -1,0 +1,111 @@
+//! The commands: one file each, and the exit code that each ends with.
+//!
+//! Invariant: 0 is fine, 1 is failed, 2 is wrong usage or configuration.
+//! Never does: hold logic of its own; what a command prints comes from the layer that it calls.
+
+mod check;
+mod demo;
+mod keys;
+mod serve;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Sources};
+
+/// One static binary between OpenAI-compatible clients and their providers.
+#[derive(Debug, Parser)]
+#[command(name = "ai-gateway", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves. Without any file, OPENAI_API_KEY is enough.
+    Serve(serve::ServeArgs),
+    /// Shows the gateway with a built-in provider: no account, no file, a key included.
+    Demo(demo::DemoArgs),
+    /// Checks the configuration and shows what it comes to.
+    Check(check::CheckArgs),
+    /// Makes, lists and revokes gateway keys.
+    Keys(KeysArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct KeysArgs {
+    #[command(subcommand)]
+    command: keys::KeysCommand,
+    /// The configuration that names the key file and the routes.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
+        Command::Keys(args) => run_keys(&args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // A reader that has gone needs no reason.
+            let _ = writeln!(io::stderr(), "ai-gateway: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command ended badly.
+struct Failure {
+    code: u8,
+    text: String,
+}
+
+impl Failure {
+    fn wrong(text: impl ToString) -> Self {
+        Self { code: 2, text: text.to_string() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { code: 1, text: error.to_string() }
+    }
+}
+
+fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
+    let settings = config::key_settings(&Sources::of_process(args.config.clone())).map_err(Failure::wrong)?;
+    if settings.in_variable {
+        let hint = "the gateway reads its keys from HASHED_API_KEYS, so it will not see this file: name it as keys.file";
+        writeln!(io::stderr(), "ai-gateway: {hint}")?;
+    }
+    let context = keys::KeysContext {
+        file: settings.file,
+        env_salt: settings.env_salt,
+        routes: settings.routes,
+        now: SystemTime::now(),
+    };
+    keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr())
+        .map(|()| 0)
+        .map_err(|error| Failure { code: error.exit_code(), text: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

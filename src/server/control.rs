@@ -1,0 +1,138 @@
+//! What changes while a gateway runs: configuration, keys, and the addresses of providers.
+//!
+//! Invariant: snapshots are built whole and swapped as one; reloads come one after the other.
+//! Never does: touch a call that runs; it keeps the snapshot it began with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::config::{self, Live, Loaded, Report, Sources, Startup};
+use crate::keys::store::Stamp;
+use crate::proxy::{Peers, REFRESH};
+use crate::telemetry::{Reload, Telemetry};
+
+/// How often the key file is looked at: changes are in force within 2 s.
+const KEY_FILE_GLANCE: Duration = Duration::from_secs(1);
+
+/// Reloads.
+pub(super) struct Control {
+    sources: Sources,
+    live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
+    peers: Arc<Peers>,
+    /// What only a restart can change, as it was at start.
+    startup: Startup,
+    /// The key file as it was when it was last read. Its lock is what puts reloads in a row.
+    keys_read: Mutex<Option<Stamp>>,
+    providers_changed: Notify,
+}
+
+impl Control {
+    pub(super) fn new(
+        sources: Sources,
+        loaded: &Loaded,
+        live: &Arc<Live>,
+        telemetry: &Arc<Telemetry>,
+        peers: &Arc<Peers>,
+    ) -> Self {
+        let control = Self {
+            sources,
+            live: Arc::clone(live),
+            telemetry: Arc::clone(telemetry),
+            peers: Arc::clone(peers),
+            startup: loaded.snapshot.startup.clone(),
+            keys_read: Mutex::new(None),
+            providers_changed: Notify::new(),
+        };
+        *control.keys_read.lock().unwrap_or_else(PoisonError::into_inner) = control.stamp();
+        control
+    }
+
+    /// Reads everything again.
+    pub(super) fn reload(&self) -> Result<(), Report> {
+        let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = config::load(&self.sources).inspect_err(|report| {
+            self.telemetry.reload(Reload::Refused);
+            log::error!("the configuration was not reloaded, the old one stays in force:\n{report}");
+        })?;
+        for warning in &loaded.warnings {
+            log::warn!("{warning}");
+        }
+        let differences = self.startup.differences(&loaded.snapshot.startup);
+        for field in &differences {
+            log::warn!("{field} has changed, which takes a restart to apply; the rest is in force");
+        }
+        self.telemetry.restart_required(!differences.is_empty());
+        let snapshot = &loaded.snapshot;
+        let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.len());
+        self.live.replace(Arc::clone(snapshot));
+        *keys_read = self.stamp();
+        self.telemetry.reload(Reload::Applied);
+        self.providers_changed.notify_one();
+        log::info!("configuration reloaded from {}: {routes} routes, {keys} keys", loaded.describes);
+        Ok(())
+    }
+
+    /// Reads the key file again where it has changed. The configuration stays as it is, so that a key can be revoked
+    /// even while the YAML is being edited.
+    fn reload_changed_keys(&self) {
+        let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = self.stamp();
+        if stamp == *keys_read {
+            return;
+        }
+        // A file that cannot be read is told once, not every second.
+        *keys_read = stamp;
+        match config::with_keys_read_again(&self.sources, &self.live.pin()) {
+            Ok((snapshot, warnings)) => {
+                let keys = snapshot.keys.len();
+                self.live.replace(snapshot);
+                self.telemetry.reload(Reload::Applied);
+                warnings.iter().for_each(|warning| log::warn!("{warning}"));
+                log::info!("key file reloaded: {keys} keys");
+            }
+            Err(report) => {
+                self.telemetry.reload(Reload::Refused);
+                log::error!("the key file was not reloaded, the old keys stay in force:\n{report}");
+            }
+        }
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let snapshot = self.live.pin();
+        snapshot.key_file.as_deref().and_then(|path| Stamp::of(path).ok().flatten())
+    }
+}
+
+/// Watches the key file and keeps providers' addresses fresh.
+pub(super) struct Upkeep(Arc<Control>);
+
+impl Upkeep {
+    pub(super) fn new(control: Arc<Control>) -> Self {
+        Self(control)
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Upkeep {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut key_file = interval(KEY_FILE_GLANCE);
+        let mut addresses = interval(REFRESH);
+        key_file.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = key_file.tick() => self.0.reload_changed_keys(),
+                _ = addresses.tick() => self.0.peers.refresh(&self.0.live.pin().providers).await,
+                () = self.0.providers_changed.notified() => addresses.reset_at(Instant::now()),
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}

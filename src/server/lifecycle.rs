@@ -1,0 +1,109 @@
+//! The end of a gateway: at once, or gently.
+//!
+//! Invariant: a drain first tells load balancers, then closes the listeners, and ends as soon as the last call does.
+//! Pingora hears only of the end, so that its own fixed grace period is never slept through.
+//! Never does: cut a call before the grace period is over, unless told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use tokio::sync::watch;
+
+use crate::config::Live;
+use crate::telemetry::{Phase, Readiness, Telemetry};
+
+/// How often a drain looks whether the last call is over.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long the last lines of the log may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What was ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Serve,
+    Drain,
+    Stop,
+}
+
+/// Takes orders and carries them out.
+pub(super) struct Lifecycle {
+    order: watch::Sender<Order>,
+    listeners: watch::Sender<bool>,
+    live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
+    readiness: Arc<Readiness>,
+}
+
+impl Lifecycle {
+    pub(super) fn new(live: Arc<Live>, telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Self {
+        let (order, listeners) = (watch::Sender::new(Order::Serve), watch::Sender::new(false));
+        Self { order, listeners, live, telemetry, readiness }
+    }
+
+    /// Turns true when the listeners are to close.
+    pub(super) fn closing(&self) -> ShutdownWatch {
+        self.listeners.subscribe()
+    }
+
+    pub(super) fn ready(&self) {
+        self.readiness.advance(Phase::Ready);
+    }
+
+    pub(super) fn drain(&self) {
+        self.order(Order::Drain);
+    }
+
+    pub(super) fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    fn order(&self, order: Order) {
+        self.order.send_if_modified(|current| {
+            let further = order > *current;
+            *current = order.max(*current);
+            further
+        });
+    }
+
+    async fn ordered(&self, order: Order) {
+        // Fails only where the sender is gone, which lives as long as this.
+        let _ = self.order.subscribe().wait_for(|current| *current >= order).await;
+    }
+
+    async fn drained(&self) {
+        let server = self.live.pin().server.clone();
+        self.readiness.advance(Phase::Draining);
+        log::info!("draining: not ready, listeners close in {:?}", server.readiness_delay);
+        tokio::time::sleep(server.readiness_delay).await;
+        self.listeners.send_replace(true);
+        log::info!("listeners are closed, {} calls run on for up to {:?}", self.telemetry.in_flight(), server.grace);
+        let last = async {
+            while self.telemetry.in_flight() > 0 {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        match tokio::time::timeout(server.grace, last).await {
+            Ok(()) => log::info!("the last call is over"),
+            Err(_) => log::warn!("the grace period is over, {} calls are cut", self.telemetry.in_flight()),
+        }
+    }
+}
+
+/// Tells Pingora when to end.
+pub(super) struct Watch(pub(super) Arc<Lifecycle>);
+
+#[async_trait]
+impl ShutdownSignalWatch for Watch {
+    async fn recv(&self) -> ShutdownSignal {
+        self.0.ordered(Order::Drain).await;
+        tokio::select! {
+            () = self.0.drained() => {}
+            () = self.0.ordered(Order::Stop) => {}
+        }
+        self.0.readiness.advance(Phase::Draining);
+        self.0.telemetry.log().flush(LAST_WORDS);
+        ShutdownSignal::FastShutdown
+    }
+}
