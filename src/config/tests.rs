@@ -2,6 +2,7 @@
 
 mod bad;
 mod good;
+mod reference;
 
 use std::path::Path;
 
