@@ -3,7 +3,22 @@
 //! Invariant: a request sees one snapshot from its start to its end; a bad configuration changes nothing.
 //! Never does: print a value that came from a variable, a file or a secret field.
 
+mod compile;
+mod defaults;
+mod environment;
+pub mod file;
+mod interpolate;
+mod keys_in;
+mod load;
+mod read;
+mod report;
+mod routes;
+mod tree;
+mod upstream;
+pub mod values;
+
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +27,10 @@ use arc_swap::ArcSwap;
 use crate::keys::KeyRing;
 use crate::route::{Provider, RouteTable};
 use crate::units::Secret;
+
+pub use environment::Environment;
+pub use load::{KeySettings, Loaded, Sources, key_settings, load};
+pub use report::{Problem, Report};
 
 /// Everything that a request needs to know, fixed for its lifetime.
 #[derive(Debug)]
@@ -26,6 +45,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// All keys.
     pub keys: KeyRing,
+    /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.
+    pub key_file: Option<PathBuf>,
     /// Whether each call leaves a line.
     pub access_log: bool,
 }
@@ -101,6 +122,51 @@ pub struct Startup {
     pub max_series: usize,
     /// Whether the original gateway's two summaries are exported.
     pub compat_metrics: bool,
+    /// How much is logged: `LOG_LEVEL`.
+    pub log_level: log::LevelFilter,
+}
+
+impl Startup {
+    /// The fields that differ and so need a restart, by their names in the file.
+    pub fn differences(&self, next: &Self) -> Vec<&'static str> {
+        let token = |startup: &Self| startup.admin_token.as_ref().map(|token| token.expose().to_owned());
+        let fields = [
+            ("server.listen", self.listen != next.listen),
+            ("server.threads", self.threads != next.threads),
+            ("admin.listen", self.admin_listen != next.admin_listen),
+            ("admin.token", token(self) != token(next)),
+            ("telemetry.max_series", self.max_series != next.max_series),
+            ("telemetry.compat_metrics", self.compat_metrics != next.compat_metrics),
+            ("LOG_LEVEL", self.log_level != next.log_level),
+        ];
+        fields
+            .into_iter()
+            .filter_map(|(name, differs)| differs.then_some(name))
+            .collect()
+    }
+}
+
+impl Network {
+    /// Tells whether an address is in the range. An IPv4 address that came over a dual-stack socket counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(range), IpAddr::V4(address)) => {
+                let host_bits = 32_u32.saturating_sub(self.prefix.into());
+                (range.to_bits() ^ address.to_bits())
+                    .checked_shr(host_bits)
+                    .unwrap_or(0)
+                    == 0
+            }
+            (IpAddr::V6(range), IpAddr::V6(address)) => {
+                let host_bits = 128_u32.saturating_sub(self.prefix.into());
+                (range.to_bits() ^ address.to_bits())
+                    .checked_shr(host_bits)
+                    .unwrap_or(0)
+                    == 0
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The snapshot in force.
@@ -123,3 +189,6 @@ impl Live {
         self.0.swap(next)
     }
 }
+
+#[cfg(test)]
+mod tests;

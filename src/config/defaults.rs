@@ -1,0 +1,142 @@
+//! What holds where the YAML file says nothing.
+//!
+//! Invariant: `conf/gateway.yaml` shows exactly these values (a test compares them).
+//! Never does: look at the machine or the environment; what depends on them is worked out in `compile`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::file::{AccessLog, CompatMetrics};
+use super::file::{
+    Auth, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
+};
+use super::values::{AutoSize, Hidden, Later, Off, Period, Size};
+use crate::units::Secret;
+
+/// The file that is looked for where none is named.
+pub(super) const FILE: &str = "conf/gateway.yaml";
+
+/// The key file where neither the YAML nor the environment names another.
+pub(super) const KEY_FILE: &str = "provision/secrets/hashed-api-keys.json";
+
+/// The providers where the YAML names none.
+pub(super) const PROVIDERS: &str = "\
+providers:
+  openai:
+    base_url: https://api.openai.com
+    api_key: ${OPENAI_API_KEY}
+";
+
+/// The routes of a provider that lists none.
+const ROUTES: [&str; 5] = [
+    "get /v1/models",
+    "get /v1/models/{model}",
+    "post /v1/chat/completions",
+    "post /v1/embeddings",
+    "post /v1/images/generations",
+];
+
+const fn seconds(seconds: u64) -> Period {
+    Period(Duration::from_secs(seconds))
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        let all = Listen {
+            address: "[::]:8080".to_owned(),
+        };
+        Self {
+            listen: vec![all],
+            threads: 0,
+            shutdown: Shutdown::default(),
+            limits: ServerLimits::default(),
+            trusted_proxies: Vec::new(),
+            cors: Cors::default(),
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            readiness_delay: seconds(5),
+            grace: seconds(930),
+        }
+    }
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_body: Size(32 << 20),
+            max_buffered: AutoSize::Auto,
+            max_header_bytes: Size(64 << 10),
+            body_timeout: seconds(60),
+            idle_timeout: seconds(60),
+            head_timeout: Later,
+            max_connections: Later,
+        }
+    }
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            allow_origins: vec!["*".to_owned()],
+        }
+    }
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        Self {
+            base_url: None,
+            version_path: None,
+            dialect: Dialect::default(),
+            api_key: None,
+            api_keys: Later,
+            auth: Auth::default(),
+            headers: BTreeMap::new(),
+            query: BTreeMap::new(),
+            inject_usage: Off,
+            timeouts: Timeouts::default(),
+            proxy: Hidden(Secret::new(String::new())),
+            routes: ROUTES.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let crate::route::Timeouts {
+            connect, idle, total, ..
+        } = crate::route::Timeouts::default();
+        Self {
+            connect: Period(connect),
+            first_byte: FirstByte::default(),
+            first_token: Off,
+            idle: Period(idle),
+            total: Period(total),
+        }
+    }
+}
+
+impl Default for FirstByte {
+    fn default() -> Self {
+        let timeouts = crate::route::Timeouts::default();
+        Self {
+            stream: Period(timeouts.first_byte_stream),
+            other: Period(timeouts.first_byte_other),
+        }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            max_series: 10_000,
+            compat_metrics: CompatMetrics::default(),
+            access_log: AccessLog::default(),
+        }
+    }
+}

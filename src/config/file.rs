@@ -1,0 +1,328 @@
+//! The picture of `conf/gateway.yaml`: what may be written there. These docs are the reference of the file.
+//!
+//! Invariant: every field has a default, is documented here, and stands in `conf/gateway.yaml` (a test walks both).
+//! Fields that a later version brings are known by name and refused, so that nothing is silently ignored.
+//! Never does: checks that need more than one field; that is `compile`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
+
+use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings};
+
+/// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// What clients meet.
+    #[serde(deserialize_with = "mapping")]
+    pub server: Server,
+    /// The admin service: health and metrics on a port of their own.
+    #[serde(deserialize_with = "mapping")]
+    pub admin: Admin,
+    /// The keys that the gateway issued.
+    #[serde(deserialize_with = "mapping")]
+    pub keys: Keys,
+    /// The upstream APIs by name; the name is the first segment of a provider's paths. Lower-case letters, digits,
+    /// `.`, `_`, `-`. Default: `openai` at `https://api.openai.com` with `${OPENAI_API_KEY}`.
+    #[serde(deserialize_with = "mappings")]
+    pub providers: BTreeMap<String, Provider>,
+    /// Not available yet: names of models that clients may ask for.
+    pub models: Later,
+    /// Not available yet: rate limits and budgets.
+    pub limits: Later,
+    /// Not available yet: the record of all calls.
+    pub ledger: Later,
+    /// Metrics and logs.
+    #[serde(deserialize_with = "mapping")]
+    pub telemetry: Telemetry,
+}
+
+/// What clients meet.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Addresses to listen on. `[::]` stands for all addresses, of IPv4 too, and for `0.0.0.0` where the machine has
+    /// no IPv6. Default: `["[::]:8080"]`. Needs a restart.
+    pub listen: Vec<Listen>,
+    /// Worker threads, up to 1024. Default 0: one a core. Needs a restart.
+    pub threads: u32,
+    /// The way to a clean stop.
+    #[serde(deserialize_with = "mapping")]
+    pub shutdown: Shutdown,
+    /// What a client may send, and how slowly.
+    #[serde(deserialize_with = "mapping")]
+    pub limits: ServerLimits,
+    /// Addresses or CIDR ranges of proxies in front of the gateway; only their `x-forwarded-for` is believed.
+    /// Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// Calls from browsers.
+    #[serde(deserialize_with = "mapping")]
+    pub cors: Cors,
+}
+
+/// An entry of `server.listen`: `ADDRESS:PORT`, or a mapping.
+#[derive(Debug, Default, PartialEq)]
+pub struct Listen {
+    /// `ADDRESS:PORT`; an IPv6 address in brackets.
+    pub address: String,
+}
+
+/// The way to a clean stop.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// From SIGTERM, when `/readyz` turns 503, to the closing of the listeners: as long as load balancers need to
+    /// notice. 0s to 10m. Default 5s.
+    pub readiness_delay: Period,
+    /// From then to the end of the last stream; what still runs is cut. 1s to 24h, at least a provider's
+    /// `timeouts.total`. Default 930s.
+    pub grace: Period,
+}
+
+/// What a client may send, and how slowly.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerLimits {
+    /// Size of a request body on a `json` route; larger: 413. 1KiB to 1GiB. Default 32MiB.
+    pub max_body: Size,
+    /// Size of all request bodies held at once; more: 503. At least `max_body`. Default `auto`: a quarter of the
+    /// memory, at least 64MiB.
+    pub max_buffered: AutoSize,
+    /// Size of a request's head; larger: 431. 4KiB to 1MiB. Default 64KiB.
+    pub max_header_bytes: Size,
+    /// From the head to the body's last byte; longer: 408. Up to 1h. Default 60s.
+    pub body_timeout: Period,
+    /// How long a kept connection may be quiet between two requests. Up to 1h. Default 60s.
+    pub idle_timeout: Period,
+    /// Not available yet: how long a request's head may take.
+    pub head_timeout: Later,
+    /// Not available yet: connections at once.
+    pub max_connections: Later,
+}
+
+/// Calls from browsers.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Origins that may call, such as `https://chat.example.com`; `*` for all; an empty list switches CORS off.
+    /// Default: `["*"]`.
+    pub allow_origins: Vec<String>,
+}
+
+/// The admin service. `/ping`, `/livez`, `/readyz` and `/metrics` are open; all else needs the token.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Its address. Default `127.0.0.1:8081`, but `[::]:8081` where `HASHED_API_KEYS` is in use, as the NodeJS gateway
+    /// did. Needs a restart.
+    pub listen: Option<String>,
+    /// What opens the rest of the admin service. Default: empty, which keeps that closed. Needs a restart.
+    pub token: Option<Hidden>,
+}
+
+/// The keys that the gateway issued.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keys {
+    /// The key file, relative to the working directory; `ai-gateway keys` writes it. Default: `HASHED_API_KEYS` where
+    /// that is set, else `provision/secrets/hashed-api-keys.json`.
+    pub file: Option<PathBuf>,
+}
+
+/// An upstream API.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// Where it is, http or https. Its path goes before the client's; where that ends in a version (`/v1`, as the SDKs
+    /// want it), the version stands in place of the client's `/v1`. Needed.
+    pub base_url: Option<String>,
+    /// What goes upstream in place of the client's `/v1`. Default: `/v1`, or the version that `base_url` ends in.
+    /// May be empty.
+    pub version_path: Option<String>,
+    /// The API family: `openai`. (`anthropic` is not available yet.) Default `openai`.
+    pub dialect: Dialect,
+    /// Our key for the provider. Default: the variable `<NAME>_API_KEY`; without it calls carry no credential.
+    pub api_key: Option<Hidden>,
+    /// Not available yet: several keys for one provider.
+    pub api_keys: Later,
+    /// How the key goes upstream: `bearer`, or `{ header: NAME }` for a header that holds the key alone.
+    /// Default `bearer`.
+    pub auth: Auth,
+    /// Headers that are set on each upstream request. Default: none.
+    pub headers: BTreeMap<String, Hidden>,
+    /// Query parameters that are added to each upstream request. Default: none.
+    pub query: BTreeMap<String, Hidden>,
+    /// Not available yet, other than `off`: asking for usage where a streaming client did not.
+    pub inject_usage: Off,
+    /// How long to wait for the provider.
+    #[serde(deserialize_with = "mapping")]
+    pub timeouts: Timeouts,
+    /// Not available yet, other than empty: an HTTP proxy to reach the provider through.
+    pub proxy: Hidden,
+    /// What clients may call: `method path`; these are also the scopes of keys. `{model}` stands for one segment.
+    /// (Kinds other than `json`, the method `any` and `/*` are not available yet.) Default: models, models/{model},
+    /// chat/completions, embeddings and images/generations.
+    pub routes: Vec<String>,
+}
+
+/// The API family of a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// OpenAI's, and of all who copy it.
+    #[default]
+    Openai,
+    /// Not available yet.
+    Anthropic,
+}
+
+/// How a provider's key goes upstream.
+#[derive(Debug, Default, PartialEq)]
+pub enum Auth {
+    /// `Authorization: Bearer KEY`
+    #[default]
+    Bearer,
+    /// `NAME: KEY`
+    Header(String),
+}
+
+/// How long to wait for a provider. Each is more than zero.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// For a TCP connection, and as long again for TLS. Up to 5m. Default 3s.
+    pub connect: Period,
+    /// From the request sent to the answer's head.
+    #[serde(deserialize_with = "mapping")]
+    pub first_byte: FirstByte,
+    /// Not available yet, other than `off`: from the request sent to the first token.
+    pub first_token: Off,
+    /// Between two pieces of an answer. Up to 24h. Default 120s.
+    pub idle: Period,
+    /// From the first attempt to the answer's end. Up to 24h. Default 900s.
+    pub total: Period,
+}
+
+/// From the request sent to the answer's head.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FirstByte {
+    /// For calls that ask for a stream. Up to 24h. Default 120s.
+    pub stream: Period,
+    /// For all other calls. Up to 24h. Default 600s.
+    pub other: Period,
+}
+
+/// Metrics and logs.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Ceiling of all metric series together; beyond it model, then user become `other`. 100 to 1000000. Default
+    /// 10000. Needs a restart.
+    pub max_series: u32,
+    /// Whether the NodeJS gateway's two summaries are exported too: `on`, `off`, `auto` = on where `HASHED_API_KEYS` is
+    /// in use. Default `auto`. Needs a restart.
+    pub compat_metrics: CompatMetrics,
+    /// Whether each call leaves a line on stdout: `json` or `off`. Default `json`.
+    pub access_log: AccessLog,
+}
+
+/// Whether the NodeJS gateway's two summaries are exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompatMetrics {
+    /// Where the NodeJS gateway's environment is in use.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How a call is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// One JSON line.
+    #[default]
+    Json,
+    /// Not at all.
+    Off,
+}
+
+/// The mapping that an entry of `server.listen` may be.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ListenMapping {
+    address: String,
+    #[serde(rename = "tls")]
+    _tls: Later,
+}
+
+struct ListenVisitor;
+
+impl<'de> Visitor<'de> for ListenVisitor {
+    type Value = Listen;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address such as \"[::]:8080\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
+        Ok(Listen {
+            address: text.to_owned(),
+        })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
+        let ListenMapping { address, .. } = ListenMapping::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Listen { address })
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ListenVisitor)
+    }
+}
+
+/// The mapping that `auth` may be.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AuthMapping {
+    header: String,
+}
+
+struct AuthVisitor;
+
+impl<'de> Visitor<'de> for AuthVisitor {
+    type Value = Auth;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"bearer\" or { header: NAME }")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Auth, E> {
+        match text {
+            "bearer" => Ok(Auth::Bearer),
+            _ => Err(E::invalid_value(Unexpected::Other("this"), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Auth, A::Error> {
+        let AuthMapping { header } = AuthMapping::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Auth::Header(header))
+    }
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AuthVisitor)
+    }
+}

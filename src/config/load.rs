@@ -1,0 +1,280 @@
+//! From the files and variables to a snapshot, or to the list of all that is wrong.
+//!
+//! Invariant: the same sources give the same snapshot; nothing of a configuration with a problem comes into force.
+//! Never does: change the process environment; print.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::compile::{Check, Compiled, compile};
+use super::environment::{Environment, Host, MAX_FILE, read_bytes, read_text};
+use super::file::File;
+use super::interpolate::{Values, reason};
+use super::keys_in::{self, KeySource};
+use super::report::{FieldPath, Problem, Report};
+use super::tree::Tree;
+use super::{Snapshot, defaults, read, routes};
+use crate::units::Secret;
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The YAML file; `None` stands for `conf/gateway.yaml` where that exists, else for the built-in defaults.
+    pub file: Option<PathBuf>,
+    /// Where `.env` is and what relative paths start from.
+    pub directory: PathBuf,
+    /// The variables of the process.
+    pub environment: Environment,
+}
+
+/// A configuration that can be put in force.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What runs.
+    pub snapshot: Arc<Snapshot>,
+    /// Dangerous or odd things, to be told at start and by `check`.
+    pub warnings: Vec<String>,
+    /// Where it came from: the file's name, or `built-in defaults`.
+    pub describes: String,
+    /// How many keys there are, revoked and expired ones too.
+    pub keys: usize,
+}
+
+/// What the `keys` commands need to know. It can be had without any provider's key.
+#[derive(Debug)]
+pub struct KeySettings {
+    /// The key file.
+    pub file: PathBuf,
+    /// `HASH_AUTH_SALT`, where it is set.
+    pub env_salt: Option<Secret>,
+    /// Whether the gateway uses `HASHED_API_KEYS` and so would not see a change of `file`.
+    pub in_variable: bool,
+    /// All configured routes: the method in lower case, and the pattern with the provider.
+    pub routes: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The sources of a command: this process, its working directory, and the file that was named, if any.
+    pub fn of_process(file: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            directory: PathBuf::from("."),
+            environment: Environment::of_process(),
+        }
+    }
+}
+
+/// How a configuration without a file is called.
+const BUILT_IN: &str = "built-in defaults";
+
+/// What all readers of a configuration share.
+struct Read {
+    tree: Tree,
+    file: Option<File>,
+    environment: Environment,
+    problems: Vec<Problem>,
+    describes: String,
+}
+
+/// Loads a configuration.
+///
+/// # Errors
+/// The [`Report`] of all problems.
+pub fn load(sources: &Sources) -> Result<Loaded, Report> {
+    let read = read_file(sources, false)?;
+    let mut check = Check {
+        tree: &read.tree,
+        environment: &read.environment,
+        problems: read.problems,
+        warnings: Vec::new(),
+    };
+    let Some(file) = read.file else {
+        return Err(report(check.problems));
+    };
+    refuse_the_originals_file(&mut check);
+    let source = key_source(sources, &read.environment, &file);
+    let original = matches!(source, KeySource::Variable(_));
+    if !original && read.environment.get("HASHED_API_KEYS").is_some() {
+        check.warn("HASHED_API_KEYS is not used, because keys.file names a key file");
+    }
+    if read.environment.get("HTTPS_PROXY").is_some() {
+        check.warn("HTTPS_PROXY is set, but proxies are not supported yet: calls to providers go direct");
+    }
+    let compiled = compile(&mut check, &file, &Host::ask(), original);
+    let salt = env_salt(&read.environment);
+    let keys = keys_in::read(&source, salt.as_ref(), &compiled.routes).unwrap_or_else(|problems| {
+        check.problems.extend(problems);
+        keys_in::KeysIn::default()
+    });
+    if let Some(report) = Report::of(check.problems) {
+        return Err(report);
+    }
+    let mut warnings = check.warnings;
+    warnings.extend(keys.warnings);
+    let key_file = match source {
+        KeySource::File(path, _) => Some(path),
+        KeySource::Variable(_) => None,
+    };
+    Ok(Loaded {
+        snapshot: Arc::new(snapshot(compiled, keys.ring, key_file)),
+        warnings,
+        describes: read.describes,
+        keys: keys.count,
+    })
+}
+
+fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<PathBuf>) -> Snapshot {
+    Snapshot {
+        server: compiled.server,
+        startup: compiled.startup,
+        providers: compiled.providers,
+        routes: compiled.routes,
+        keys,
+        key_file,
+        access_log: compiled.access_log,
+    }
+}
+
+/// Finds out what the `keys` commands need; variables that are missing do not matter to them.
+///
+/// # Errors
+/// The [`Report`] of what is wrong with the file as a whole, with its fields, or with a route.
+pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
+    let read = read_file(sources, true)?;
+    let Some(file) = read.file else {
+        return Err(report(read.problems));
+    };
+    let mut problems = read.problems;
+    let mut all = Vec::new();
+    for (id, provider) in &file.providers {
+        let path = FieldPath::of("providers").key(id).key("routes");
+        for (index, text) in provider.routes.iter().enumerate() {
+            let path = path.item(index);
+            match routes::parse(text) {
+                Ok(line) => all.push((line.method.as_str().to_ascii_lowercase(), format!("/{id}{}", line.path))),
+                Err(_) if read.tree.is_told(&path) => {}
+                Err((message, hint)) => problems.push(read.tree.problem(&path, message).hint(hint)),
+            }
+        }
+    }
+    if let Some(report) = Report::of(problems) {
+        return Err(report);
+    }
+    let named = file
+        .keys
+        .file
+        .as_deref()
+        .unwrap_or_else(|| Path::new(defaults::KEY_FILE));
+    Ok(KeySettings {
+        file: sources.directory.join(named),
+        env_salt: env_salt(&read.environment),
+        in_variable: matches!(key_source(sources, &read.environment, &file), KeySource::Variable(_)),
+        routes: all,
+    })
+}
+
+fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
+    let environment = sources.environment.over_dotenv(&sources.directory)?;
+    let built_in = Tree::built_in(BUILT_IN, defaults::PROVIDERS)?;
+    let (mut tree, describes) = match text(sources)? {
+        Some((name, text)) => {
+            let mut tree = Tree::parse(&name, text.strip_prefix('\u{feff}').unwrap_or(&text))?;
+            tree.complete_with(built_in);
+            (tree, name)
+        }
+        None => (built_in, BUILT_IN.to_owned()),
+    };
+    let values = Outside {
+        environment: &environment,
+        directory: &sources.directory,
+    };
+    let mut problems = tree.fill_in(&values, lenient);
+    let file = read::read(&mut tree, &mut problems);
+    Ok(Read {
+        tree,
+        file,
+        environment,
+        problems,
+        describes,
+    })
+}
+
+/// The file's name and text; `None` where none was named and the default one is not there.
+fn text(sources: &Sources) -> Result<Option<(String, String)>, Problem> {
+    let path = sources.file.as_deref().unwrap_or_else(|| Path::new(defaults::FILE));
+    let name = path.display().to_string();
+    let bytes = match read_bytes(&sources.directory.join(path), MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound && sources.file.is_none() => return Ok(None),
+        Err(error) => {
+            let problem = Problem::of_file(&name, format!("cannot be read: {}", reason(error.kind())));
+            return Err(match error.kind() {
+                ErrorKind::NotFound => problem.hint("without --config it is conf/gateway.yaml, and may be missing"),
+                _ => problem,
+            });
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some((name, text))),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let line = before.matches('\n').count() + 1;
+            Err(Problem::of_file(&name, "not UTF-8 text from here").at(line, column))
+        }
+    }
+}
+
+/// Variables and files for `${...}`.
+struct Outside<'a> {
+    environment: &'a Environment,
+    directory: &'a Path,
+}
+
+impl Values for Outside<'_> {
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name)
+    }
+
+    fn file(&self, path: &str) -> std::io::Result<String> {
+        read_text(&self.directory.join(path), 64 << 10)
+    }
+}
+
+fn refuse_the_originals_file(check: &mut Check<'_>) {
+    if check.environment.get("SERVER_CONFIG_FILE_PATH").is_some() {
+        check.problems.push(
+            Problem::of_variable(
+                "SERVER_CONFIG_FILE_PATH",
+                "names the NodeJS gateway's TOML file, which this gateway does not read",
+            )
+            .hint(
+                "unset it; `ai-gateway migrate` comes with a later version, today write its settings into conf/gateway.yaml",
+            ),
+        );
+    }
+}
+
+/// The key file that the YAML names, else `HASHED_API_KEYS`, else the default key file.
+fn key_source(sources: &Sources, environment: &Environment, file: &File) -> KeySource {
+    match (&file.keys.file, environment.get("HASHED_API_KEYS")) {
+        (None, Some(text)) => KeySource::Variable(Secret::new(text.to_owned())),
+        (named, _) => {
+            let named = named.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
+            KeySource::File(sources.directory.join(named), named.display().to_string())
+        }
+    }
+}
+
+fn env_salt(environment: &Environment) -> Option<Secret> {
+    environment
+        .get("HASH_AUTH_SALT")
+        .map(|salt| Secret::new(salt.to_owned()))
+}
+
+/// The report where reading the file came to no end, which is itself a problem.
+fn report(problems: Vec<Problem>) -> Report {
+    Report::of(problems).unwrap_or_else(|| Problem::of_file("configuration", "could not be read").into())
+}

@@ -1,0 +1,223 @@
+//! The kinds of values that the YAML file holds: sizes, durations, secrets, switches.
+//!
+//! Invariant: an error says what was expected and nothing of what was there.
+//! Never does: ranges; they are checked where the field is known, in `compile`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+
+use crate::units::Secret;
+
+/// What is said of fields and values that a later version brings.
+pub(super) const NOT_YET: &str = "not available yet";
+
+/// Bytes: a whole number, alone or with one of `KB MB GB KiB MiB GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// A duration such as `30s`, `15m` or `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+/// A [`Size`], or `auto`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoSize {
+    /// The gateway chooses.
+    #[default]
+    Auto,
+    /// This size.
+    Bytes(Size),
+}
+
+/// Text that must not be seen.
+#[derive(Clone, Debug)]
+pub struct Hidden(pub Secret);
+
+/// A field of a later version: its name is kept, any value is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Later;
+
+/// A switch of a later version, of which only `off` is there so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Off;
+
+impl PartialEq for Hidden {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+}
+
+/// Reads a scalar by a function; `expecting` ends serde's sentence "expected ...".
+struct Scalar<T> {
+    expecting: &'static str,
+    read: fn(&str) -> Option<T>,
+}
+
+impl<T> Visitor<'_> for Scalar<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).ok_or_else(|| E::invalid_value(Unexpected::Other("this"), &self))
+    }
+}
+
+const A_SIZE: &str = "a size such as \"32MiB\"";
+const A_SIZE_OR_AUTO: &str = "\"auto\" or a size such as \"512MiB\"";
+const A_PERIOD: &str = "a duration such as \"30s\"";
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: A_SIZE,
+            read: parse_size,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for AutoSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: A_SIZE_OR_AUTO,
+            read: |text| match text {
+                "auto" => Some(Self::Auto),
+                _ => parse_size(text).map(Self::Bytes),
+            },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: A_PERIOD,
+            read: |text| humantime::parse_duration(text).ok().map(Self),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: "a text",
+            read: |text| Some(Self(Secret::new(text.to_owned()))),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Later {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer)?;
+        Err(D::Error::custom(NOT_YET))
+    }
+}
+
+/// A struct that is read from a mapping only. Those that serde derives take a list too, field by field, which nobody
+/// who writes YAML expects.
+struct Mapping<T>(T);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Mapping<PhantomData<T>> {
+    type Value = Mapping<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Mapping<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Mapping)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Mapping<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Mapping(PhantomData))
+    }
+}
+
+/// Reads a struct from a mapping only.
+pub(super) fn mapping<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Mapping::deserialize(deserializer).map(|Mapping(value)| value)
+}
+
+/// Reads a mapping of names to structs, each from a mapping only.
+pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    let named: BTreeMap<String, Mapping<T>> = BTreeMap::deserialize(deserializer)?;
+    Ok(named.into_iter().map(|(name, Mapping(value))| (name, value)).collect())
+}
+
+/// Says of anything but `off` that it is not available yet.
+struct OffOnly;
+
+impl<'de> Visitor<'de> for OffOnly {
+    type Value = Off;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"off\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Off, E> {
+        match text {
+            "off" => Ok(Off),
+            _ => Err(E::custom(NOT_YET)),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Off, A::Error> {
+        Err(A::Error::custom(NOT_YET))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Off, A::Error> {
+        Err(A::Error::custom(NOT_YET))
+    }
+}
+
+impl<'de> Deserialize<'de> for Off {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(OffOnly)
+    }
+}
+
+fn parse_size(text: &str) -> Option<Size> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "KB" | "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor).map(Size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_both_kinds_of_units() {
+        let size = |text| parse_size(text).map(|size| size.0);
+        assert_eq!(size("65536"), Some(65536));
+        assert_eq!(size("64KiB"), Some(65536));
+        assert_eq!(size("64 KiB"), Some(65536));
+        assert_eq!(size("10MB"), Some(10_000_000));
+        assert_eq!(size("2GiB"), Some(2 << 30));
+        for bad in ["", "MiB", "1.5MiB", "-1", "10m", "10 bytes", "99999999999GiB", "0x10"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+}
