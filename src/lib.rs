@@ -19,6 +19,7 @@
 //! | [`cli`] | the commands | hold logic of its own |
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod error;
@@ -27,5 +28,6 @@ pub mod keys;
 pub mod meter;
 pub mod proxy;
 pub mod route;
+pub mod server;
 pub mod telemetry;
 pub mod units;

@@ -1,9 +1,10 @@
 //! Facts about the admin service over real sockets.
 
 use super::*;
-use crate::config::{Cors, ServerSettings, Startup};
+use crate::config::{Cors, ServerSettings, Snapshot, Startup};
+use crate::keys::{KeyFile, KeyRing};
+use crate::units::RouteSet;
 use crate::route::RouteTable;
-use crate::telemetry::tests::key;
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +12,13 @@ use tokio::sync::watch;
 
 const SOON: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(20);
+
+fn keys() -> KeyRing {
+    let digest = "e".repeat(64);
+    let scopes = r#"[{"method":"get","path":"/openai/v1/models"}]"#;
+    let file = format!(r#"{{"{digest}":{{"id":"key_1","username":"john.doe","salt":"ZmFrZQ==","scopes":{scopes}}}}}"#);
+    KeyRing::build(KeyFile::parse(file.as_bytes(), None).expect("a key file"), |_| RouteSet::default())
+}
 
 fn snapshot() -> Snapshot {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -33,9 +41,11 @@ fn snapshot() -> Snapshot {
             admin_token: None,
             max_series: 1_000,
             compat_metrics: true,
+            log_level: log::LevelFilter::Info,
         },
         providers: Vec::new(),
-        routes: RouteTable::default(),
+        routes: Arc::new(RouteTable::default()),
+        key_file: None,
         keys: keys(),
         access_log: false,
     }
@@ -159,6 +169,9 @@ async fn the_api_needs_the_token() {
     let keys: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(keys["data"][0]["id"], "key_1");
     assert_eq!(keys["data"][0]["username"], "john.doe");
+    assert_eq!(keys["data"][0]["state"], "active");
+    assert_eq!(keys["data"][0]["scopes"][0], "get:/openai/v1/models");
+    assert!(!body.contains("eeee") && !body.contains("ZmFrZQ"), "{body}");
     assert_eq!(ask(admin.address, "GET", "/api/none", right).await.0, 404);
     assert_eq!(ask(admin.address, "GET", "/ping", "").await.0, 200);
 }

@@ -4,14 +4,16 @@
 //! behind.
 //! Never does: stand in for a test; what it starts is the real gateway, by the road that `serve` takes.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Failure;
-use crate::config::{Environment, Sources, write_private};
+use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
 use crate::keys::{Scope, store};
 use crate::server::{Options, Running, Signals, serve, start};
@@ -49,9 +51,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
     let signals = Signals::catch()?;
     let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), pace: PACE, ..ProviderOptions::default() };
     let provider = runtime.block_on(Provider::start(options))?;
-    let folder = Folder::make()?;
-    let key = create_key(&folder.0)?;
-    let sources = sources(&folder.0, provider.addr())?;
+    let (key, key_file) = create_key()?;
+    let sources = sources(provider.addr(), key_file);
     let options = Options { log: Box::new(io::stderr()), logger: true };
     if args.check {
         let running = start(sources, options)?;
@@ -80,7 +81,8 @@ async fn provider_alone(args: &DemoArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn create_key(folder: &Path) -> Result<Secret, Failure> {
+/// A key of the demo's own, and the key file in base64 that holds it.
+fn create_key() -> Result<(Secret, String), Failure> {
     let all = Scope::new("*", "/openai/*").map_err(Failure::wrong)?;
     let new = store::NewKey {
         username: "demo".to_owned(),
@@ -90,25 +92,20 @@ fn create_key(folder: &Path) -> Result<Secret, Failure> {
         team: None,
         now: SystemTime::now(),
     };
-    let created = store::create(&folder.join("keys.json"), None, new).map_err(Failure::wrong)?;
-    Ok(Secret::new(created.token.expose().to_owned()))
+    let (created, file) = store::create_alone(new).map_err(Failure::wrong)?;
+    Ok((Secret::new(created.token.expose().to_owned()), STANDARD.encode(file)))
 }
 
-fn sources(folder: &Path, provider: SocketAddr) -> Result<Sources, Failure> {
+fn sources(provider: SocketAddr, key_file: String) -> Sources {
     let (proxy, admin) = (free(PROXY_PORT), free(ADMIN_PORT));
-    let keys = folder.join("keys.json");
     let yaml = format!(
         "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms, grace: 30s }} }}\n\
          admin: {{ listen: \"{admin}\" }}\n\
-         keys: {{ file: '{}' }}\n\
-         providers:\n  openai:\n    base_url: http://{provider}\n    api_key: {PROVIDER_KEY}\n",
-        keys.display()
+         providers: {{ openai: {{ base_url: \"http://{provider}\", api_key: {PROVIDER_KEY} }} }}\n"
     );
-    let file = folder.join("gateway.yaml");
-    write_private(&file, yaml.as_bytes())?;
-    // None of the environment: a demo is the same everywhere.
-    let environment = Environment::of(BTreeMap::new());
-    Ok(Sources { file: Some(file), directory: folder.to_owned(), environment })
+    // None of the process's variables: a demo is the same everywhere.
+    let environment = Environment::from_iter([("HASHED_API_KEYS", key_file)]);
+    Sources { file: None, yaml: Some(yaml), directory: PathBuf::from("/nonexistent"), environment }
 }
 
 /// The usual address where its port is free, else one with any free port.
@@ -176,19 +173,4 @@ fn ask(running: &Running, key: &Secret) -> Result<u8, Failure> {
     let good = head.starts_with("HTTP/1.1 200 ") && body.contains("chat.completion");
     writeln!(io::stdout(), "POST {}/chat/completions\n{body}", base_url(running))?;
     if good { Ok(0) } else { Err(Failure { code: 1, text: format!("the demo's request was not answered: {head}") }) }
-}
-
-/// A folder of the demo's own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> io::Result<Self> {
-        crate::config::private_folder("ai-gateway-demo").map(Self)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        crate::config::remove_folder(&self.0);
-    }
 }

@@ -69,6 +69,11 @@ impl Environment {
     }
 }
 
+/// The name of this machine, as the log names it; empty where it cannot be told.
+pub fn hostname() -> String {
+    read_text(Path::new("/proc/sys/kernel/hostname"), MAX_FILE).map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
 /// Files of this size are no configuration.
 pub(super) const MAX_FILE: u64 = 1 << 20;
 

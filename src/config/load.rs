@@ -22,6 +22,8 @@ use crate::units::Secret;
 pub struct Sources {
     /// The YAML file; `None` stands for `conf/gateway.yaml` where that exists, else for the built-in defaults.
     pub file: Option<PathBuf>,
+    /// The YAML itself, where there is no file: for programs that embed the gateway. It goes before `file`.
+    pub yaml: Option<String>,
     /// Where `.env` is and what relative paths start from.
     pub directory: PathBuf,
     /// The variables of the process.
@@ -59,6 +61,7 @@ impl Sources {
     pub fn of_process(file: Option<PathBuf>) -> Self {
         Self {
             file,
+            yaml: None,
             directory: PathBuf::from("."),
             environment: Environment::of_process(),
         }
@@ -129,11 +132,39 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
         server: compiled.server,
         startup: compiled.startup,
         providers: compiled.providers,
-        routes: compiled.routes,
+        routes: Arc::new(compiled.routes),
         keys,
         key_file,
         access_log: compiled.access_log,
     }
+}
+
+/// Reads the key file again and puts its keys beside the configuration as it is; gives what is odd about them too.
+///
+/// # Errors
+/// The [`Report`] of the key file's problems.
+pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Arc<Snapshot>, Vec<String>), Report> {
+    let environment = sources.environment.over_dotenv(&sources.directory)?;
+    let (keys, warnings) = match &current.key_file {
+        Some(path) => {
+            let source = KeySource::File(path.clone(), path.display().to_string());
+            let problem = || Problem::of_file("key file", "could not be read");
+            let read = keys_in::read(&source, env_salt(&environment).as_ref(), &current.routes)
+                .map_err(|problems| Report::of(problems).unwrap_or_else(|| problem().into()))?;
+            (read.ring, read.warnings)
+        }
+        None => Default::default(),
+    };
+    let snapshot = Snapshot {
+        server: current.server.clone(),
+        startup: current.startup.clone(),
+        providers: current.providers.clone(),
+        routes: Arc::clone(&current.routes),
+        keys,
+        key_file: current.key_file.clone(),
+        access_log: current.access_log,
+    };
+    Ok((Arc::new(snapshot), warnings))
 }
 
 /// Finds out what the `keys` commands need; variables that are missing do not matter to them.
@@ -202,6 +233,9 @@ fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
 
 /// The file's name and text; `None` where none was named and the default one is not there.
 fn text(sources: &Sources) -> Result<Option<(String, String)>, Problem> {
+    if let Some(yaml) = &sources.yaml {
+        return Ok(Some(("(given as text)".to_owned(), yaml.clone())));
+    }
     let path = sources.file.as_deref().unwrap_or_else(|| Path::new(defaults::FILE));
     let name = path.display().to_string();
     let bytes = match read_bytes(&sources.directory.join(path), MAX_FILE) {

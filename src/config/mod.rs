@@ -29,7 +29,8 @@ use crate::route::{Provider, RouteTable};
 use crate::units::Secret;
 
 pub use environment::Environment;
-pub use load::{KeySettings, Loaded, Sources, key_settings, load};
+pub use environment::hostname;
+pub use load::{KeySettings, Loaded, Sources, key_settings, load, with_keys_read_again};
 pub use report::{Problem, Report};
 
 /// Everything that a request needs to know, fixed for its lifetime.
@@ -42,7 +43,7 @@ pub struct Snapshot {
     /// All providers.
     pub providers: Vec<Arc<Provider>>,
     /// All routes.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
     /// All keys.
     pub keys: KeyRing,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.
@@ -96,14 +97,6 @@ impl Cors {
     /// Tells whether browsers are answered at all.
     pub fn is_on(&self) -> bool {
         !matches!(self, Self::Only(origins) if origins.is_empty())
-    }
-}
-
-impl Network {
-    /// Tells whether an address lies in the range.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let _ = address;
-        false
     }
 }
 

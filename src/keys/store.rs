@@ -142,6 +142,22 @@ pub fn list(path: &Path, env_salt: Option<&Secret>) -> Result<Vec<KeyRecord>, St
 /// # Errors
 /// Any but `UnknownId`, `Ambiguous`.
 pub fn create(path: &Path, env_salt: Option<&Secret>, new: NewKey) -> Result<Created, StoreError> {
+    let (created, record) = make(new)?;
+    update(path, env_salt, |text, file| Ok((Some(added(path, text, file, &created, &record)?), ())))?;
+    Ok(created)
+}
+
+/// Makes a key and the text of a key file that holds it alone: for a gateway that keeps none.
+///
+/// # Errors
+/// `NoRandomness`.
+pub fn create_alone(new: NewKey) -> Result<(Created, String), StoreError> {
+    let (created, record) = make(new)?;
+    let text = added(Path::new("(none)"), "{}", &KeyFile::default(), &created, &record)?;
+    Ok((created, text))
+}
+
+fn make(new: NewKey) -> Result<(Created, KeyRecord), StoreError> {
     let token = PlainToken::make()?;
     let id = KeyId::new(format!("key_{}", hex(&random::<6>()?)));
     let record = KeyRecord {
@@ -155,17 +171,18 @@ pub fn create(path: &Path, env_salt: Option<&Secret>, new: NewKey) -> Result<Cre
         team: new.team.map(Arc::from),
         models: new.models,
     };
-    update(path, env_salt, |text, file| {
-        let salt = match file.entries.iter().find(|entry| entry.has_id) {
-            Some(ours) => file.salts[usize::from(ours.salt)].text.0.to_vec(),
-            // The salt is a text, as in the original: the hex digits themselves key the HMAC.
-            None => hex(&random::<16>()?).into_bytes(),
-        };
-        let digest = KeyedHash::new(&salt).digest(token.expose().as_bytes());
-        let text = edit::insert(text, digest, &edit::entry(&record, &salt));
-        Ok((Some(text.map_err(|error| disk::no_json(path, error))?), ()))
-    })?;
-    Ok(Created { token, id })
+    Ok((Created { token, id }, record))
+}
+
+/// The file's text with one more entry.
+fn added(path: &Path, text: &str, file: &KeyFile, created: &Created, record: &KeyRecord) -> Result<String, StoreError> {
+    let salt = match file.entries.iter().find(|entry| entry.has_id) {
+        Some(ours) => file.salts[usize::from(ours.salt)].text.0.to_vec(),
+        // The salt is a text, as in the original: the hex digits themselves key the HMAC.
+        None => hex(&random::<16>()?).into_bytes(),
+    };
+    let digest = KeyedHash::new(&salt).digest(created.token.expose().as_bytes());
+    edit::insert(text, digest, &edit::entry(record, &salt)).map_err(|error| disk::no_json(path, error))
 }
 
 /// Revokes the key that has this id, or whose id alone begins like this. The entry stays in the file.

@@ -94,6 +94,14 @@ impl Route {
         self.pattern.contains('{')
     }
 
+    /// Where the route leads, for people: scheme, host and the upstream path with the pattern's variables.
+    pub fn describe_upstream(&self) -> String {
+        let provider = &self.provider;
+        let scheme = if provider.tls { "https" } else { "http" };
+        let host = String::from_utf8_lossy(provider.authority.as_bytes());
+        format!("{scheme}://{host}{}", self.upstream_target(&self.pattern, None))
+    }
+
     /// The path and query to ask the provider for. `path` is the client's and matched this route.
     pub fn upstream_target(&self, path: &str, query: Option<&str>) -> String {
         let provider = &self.provider;
