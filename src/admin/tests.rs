@@ -3,9 +3,9 @@
 use super::*;
 use crate::config::{Cors, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
-use crate::units::RouteSet;
 use crate::route::RouteTable;
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
+use crate::units::RouteSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;

@@ -11,7 +11,7 @@ use crate::route::{Provider, Route};
 
 /// The arguments of `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// The YAML file [default: conf/gateway.yaml where it exists, else the built-in defaults]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -29,7 +29,7 @@ const WRONG: u8 = 2;
 ///
 /// # Errors
 /// Those of writing.
-pub fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+pub(super) fn run(args: &CheckArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     check(args, &Sources::of_process(args.config.clone()), out, err)
 }
 
@@ -52,11 +52,7 @@ fn check(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn
 fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
     let listen: Vec<String> = startup.listen.iter().map(ToString::to_string).collect();
-    let token = if startup.admin_token.is_some() {
-        ""
-    } else {
-        ", no token: only health and metrics"
-    };
+    let token = if startup.admin_token.is_some() { "" } else { ", no token: only health and metrics" };
     writeln!(out, "configuration  {}", loaded.describes)?;
     writeln!(out, "listen         {}", listen.join(", "))?;
     writeln!(out, "admin          {}{token}", startup.admin_listen)?;
@@ -75,12 +71,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         humantime::format_duration(server.readiness_delay),
         humantime::format_duration(server.grace)
     )?;
-    writeln!(
-        out,
-        "keys           {} from {}",
-        loaded.keys,
-        key_source(&loaded.snapshot)
-    )?;
+    writeln!(out, "keys           {} from {}", loaded.keys, key_source(&loaded.snapshot))?;
     for provider in &loaded.snapshot.providers {
         writeln!(out, "\nprovider {}{}", provider.id, credential(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
@@ -194,6 +185,7 @@ mod tests {
         }
         let sources = Sources {
             file: None,
+            yaml: None,
             directory: directory.path().to_owned(),
             environment: [("OPENAI_API_KEY", "sk-canary")].into_iter().collect(),
         };

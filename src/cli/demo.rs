@@ -15,13 +15,13 @@ use base64::engine::general_purpose::STANDARD;
 use super::Failure;
 use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
-use crate::keys::{Scope, store};
+use crate::keys::{NewKey, Scope, create_alone};
 use crate::server::{Options, Running, Signals, serve, start};
 use crate::units::Secret;
 
 /// Shows the gateway with a built-in provider.
 #[derive(Debug, clap::Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Sends the printed request itself, prints the answer, and exits: 0 where it worked.
     #[arg(long)]
     check: bool,
@@ -84,7 +84,7 @@ async fn provider_alone(args: &DemoArgs) -> Result<u8, Failure> {
 /// A key of the demo's own, and the key file in base64 that holds it.
 fn create_key() -> Result<(Secret, String), Failure> {
     let all = Scope::new("*", "/openai/*").map_err(Failure::wrong)?;
-    let new = store::NewKey {
+    let new = NewKey {
         username: "demo".to_owned(),
         scopes: vec![all],
         expires_at: None,
@@ -92,7 +92,7 @@ fn create_key() -> Result<(Secret, String), Failure> {
         team: None,
         now: SystemTime::now(),
     };
-    let (created, file) = store::create_alone(new).map_err(Failure::wrong)?;
+    let (created, file) = create_alone(new).map_err(Failure::wrong)?;
     Ok((Secret::new(created.token.expose().to_owned()), STANDARD.encode(file)))
 }
 

@@ -17,7 +17,7 @@ use crate::units::{KeyId, Secret};
 
 /// The commands that make, list and revoke keys.
 #[derive(Debug, Subcommand)]
-pub enum KeysCommand {
+pub(super) enum KeysCommand {
     /// Makes a key and prints it, once
     Create(CreateKey),
     /// Lists all keys, without what would let one use or guess them
@@ -28,7 +28,7 @@ pub enum KeysCommand {
 
 /// The arguments of `keys create`.
 #[derive(Debug, Args)]
-pub struct CreateKey {
+pub(super) struct CreateKey {
     /// Whom the key is for; goes into logs and metrics
     #[arg(value_name = "USER")]
     pub user: String,
@@ -51,7 +51,7 @@ pub struct CreateKey {
 
 /// The arguments of `keys list`.
 #[derive(Debug, Args)]
-pub struct ListKeys {
+pub(super) struct ListKeys {
     /// What all commands share
     #[command(flatten)]
     pub common: Common,
@@ -59,7 +59,7 @@ pub struct ListKeys {
 
 /// The arguments of `keys revoke`.
 #[derive(Debug, Args)]
-pub struct RevokeKey {
+pub(super) struct RevokeKey {
     /// The key's id, or so much of its beginning that no other key has it
     #[arg(value_name = "ID")]
     pub id: String,
@@ -70,7 +70,7 @@ pub struct RevokeKey {
 
 /// What all commands of this family share.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(super) struct Common {
     /// The key file [default: the one of the configuration]
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Common {
 
 /// What the commands need to know of the world.
 #[derive(Debug)]
-pub struct KeysContext {
+pub(super) struct KeysContext {
     /// The key file, where the command does not name one.
     pub file: PathBuf,
     /// `HASH_AUTH_SALT`.
@@ -94,7 +94,7 @@ pub struct KeysContext {
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum KeysError {
+pub(super) enum KeysError {
     /// An argument cannot be used.
     #[error("{0}")]
     Usage(String),
@@ -118,7 +118,7 @@ pub enum KeysError {
 
 impl KeysError {
     /// The process's exit code: 2 for wrong usage or an unusable file, 1 for what failed on the way.
-    pub fn exit_code(&self) -> u8 {
+    pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
             | Self::Store(
@@ -136,7 +136,7 @@ impl KeysError {
 ///
 /// # Errors
 /// [`KeysError`]; the key file is then as it was, unless it is `Lost` or `Output`.
-pub fn run(
+pub(super) fn run(
     command: &KeysCommand,
     context: &KeysContext,
     out: &mut dyn Write,
@@ -159,11 +159,7 @@ fn create(
     let new = NewKey {
         username: name("USER", &command.user)?,
         scopes: scopes.clone(),
-        expires_at: command
-            .expires
-            .as_deref()
-            .map(|text| expiry(text, context.now))
-            .transpose()?,
+        expires_at: command.expires.as_deref().map(|text| expiry(text, context.now)).transpose()?,
         models: models(&command.models)?,
         team: command.team.as_deref().map(|team| name("--team", team)).transpose()?,
         now: context.now,
@@ -179,10 +175,8 @@ fn create(
     }
     let file = command.common.file.as_ref().unwrap_or(&context.file);
     let created = keys::create(file, context.env_salt.as_ref(), new.clone())?;
-    show(&created, &new, command.common.json, file, out).map_err(|source| KeysError::Lost {
-        id: created.id.clone(),
-        source,
-    })
+    show(&created, &new, command.common.json, file, out)
+        .map_err(|source| KeysError::Lost { id: created.id.clone(), source })
 }
 
 /// Shows a new key to its owner: the only time that its text leaves the process.
@@ -204,18 +198,10 @@ fn show(created: &Created, new: &NewKey, as_json: bool, file: &Path, out: &mut d
         return out.flush();
     }
     writeln!(out, "{key}\n")?;
-    writeln!(
-        out,
-        "This is the key of {}, shown this once: it is stored nowhere, only its hash is.",
-        new.username
-    )?;
+    writeln!(out, "This is the key of {}, shown this once: it is stored nowhere, only its hash is.", new.username)?;
     writeln!(out, "  id       {}", created.id)?;
     writeln!(out, "  scopes   {}", texts(&new.scopes).join("\n           "))?;
-    writeln!(
-        out,
-        "  expires  {}",
-        new.expires_at.map_or_else(|| "never".to_owned(), time)
-    )?;
+    writeln!(out, "  expires  {}", new.expires_at.map_or_else(|| "never".to_owned(), time))?;
     if let Some(models) = &new.models {
         writeln!(out, "  models   {}", models.join(", "))?;
     }
@@ -230,11 +216,7 @@ fn list(command: &ListKeys, context: &KeysContext, out: &mut dyn Write) -> Resul
         let all: Vec<Value> = records.iter().map(|record| json_of(record, context.now)).collect();
         writeln!(out, "{:#}", Value::from(all))?;
     } else if records.is_empty() {
-        writeln!(
-            out,
-            "No keys in {}. Make one: ai-gateway keys create USER all",
-            file.display()
-        )?;
+        writeln!(out, "No keys in {}. Make one: ai-gateway keys create USER all", file.display())?;
     } else {
         table::write(&records, context.now, out)?;
     }
@@ -250,11 +232,8 @@ fn revoke(command: &RevokeKey, context: &KeysContext, out: &mut dyn Write) -> Re
         json["already_revoked"] = revoked.already.into();
         writeln!(out, "{json:#}")?;
     } else {
-        let what = if revoked.already {
-            "was revoked before"
-        } else {
-            "is revoked; a running gateway follows within seconds"
-        };
+        let what =
+            if revoked.already { "was revoked before" } else { "is revoked; a running gateway follows within seconds" };
         let user = table::printable(&record.username);
         writeln!(out, "The key {} of {user} {what}.", record.id)?;
     }
@@ -289,12 +268,11 @@ fn all_scopes(routes: &[(String, String)]) -> Result<Vec<Scope>, KeysError> {
         let scope = Scope::new(method, pattern).map_err(|error| {
             KeysError::Usage(format!("`all` cannot stand for the route {method} {pattern}: {error}"))
         })?;
-        let covered = routes
-            .iter()
-            .filter(|other| *other != &(method.clone(), pattern.clone()))
-            .any(|(method_of_other, path)| {
+        let covered = routes.iter().filter(|other| *other != &(method.clone(), pattern.clone())).any(
+            |(method_of_other, path)| {
                 Scope::new(method_of_other, path).is_ok_and(|other| other.permits_route(method, pattern))
-            });
+            },
+        );
         if !covered && !scopes.contains(&scope) {
             scopes.push(scope);
         }

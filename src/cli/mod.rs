@@ -85,7 +85,8 @@ impl From<io::Error> for Failure {
 fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
     let settings = config::key_settings(&Sources::of_process(args.config.clone())).map_err(Failure::wrong)?;
     if settings.in_variable {
-        let hint = "the gateway reads its keys from HASHED_API_KEYS, so it will not see this file: name it as keys.file";
+        let hint =
+            "the gateway reads its keys from HASHED_API_KEYS, so it will not see this file: name it as keys.file";
         writeln!(io::stderr(), "ai-gateway: {hint}")?;
     }
     let context = keys::KeysContext {

@@ -12,7 +12,7 @@ use crate::server::{Options, Signals, StartError, serve};
 
 /// Serves until a signal ends it: SIGTERM drains, SIGINT stops, SIGHUP reloads configuration and keys.
 #[derive(Debug, clap::Args)]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// The YAML file. Default: conf/gateway.yaml where that exists, else the built-in defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

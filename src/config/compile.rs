@@ -64,10 +64,7 @@ impl Check<'_> {
         let bound = |text| humantime::parse_duration(text).unwrap_or_default();
         let fits = value.0 >= bound(least) && value.0 <= bound(most);
         if value.0.is_zero() && !fits {
-            self.refuse(
-                path,
-                format!("expected a duration of more than zero, from {least} to {most}"),
-            );
+            self.refuse(path, format!("expected a duration of more than zero, from {least} to {most}"));
         } else if !fits {
             self.refuse(path, format!("expected a duration from {least} to {most}"));
         }
@@ -112,13 +109,7 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
             ));
         }
     }
-    Compiled {
-        server,
-        startup,
-        routes,
-        providers,
-        access_log: file.telemetry.access_log == AccessLog::Json,
-    }
+    Compiled { server, startup, routes, providers, access_log: file.telemetry.access_log == AccessLog::Json }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];
@@ -128,37 +119,18 @@ const MIB: u64 = 1 << 20;
 fn server(check: &mut Check<'_>, file: &file::Server, host: &Host) -> ServerSettings {
     let limits = FieldPath::of("server.limits");
     let shutdown = FieldPath::of("server.shutdown");
-    let max_body = check.size(
-        &limits.key("max_body"),
-        file.limits.max_body,
-        (KIB, "1KiB"),
-        (1 << 30, "1GiB"),
-    );
-    let max_header = check.size(
-        &limits.key("max_header_bytes"),
-        file.limits.max_header_bytes,
-        (4 * KIB, "4KiB"),
-        (MIB, "1MiB"),
-    );
+    let max_body = check.size(&limits.key("max_body"), file.limits.max_body, (KIB, "1KiB"), (1 << 30, "1GiB"));
+    let max_header =
+        check.size(&limits.key("max_header_bytes"), file.limits.max_header_bytes, (4 * KIB, "4KiB"), (MIB, "1MiB"));
     ServerSettings {
         max_body,
-        max_buffered: max_buffered(
-            check,
-            &limits.key("max_buffered"),
-            file.limits.max_buffered,
-            max_body,
-            host,
-        ),
+        max_buffered: max_buffered(check, &limits.key("max_buffered"), file.limits.max_buffered, max_body, host),
         max_header_bytes: usize::try_from(max_header).unwrap_or(usize::MAX),
         body_timeout: check.period(&limits.key("body_timeout"), file.limits.body_timeout, UP_TO_AN_HOUR),
         idle_timeout: check.period(&limits.key("idle_timeout"), file.limits.idle_timeout, UP_TO_AN_HOUR),
         trusted_proxies: trusted_proxies(check, &file.trusted_proxies),
         cors: cors(check, &file.cors.allow_origins),
-        readiness_delay: check.period(
-            &shutdown.key("readiness_delay"),
-            file.shutdown.readiness_delay,
-            ["0s", "10m"],
-        ),
+        readiness_delay: check.period(&shutdown.key("readiness_delay"), file.shutdown.readiness_delay, ["0s", "10m"]),
         grace: check.period(&shutdown.key("grace"), file.shutdown.grace, ["1s", "24h"]),
     }
 }
@@ -248,10 +220,7 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
     }
     let max_series = file.telemetry.max_series;
     if !(100..=1_000_000).contains(&max_series) {
-        check.refuse(
-            &FieldPath::of("telemetry.max_series"),
-            "expected a number from 100 to 1000000",
-        );
+        check.refuse(&FieldPath::of("telemetry.max_series"), "expected a number from 100 to 1000000");
     }
     let admin_listen = admin_listen(check, file.admin.listen.as_deref(), &listen, host, original);
     let admin_token = file.admin.token.as_ref().map(|token| token.0.clone());

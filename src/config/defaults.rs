@@ -42,9 +42,7 @@ const fn seconds(seconds: u64) -> Period {
 
 impl Default for Server {
     fn default() -> Self {
-        let all = Listen {
-            address: "[::]:8080".to_owned(),
-        };
+        let all = Listen { address: "[::]:8080".to_owned() };
         Self {
             listen: vec![all],
             threads: 0,
@@ -58,10 +56,7 @@ impl Default for Server {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            readiness_delay: seconds(5),
-            grace: seconds(930),
-        }
+        Self { readiness_delay: seconds(5), grace: seconds(930) }
     }
 }
 
@@ -81,9 +76,7 @@ impl Default for ServerLimits {
 
 impl Default for Cors {
     fn default() -> Self {
-        Self {
-            allow_origins: vec!["*".to_owned()],
-        }
+        Self { allow_origins: vec!["*".to_owned()] }
     }
 }
 
@@ -108,9 +101,7 @@ impl Default for Provider {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let crate::route::Timeouts {
-            connect, idle, total, ..
-        } = crate::route::Timeouts::default();
+        let crate::route::Timeouts { connect, idle, total, .. } = crate::route::Timeouts::default();
         Self {
             connect: Period(connect),
             first_byte: FirstByte::default(),
@@ -124,19 +115,12 @@ impl Default for Timeouts {
 impl Default for FirstByte {
     fn default() -> Self {
         let timeouts = crate::route::Timeouts::default();
-        Self {
-            stream: Period(timeouts.first_byte_stream),
-            other: Period(timeouts.first_byte_other),
-        }
+        Self { stream: Period(timeouts.first_byte_stream), other: Period(timeouts.first_byte_other) }
     }
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self {
-            max_series: 10_000,
-            compat_metrics: CompatMetrics::default(),
-            access_log: AccessLog::default(),
-        }
+        Self { max_series: 10_000, compat_metrics: CompatMetrics::default(), access_log: AccessLog::default() }
     }
 }

@@ -27,9 +27,7 @@ impl fmt::Debug for Environment {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let variables = variables.into_iter();
-        Self {
-            variables: variables.map(|(name, value)| (name.into(), value.into())).collect(),
-        }
+        Self { variables: variables.map(|(name, value)| (name.into(), value.into())).collect() }
     }
 }
 
@@ -43,10 +41,7 @@ impl Environment {
 
     /// The value of a variable, where it is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// These variables over those of the directory's `.env`, where there is one.
@@ -133,12 +128,9 @@ impl Host {
 fn memory() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
     let machine = meminfo.as_deref().and_then(total_of_meminfo);
-    let group = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ]
-    .iter()
-    .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
     machine.into_iter().chain(group).min()
 }
 
@@ -168,9 +160,7 @@ mod tests {
     fn a_broken_line_is_told_without_its_text() {
         let directory = tempfile::tempdir().expect("a directory");
         std::fs::write(directory.path().join(".env"), "A=1\nsk-secret is here\n").expect("written");
-        let problem = Environment::default()
-            .over_dotenv(directory.path())
-            .expect_err("broken");
+        let problem = Environment::default().over_dotenv(directory.path()).expect_err("broken");
         assert!(problem.to_string().starts_with(".env:2:1: expected"), "{problem}");
         assert!(!problem.to_string().contains("secret"));
     }

@@ -275,9 +275,7 @@ impl<'de> Visitor<'de> for ListenVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
-        Ok(Listen {
-            address: text.to_owned(),
-        })
+        Ok(Listen { address: text.to_owned() })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {

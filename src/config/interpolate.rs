@@ -89,9 +89,8 @@ fn content_of(path: &str, values: &dyn Values) -> Result<String, Fault> {
         hint: "the path stands between \"${file:\" and \"}\"".into(),
         missing: true,
     };
-    let content = values
-        .file(path)
-        .map_err(|error| fault(format!("the file cannot be read: {}", reason(error.kind()))))?;
+    let content =
+        values.file(path).map_err(|error| fault(format!("the file cannot be read: {}", reason(error.kind()))))?;
     let content = content.trim_end_matches(['\r', '\n']);
     match content {
         "" => Err(fault("the file is empty".to_owned())),

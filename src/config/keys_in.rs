@@ -6,13 +6,11 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::interpolate::reason;
 use super::report::Problem;
-use crate::keys::store::{self, StoreError};
-use crate::keys::{KeyFile, KeyRing};
-use crate::route::{Route, RouteTable};
+use crate::keys::{self, KeyFile, KeyRing, Scope, StoreError};
+use crate::route::RouteTable;
 use crate::units::{RouteSet, Secret};
 
 /// Where the keys are.
@@ -36,6 +34,8 @@ pub(super) struct KeysIn {
 
 /// The variable that holds a key file in base64.
 const VARIABLE: &str = "HASHED_API_KEYS";
+/// Scopes without a route that are named in the warning.
+const NAMED: usize = 3;
 
 /// Reads the keys and ties their scopes to the routes.
 pub(super) fn read(source: &KeySource, env_salt: Option<&Secret>, routes: &RouteTable) -> Result<KeysIn, Vec<Problem>> {
@@ -45,66 +45,67 @@ pub(super) fn read(source: &KeySource, env_salt: Option<&Secret>, routes: &Route
             .map_err(|problems| problems.into_iter().map(|problem| told(VARIABLE, problem)).collect::<Vec<_>>())?,
         KeySource::File(path, name) => {
             warnings.extend(warn_of_readers(path, name));
-            load(path, name, env_salt)?
+            of_file(path, name, env_salt)?
         }
     };
     if file.is_empty() {
         warnings.push("no keys yet: create one with `ai-gateway keys create`".to_owned());
     }
-    warnings.extend(warn_of_scopes(&file, routes));
-    let count = file.len();
-    let ring = KeyRing::build(file, |scopes| {
-        let mut set = RouteSet::default();
-        for route in routes.iter() {
-            let method = route.method.as_str().to_ascii_lowercase();
-            if scopes.iter().any(|scope| scope.permits_route(&method, &route.pattern)) {
-                set.insert(route.id);
-            }
-        }
-        set
-    });
-    Ok(KeysIn { ring, count, warnings })
+    warnings.extend(warn_of_idle_scopes(&file, routes));
+    let ring = KeyRing::build(file, |scopes| routes_of(scopes, routes));
+    Ok(KeysIn { count: ring.len(), ring, warnings })
 }
 
-/// A key file that is not there holds no keys so far; one that is there has to be good.
-fn load(path: &Path, name: &str, env_salt: Option<&Secret>) -> Result<KeyFile, Vec<Problem>> {
-    match store::load(path, env_salt) {
+fn of_file(path: &Path, name: &str, env_salt: Option<&Secret>) -> Result<KeyFile, Vec<Problem>> {
+    match keys::load(path, env_salt) {
         Ok(file) => Ok(file),
         Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(KeyFile::default()),
+        Err(StoreError::Io { source, .. }) => {
+            let message = format!("cannot be read: {}", reason(source.kind()));
+            Err(vec![Problem::of_file(name, message)])
+        }
         Err(StoreError::Invalid { problems, .. }) => {
             Err(problems.into_iter().map(|problem| told(name, problem)).collect())
         }
-        Err(StoreError::Io { source, .. }) => {
-            Err(vec![Problem::of_file(name, format!("cannot be read: {}", reason(source.kind())))])
+        Err(_) => Err(vec![Problem::of_file(name, "cannot be read")]),
+    }
+}
+
+fn told(file: &str, problem: keys::Problem) -> Problem {
+    Problem {
+        file: file.to_owned(),
+        path: problem.path,
+        line: problem.line,
+        column: problem.column,
+        message: problem.message.into(),
+        hint: problem.hint.map(Into::into),
+    }
+}
+
+fn routes_of(scopes: &[Scope], routes: &RouteTable) -> RouteSet {
+    let mut open = RouteSet::default();
+    for route in routes.iter() {
+        let method = route.method.as_str().to_ascii_lowercase();
+        if scopes.iter().any(|scope| scope.permits_route(&method, &route.pattern)) {
+            open.insert(route.id);
         }
-        Err(other) => Err(vec![Problem::of_file(name, other.to_string())]),
     }
+    open
 }
 
-/// A problem of the key file as one of the configuration.
-fn told(name: &str, problem: crate::keys::Problem) -> Problem {
-    let message = match problem.path.is_empty() {
-        true => problem.message,
-        false => format!("{}: {}", problem.path, problem.message),
+fn warn_of_idle_scopes(file: &KeyFile, routes: &RouteTable) -> Option<String> {
+    let methods: Vec<(String, &str)> =
+        routes.iter().map(|route| (route.method.as_str().to_ascii_lowercase(), route.pattern.as_str())).collect();
+    let has_route = |scope: &Scope| methods.iter().any(|(method, pattern)| scope.touches_route(method, pattern));
+    let idle = file.warnings(has_route);
+    let named: Vec<&str> = idle.iter().take(NAMED).filter_map(|problem| problem.message.rsplit(' ').next()).collect();
+    let more = if idle.len() > NAMED { ", ..." } else { "" };
+    let begin = match idle.len() {
+        0 => return None,
+        1 => "1 scope of a key has".to_owned(),
+        count => format!("{count} scopes of keys have"),
     };
-    let told = Problem::of_file(name, message).at(problem.line, problem.column);
-    match problem.hint {
-        Some(hint) => told.hint(hint),
-        None => told,
-    }
-}
-
-/// Scopes that open nothing are mostly spelling mistakes, or routes that are to come.
-fn warn_of_scopes(file: &KeyFile, routes: &RouteTable) -> Option<String> {
-    let odd = file.warnings(|scope| {
-        let touches = |route: &Arc<Route>| {
-            scope.touches_route(&route.method.as_str().to_ascii_lowercase(), &route.pattern)
-        };
-        routes.iter().any(touches)
-    });
-    let first: Vec<String> = odd.iter().take(3).map(ToString::to_string).collect();
-    let more = if odd.len() > first.len() { format!(", and {} more", odd.len() - first.len()) } else { String::new() };
-    (!odd.is_empty()).then(|| format!("scopes that no route has: {}{more}", first.join("; ")))
+    Some(format!("{begin} no configured route: {}{more}", named.join(", ")))
 }
 
 fn warn_of_readers(path: &Path, name: &str) -> Option<String> {

@@ -59,12 +59,7 @@ pub struct KeySettings {
 impl Sources {
     /// The sources of a command: this process, its working directory, and the file that was named, if any.
     pub fn of_process(file: Option<PathBuf>) -> Self {
-        Self {
-            file,
-            yaml: None,
-            directory: PathBuf::from("."),
-            environment: Environment::of_process(),
-        }
+        Self { file, yaml: None, directory: PathBuf::from("."), environment: Environment::of_process() }
     }
 }
 
@@ -86,12 +81,8 @@ struct Read {
 /// The [`Report`] of all problems.
 pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     let read = read_file(sources, false)?;
-    let mut check = Check {
-        tree: &read.tree,
-        environment: &read.environment,
-        problems: read.problems,
-        warnings: Vec::new(),
-    };
+    let mut check =
+        Check { tree: &read.tree, environment: &read.environment, problems: read.problems, warnings: Vec::new() };
     let Some(file) = read.file else {
         return Err(report(check.problems));
     };
@@ -192,11 +183,7 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
     if let Some(report) = Report::of(problems) {
         return Err(report);
     }
-    let named = file
-        .keys
-        .file
-        .as_deref()
-        .unwrap_or_else(|| Path::new(defaults::KEY_FILE));
+    let named = file.keys.file.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
     Ok(KeySettings {
         file: sources.directory.join(named),
         env_salt: env_salt(&read.environment),
@@ -216,19 +203,10 @@ fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
         }
         None => (built_in, BUILT_IN.to_owned()),
     };
-    let values = Outside {
-        environment: &environment,
-        directory: &sources.directory,
-    };
+    let values = Outside { environment: &environment, directory: &sources.directory };
     let mut problems = tree.fill_in(&values, lenient);
     let file = read::read(&mut tree, &mut problems);
-    Ok(Read {
-        tree,
-        file,
-        environment,
-        problems,
-        describes,
-    })
+    Ok(Read { tree, file, environment, problems, describes })
 }
 
 /// The file's name and text; `None` where none was named and the default one is not there.
@@ -303,9 +281,7 @@ fn key_source(sources: &Sources, environment: &Environment, file: &File) -> KeyS
 }
 
 fn env_salt(environment: &Environment) -> Option<Secret> {
-    environment
-        .get("HASH_AUTH_SALT")
-        .map(|salt| Secret::new(salt.to_owned()))
+    environment.get("HASH_AUTH_SALT").map(|salt| Secret::new(salt.to_owned()))
 }
 
 /// The report where reading the file came to no end, which is itself a problem.

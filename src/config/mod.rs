@@ -132,10 +132,7 @@ impl Startup {
             ("telemetry.compat_metrics", self.compat_metrics != next.compat_metrics),
             ("LOG_LEVEL", self.log_level != next.log_level),
         ];
-        fields
-            .into_iter()
-            .filter_map(|(name, differs)| differs.then_some(name))
-            .collect()
+        fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
     }
 }
 
@@ -145,17 +142,11 @@ impl Network {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(range), IpAddr::V4(address)) => {
                 let host_bits = 32_u32.saturating_sub(self.prefix.into());
-                (range.to_bits() ^ address.to_bits())
-                    .checked_shr(host_bits)
-                    .unwrap_or(0)
-                    == 0
+                (range.to_bits() ^ address.to_bits()).checked_shr(host_bits).unwrap_or(0) == 0
             }
             (IpAddr::V6(range), IpAddr::V6(address)) => {
                 let host_bits = 128_u32.saturating_sub(self.prefix.into());
-                (range.to_bits() ^ address.to_bits())
-                    .checked_shr(host_bits)
-                    .unwrap_or(0)
-                    == 0
+                (range.to_bits() ^ address.to_bits()).checked_shr(host_bits).unwrap_or(0) == 0
             }
             _ => false,
         }

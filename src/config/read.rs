@@ -61,9 +61,9 @@ fn tell(tree: &Tree, path: &FieldPath, error: &Error) -> Problem {
         Error::IntegerParseFailure(..) => tree.problem(path, "expected a whole number"),
         Error::FloatParseFailure(..) => tree.problem(path, "expected a number"),
         Error::NotBoolean(_) => tree.problem(path, "expected true or false"),
-        Error::Other(words, _) if words == NOT_YET => tree
-            .problem(path, NOT_YET)
-            .hint("leave it out; a later version brings it"),
+        Error::Other(words, _) if words == NOT_YET => {
+            tree.problem(path, NOT_YET).hint("leave it out; a later version brings it")
+        }
         Error::Other(words, _) => tree.problem(path, expected(words)),
     }
 }

@@ -48,14 +48,7 @@ pub(super) const ENVIRONMENT: &str = "environment";
 impl Problem {
     /// A problem with a file as a whole.
     pub(super) fn of_file(file: &str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            file: file.to_owned(),
-            path: String::new(),
-            line: 0,
-            column: 0,
-            message: message.into(),
-            hint: None,
-        }
+        Self { file: file.to_owned(), path: String::new(), line: 0, column: 0, message: message.into(), hint: None }
     }
 
     /// A problem with a variable of the environment.
@@ -111,9 +104,7 @@ impl Report {
 
 impl From<Problem> for Report {
     fn from(problem: Problem) -> Self {
-        Self {
-            problems: vec![problem],
-        }
+        Self { problems: vec![problem] }
     }
 }
 
@@ -186,9 +177,5 @@ impl fmt::Display for FieldPath {
 /// A name as it may be shown. What does not look like a name may be a secret in the wrong place.
 pub(super) fn shown(name: &str) -> &str {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if name.len() <= 40 && !name.starts_with("sk-") && name.bytes().all(plain) {
-        name
-    } else {
-        "?"
-    }
+    if name.len() <= 40 && !name.starts_with("sk-") && name.bytes().all(plain) { name } else { "?" }
 }

@@ -39,11 +39,7 @@ pub(super) fn compile(
     table: &mut RouteTable,
 ) {
     if lines.is_empty() {
-        check.refuse_with(
-            path,
-            "expected at least one route",
-            "leave the field out for the default",
-        );
+        check.refuse_with(path, "expected at least one route", "leave the field out for the default");
     }
     for (index, text) in lines.iter().enumerate() {
         let path = path.item(index);
@@ -99,10 +95,7 @@ pub(super) fn parse(text: &str) -> Result<Line<'_>, Fault> {
     match kind {
         None | Some("json") => {}
         Some("stream" | "websocket" | "opaque") => {
-            return Err((
-                NOT_YET,
-                "this kind of route comes with a later version; so far there is json",
-            ));
+            return Err((NOT_YET, "this kind of route comes with a later version; so far there is json"));
         }
         Some(_) => return Err(("expected no kind of route other than json", EXAMPLE)),
     }
@@ -144,21 +137,12 @@ mod tests {
         let read = |text| parse(text).map(|line| (line.method.to_string(), line.path));
         assert_eq!(read("get  /v1/models"), Ok(("GET".to_owned(), "/v1/models")));
         assert_eq!(read("POST /v1/x json"), Ok(("POST".to_owned(), "/v1/x")));
-        assert_eq!(
-            read("get /v1/models/{model}"),
-            Ok(("GET".to_owned(), "/v1/models/{model}"))
-        );
+        assert_eq!(read("get /v1/models/{model}"), Ok(("GET".to_owned(), "/v1/models/{model}")));
     }
 
     #[test]
     fn refuses_what_is_not_there_yet() {
-        for text in [
-            "any /v1/x",
-            "get /v1/* opaque",
-            "get /v1/*",
-            "post /v1/x stream",
-            "get /v1/x websocket",
-        ] {
+        for text in ["any /v1/x", "get /v1/* opaque", "get /v1/*", "post /v1/x stream", "get /v1/x websocket"] {
             assert_eq!(parse(text).map_err(|fault| fault.0), Err(NOT_YET), "{text}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod bad;
 mod good;
+mod keys;
 mod reference;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use super::*;
 fn sources(directory: &Path, file: Option<&str>, variables: &[(&str, &str)]) -> Sources {
     Sources {
         file: file.map(PathBuf::from),
+        yaml: None,
         directory: directory.to_owned(),
         environment: variables.iter().copied().collect(),
     }

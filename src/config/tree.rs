@@ -41,9 +41,7 @@ impl Tree {
         if let Some(line) = text.lines().position(is_too_deep) {
             return Err(Problem::of_file(file, "nested too deeply").at(line + 1, 1));
         }
-        let options = LoaderOptions::default()
-            .error_on_duplicate_keys(true)
-            .prevent_coercion(true);
+        let options = LoaderOptions::default().error_on_duplicate_keys(true).prevent_coercion(true);
         let root =
             marked_yaml::parse_yaml_with_options(source, text, options).map_err(|error| told(file, text, &error))?;
         if let Some((line, column)) = rest_after(&root, text) {
@@ -56,11 +54,7 @@ impl Tree {
                 .at(1, 1)
                 .hint("write at least one field, or remove the file: the gateway runs without one"));
         }
-        Ok(Self {
-            file: file.to_owned(),
-            root,
-            removed: HashSet::new(),
-        })
+        Ok(Self { file: file.to_owned(), root, removed: HashSet::new() })
     }
 
     /// Takes over the fields at the top of another tree that this one does not have.
@@ -97,10 +91,8 @@ impl Tree {
                 }
             }
         });
-        let problems = faults
-            .into_iter()
-            .map(|(path, fault)| self.problem(&path, fault.message).hint(fault.hint))
-            .collect();
+        let problems =
+            faults.into_iter().map(|(path, fault)| self.problem(&path, fault.message).hint(fault.hint)).collect();
         for (path, remember) in gone {
             self.take_out(&path);
             if remember {
@@ -224,9 +216,7 @@ fn visit(node: &mut Node, path: &FieldPath, see: &mut dyn FnMut(&FieldPath, &mut
 /// Each level of a block takes at least one column of what a line begins with, `- - - x` included; the parser itself
 /// bounds brackets.
 fn is_too_deep(line: &str) -> bool {
-    line.find(|byte: char| !matches!(byte, ' ' | '-' | '?' | ':'))
-        .unwrap_or(line.len())
-        > MAX_DEPTH
+    line.find(|byte: char| !matches!(byte, ' ' | '-' | '?' | ':')).unwrap_or(line.len()) > MAX_DEPTH
 }
 
 /// Where the text goes on after its first document: the parser stops there without a word.
@@ -248,21 +238,15 @@ fn rest_after(root: &Node, text: &str) -> Option<(usize, usize)> {
 /// Words for what the parser met. Its own are used where they are fixed texts.
 fn told(file: &str, text: &str, error: &LoadError) -> Problem {
     let (mark, message, hint): (Option<Marker>, Cow<'static, str>, Option<&'static str>) = match error {
-        LoadError::TopLevelMustBeMapping(mark) | LoadError::TopLevelMustBeSequence(mark) => (
-            Some(*mark),
-            "expected a mapping: lines such as \"server:\"".into(),
-            None,
-        ),
-        LoadError::UnexpectedAnchor(mark) => (
-            Some(*mark),
-            "anchors (&) are not supported".into(),
-            Some("write the value again"),
-        ),
-        LoadError::UnexpectedTag(mark) => (
-            Some(*mark),
-            "tags (!) are not supported".into(),
-            Some("quote a text that begins with !"),
-        ),
+        LoadError::TopLevelMustBeMapping(mark) | LoadError::TopLevelMustBeSequence(mark) => {
+            (Some(*mark), "expected a mapping: lines such as \"server:\"".into(), None)
+        }
+        LoadError::UnexpectedAnchor(mark) => {
+            (Some(*mark), "anchors (&) are not supported".into(), Some("write the value again"))
+        }
+        LoadError::UnexpectedTag(mark) => {
+            (Some(*mark), "tags (!) are not supported".into(), Some("quote a text that begins with !"))
+        }
         LoadError::MappingKeyMustBeScalar(mark) => (
             Some(*mark),
             "expected a name".into(),
@@ -270,11 +254,7 @@ fn told(file: &str, text: &str, error: &LoadError) -> Problem {
         ),
         LoadError::DuplicateKey(twice) => {
             let message = format!("the field {} stands twice", shown(twice.key.as_str()));
-            (
-                twice.key.span().start().copied(),
-                message.into(),
-                Some("keep one of them"),
-            )
+            (twice.key.span().start().copied(), message.into(), Some("keep one of them"))
         }
         LoadError::ScanError(mark, scan) => {
             let line = text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();

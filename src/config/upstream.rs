@@ -35,11 +35,7 @@ pub(super) fn compile(
 ) -> (Vec<Arc<Provider>>, RouteTable) {
     let above = FieldPath::of("providers");
     if providers.is_empty() {
-        check.refuse_with(
-            &above,
-            "expected at least one provider",
-            "leave the field out for the default",
-        );
+        check.refuse_with(&above, "expected at least one provider", "leave the field out for the default");
     }
     let mut table = RouteTable::default();
     let mut compiled = Vec::new();
@@ -78,9 +74,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
     let (auth_header, credential, key) = credential(check, path, id, written);
     if !base.tls && !base.host.is_empty() && !is_loopback(&base.host) {
-        check.warn(format!(
-            "providers.{id}.base_url is plain http to another machine: keys and content go in clear"
-        ));
+        check.warn(format!("providers.{id}.base_url is plain http to another machine: keys and content go in clear"));
     }
     let own = credential.is_some().then_some(&auth_header);
     Provider {
@@ -103,13 +97,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
 /// The base URL, or a stand-in where it is refused: the snapshot is not made then.
 fn base(check: &mut Check<'_>, path: &FieldPath, text: Option<&str>) -> Base {
     let path = path.key("base_url");
-    let refused = Base {
-        tls: true,
-        host: String::new(),
-        port: 0,
-        authority: String::new(),
-        path: String::new(),
-    };
+    let refused = Base { tls: true, host: String::new(), port: 0, authority: String::new(), path: String::new() };
     let example = "such as \"https://api.openai.com\" or \"http://127.0.0.1:11434/v1\"";
     let Some(text) = text else {
         check.refuse_with(&path, "base_url is needed", example);
@@ -139,33 +127,19 @@ pub(super) fn parse_base(text: &str) -> Result<Base, &'static str> {
     let written = authority.host();
     let port = match authority.as_str().get(written.len()..).unwrap_or_default() {
         "" => default_port,
-        _ => authority
-            .port_u16()
-            .filter(|port| *port != 0)
-            .ok_or("expected a port from 1 to 65535")?,
+        _ => authority.port_u16().filter(|port| *port != 0).ok_or("expected a port from 1 to 65535")?,
     };
     let host = parse_host(written).ok_or("expected a URL with a host name or an IP address, IPv6 in brackets")?;
-    let shown = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.clone()
-    };
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let path = url.path().trim_end_matches('/');
-    if path
-        .split('/')
-        .skip(1)
-        .any(|segment| segment.is_empty() || segment.starts_with('.'))
+    if path.split('/').skip(1).any(|segment| segment.is_empty() || segment.starts_with('.'))
         || path.contains(['{', '}'])
     {
         return Err("expected a URL whose path is plain");
     }
     Ok(Base {
         tls,
-        authority: if port == default_port {
-            shown
-        } else {
-            format!("{shown}:{port}")
-        },
+        authority: if port == default_port { shown } else { format!("{shown}:{port}") },
         host,
         port,
         path: path.to_owned(),
@@ -180,9 +154,7 @@ fn parse_host(written: &str) -> Option<String> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     let host = written.to_ascii_lowercase();
     let last = host.rsplit('.').next().unwrap_or_default();
@@ -207,10 +179,7 @@ fn prefixes(check: &mut Check<'_>, path: &FieldPath, base: &str, version: Option
         };
     };
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~');
-    let segments = version
-        .split('/')
-        .skip(1)
-        .all(|segment| !segment.is_empty() && !segment.starts_with('.'));
+    let segments = version.split('/').skip(1).all(|segment| !segment.is_empty() && !segment.starts_with('.'));
     let begins = version.is_empty() || version.starts_with('/');
     if !begins || !segments || !version.bytes().all(fine) {
         check.refuse_with(
@@ -245,11 +214,7 @@ fn credential(
     let name = match &written.auth {
         Auth::Bearer => header::AUTHORIZATION,
         Auth::Header(name) => header_name(name).unwrap_or_else(|message| {
-            check.refuse_with(
-                &path.key("auth").key("header"),
-                message,
-                "such as \"api-key\" or \"x-api-key\"",
-            );
+            check.refuse_with(&path.key("auth").key("header"), message, "such as \"api-key\" or \"x-api-key\"");
             header::AUTHORIZATION
         }),
     };
@@ -272,10 +237,7 @@ fn credential(
         Auth::Header(_) => key.expose().to_owned(),
     });
     let Some(value) = sensitive(&value) else {
-        check.refuse(
-            &path.key("api_key"),
-            "holds characters that an HTTP header cannot carry",
-        );
+        check.refuse(&path.key("api_key"), "holds characters that an HTTP header cannot carry");
         return (name, None, None);
     };
     (name, Some(value), Some(key))
@@ -344,10 +306,8 @@ fn headers(
 }
 
 fn query(written: &BTreeMap<String, Hidden>) -> Option<String> {
-    let pairs: Vec<String> = written
-        .iter()
-        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value.0.expose())))
-        .collect();
+    let pairs: Vec<String> =
+        written.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value.0.expose()))).collect();
     (!pairs.is_empty()).then(|| pairs.join("&"))
 }
 

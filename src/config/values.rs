@@ -77,10 +77,7 @@ const A_PERIOD: &str = "a duration such as \"30s\"";
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Scalar {
-            expecting: A_SIZE,
-            read: parse_size,
-        })
+        deserializer.deserialize_str(Scalar { expecting: A_SIZE, read: parse_size })
     }
 }
 
@@ -107,10 +104,8 @@ impl<'de> Deserialize<'de> for Period {
 
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Scalar {
-            expecting: "a text",
-            read: |text| Some(Self(Secret::new(text.to_owned()))),
-        })
+        deserializer
+            .deserialize_str(Scalar { expecting: "a text", read: |text| Some(Self(Secret::new(text.to_owned()))) })
     }
 }
 

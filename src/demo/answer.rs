@@ -23,26 +23,13 @@ impl Answer {
     /// One piece with a content type.
     pub(super) fn whole(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".to_string(), content_type.to_string())];
-        Self {
-            status,
-            headers,
-            pieces: vec![body.into()],
-            stream: false,
-        }
+        Self { status, headers, pieces: vec![body.into()], stream: false }
     }
 
     /// A stream of server-sent events.
     pub(super) fn events(pieces: Vec<Bytes>) -> Self {
-        let headers = vec![(
-            "content-type".to_string(),
-            "text/event-stream; charset=utf-8".to_string(),
-        )];
-        Self {
-            status: 200,
-            headers,
-            pieces,
-            stream: true,
-        }
+        let headers = vec![("content-type".to_string(), "text/event-stream; charset=utf-8".to_string())];
+        Self { status: 200, headers, pieces, stream: true }
     }
 
     /// Compact JSON.
@@ -119,12 +106,7 @@ pub(super) fn plan(answer: Answer, script: &Script, asked: Asked) -> Plan {
     if !cut.is_some_and(|cut| cut.at == CutAt::Head) {
         steps.push(Step::Write(head));
         steps.push(Step::Wait(script.first_byte_delay));
-        let body = Body {
-            chunked: framing == Framing::Chunked,
-            fault: script.fault,
-            cut: cut.map(|cut| cut.at),
-            gap,
-        };
+        let body = Body { chunked: framing == Framing::Chunked, fault: script.fault, cut: cut.map(|cut| cut.at), gap };
         body.write(&pieces, &mut steps);
         if cut.is_none() {
             steps.push(Step::Write(script.trailing.clone()));
@@ -135,10 +117,7 @@ pub(super) fn plan(answer: Answer, script: &Script, asked: Asked) -> Plan {
     } else if script.fault == Some(Fault::ShortBody) {
         end = End::Close;
     }
-    Plan {
-        steps: tidy(steps, join, &script.writes, gap),
-        end,
-    }
+    Plan { steps: tidy(steps, join, &script.writes, gap), end }
 }
 
 /// Plans the sending of bytes that are an answer already.
@@ -165,10 +144,7 @@ pub(super) fn plan_raw(bytes: &Bytes, script: &Script, asked: Asked) -> Plan {
     }
     steps.pop();
     steps.push(Step::Write(script.trailing.clone()));
-    Plan {
-        steps: tidy(steps, false, &script.writes, gap),
-        end,
-    }
+    Plan { steps: tidy(steps, false, &script.writes, gap), end }
 }
 
 /// The framing in force.
@@ -236,10 +212,7 @@ fn informational(interim: &Interim) -> Bytes {
 }
 
 fn reason(status: u16) -> &'static str {
-    http::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|status| status.canonical_reason())
-        .unwrap_or("Unknown")
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unknown")
 }
 
 /// RFC 9110, sections 15.2, 15.3.5 and 15.4.5. A 304 may carry a length, but need not.
@@ -271,11 +244,7 @@ impl Body {
             let part = piece.slice(..piece.len().min(left));
             let whole = part.len() == piece.len();
             left -= part.len();
-            steps.push(Step::Write(if self.chunked {
-                self.chunk(piece.len(), &part, whole)
-            } else {
-                part
-            }));
+            steps.push(Step::Write(if self.chunked { self.chunk(piece.len(), &part, whole) } else { part }));
         }
         if self.chunked && self.cut.is_none() {
             steps.push(Step::Write(Bytes::from_static(b"0\r\n\r\n")));

@@ -59,10 +59,7 @@ impl Call<'_> {
         let Ok(mut rest) = self.head.body() else {
             return refuse_malformed(wire, self.shared).await;
         };
-        let expects = self
-            .head
-            .first("expect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+        let expects = self.head.first("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
         if expects && !rest.is_done() && script.read_body != Some(0) {
             let _ = wire.split().1.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
@@ -116,12 +113,9 @@ impl Call<'_> {
         };
         let answer = match &script.reply {
             Reply::Raw(bytes) => return plan_raw(bytes, script, asked),
-            Reply::Fixed { status, headers, body } => Answer {
-                status: *status,
-                headers: headers.clone(),
-                pieces: vec![body.clone()],
-                stream: false,
-            },
+            Reply::Fixed { status, headers, body } => {
+                Answer { status: *status, headers: headers.clone(), pieces: vec![body.clone()], stream: false }
+            }
             Reply::Events(events) => Answer::events(events.iter().map(|event| event.clone().into()).collect()),
             Reply::Echo => control::echo(&self.head, body),
             Reply::Normal if self.shared.options.control && self.head.path() == control::ECHO => {
@@ -241,16 +235,9 @@ async fn control<W: Wire>(wire: &mut W, inbox: &mut BytesMut, head: &Head, share
         }
     }
     let answer = control::answer(head, &body, shared);
-    let asked = Asked {
-        method_is_head: false,
-        old: head.old,
-        closes: head.closes(),
-        body_is_read: true,
-        pace: Duration::ZERO,
-    };
-    carry_out(&plan(answer, &Script::default(), asked), &mut write)
-        .await
-        .unwrap_or(End::Close)
+    let asked =
+        Asked { method_is_head: false, old: head.old, closes: head.closes(), body_is_read: true, pace: Duration::ZERO };
+    carry_out(&plan(answer, &Script::default(), asked), &mut write).await.unwrap_or(End::Close)
 }
 
 async fn refuse_malformed<W: Wire>(wire: &mut W, shared: &Shared) -> End {

@@ -101,10 +101,7 @@ fn one(received: &Received) -> Value {
 
 /// Values that are no UTF-8 are told as far as they are.
 fn headers(headers: &[(String, Vec<u8>)]) -> Vec<(&str, String)> {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value).into_owned()))
-        .collect()
+    headers.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value).into_owned())).collect()
 }
 
 const SCRIPT: &str = "/__script";

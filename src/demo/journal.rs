@@ -53,10 +53,7 @@ impl Received {
 
     /// How many times a header was sent.
     pub fn header_count(&self, name: &str) -> usize {
-        self.headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .count()
+        self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count()
     }
 
     /// From the head's arrival to the client's hanging up.
@@ -112,10 +109,7 @@ impl Journal {
     pub(super) fn opened(&self) -> Connection {
         let id = self.accepted.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         self.changed.send_replace(());
-        Connection {
-            id,
-            control: AtomicUsize::new(0),
-        }
+        Connection { id, control: AtomicUsize::new(0) }
     }
 
     /// Notes that a connection carries control requests and so does not count.
@@ -162,12 +156,7 @@ impl Journal {
         };
         self.requests.lock().push((id, received));
         self.changed.send_replace(());
-        Entry {
-            id,
-            body: BytesMut::new(),
-            length: 0,
-            hash: Sha256::new(),
-        }
+        Entry { id, body: BytesMut::new(), length: 0, hash: Sha256::new() }
     }
 
     /// Notes a piece of a body.
@@ -217,11 +206,7 @@ impl Journal {
     }
 
     pub(super) fn received(&self) -> Vec<Received> {
-        self.requests
-            .lock()
-            .iter()
-            .map(|(_, received)| received.clone())
-            .collect()
+        self.requests.lock().iter().map(|(_, received)| received.clone()).collect()
     }
 
     pub(super) fn clear(&self) {
@@ -241,9 +226,7 @@ impl Journal {
     }
 
     pub(super) fn connections_accepted(&self) -> usize {
-        self.accepted
-            .load(Ordering::SeqCst)
-            .saturating_sub(self.control.1.load(Ordering::SeqCst))
+        self.accepted.load(Ordering::SeqCst).saturating_sub(self.control.1.load(Ordering::SeqCst))
     }
 
     pub(super) fn malformed(&self) -> usize {

@@ -87,19 +87,10 @@ impl Provider {
     /// Where the listener does not know its own address.
     pub fn start_on(listener: TcpListener, options: ProviderOptions) -> io::Result<Self> {
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            journal: Journal::new(options.body_cap),
-            scripts: Queue::default(),
-            options,
-        });
+        let shared = Arc::new(Shared { journal: Journal::new(options.body_cap), scripts: Queue::default(), options });
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
-        Ok(Self {
-            addr,
-            shared,
-            stop,
-            accepting,
-        })
+        Ok(Self { addr, shared, stop, accepting })
     }
 
     /// The address that it listens on.

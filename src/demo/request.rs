@@ -37,11 +37,7 @@ impl Head {
             method: parsed.method.unwrap_or_default().to_string(),
             target: parsed.path.unwrap_or_default().to_string(),
             old: parsed.version == Some(0),
-            headers: parsed
-                .headers
-                .iter()
-                .map(|h| (h.name.to_string(), h.value.to_vec()))
-                .collect(),
+            headers: parsed.headers.iter().map(|h| (h.name.to_string(), h.value.to_vec())).collect(),
         };
         inbox.advance(length);
         Ok(Some(head))
@@ -54,18 +50,12 @@ impl Head {
 
     /// All values of a header, in order.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers
-            .iter()
-            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_slice())
+        self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
     }
 
     /// The first value of a header, where it is text.
     pub(super) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        self.all(name)
-            .next()
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .map(str::trim)
+        self.all(name).next().and_then(|value| std::str::from_utf8(value).ok()).map(str::trim)
     }
 
     /// Whether the client will close the connection after this request.
@@ -150,11 +140,7 @@ impl Body {
                 },
                 Self::Trailers => {
                     let Some(end) = inbox.windows(2).position(|pair| pair == b"\r\n") else {
-                        return if inbox.len() < MAX_HEAD {
-                            Ok(None)
-                        } else {
-                            Err(Malformed)
-                        };
+                        return if inbox.len() < MAX_HEAD { Ok(None) } else { Err(Malformed) };
                     };
                     inbox.advance(end + 2);
                     if end == 0 {

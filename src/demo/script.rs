@@ -229,54 +229,32 @@ impl Script {
     /// Answers with this status and body, as JSON.
     pub fn json(status: u16, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".to_string(), "application/json".to_string())];
-        Self {
-            reply: Reply::Fixed {
-                status,
-                headers,
-                body: body.into(),
-            },
-            ..Self::default()
-        }
+        Self { reply: Reply::Fixed { status, headers, body: body.into() }, ..Self::default() }
     }
 
     /// Answers with a stream of these events, each with its line ends.
     pub fn events<'a>(events: impl IntoIterator<Item = &'a str>) -> Self {
-        Self {
-            reply: Reply::Events(events.into_iter().map(str::to_string).collect()),
-            ..Self::default()
-        }
+        Self { reply: Reply::Events(events.into_iter().map(str::to_string).collect()), ..Self::default() }
     }
 
     /// Answers with these bytes, head included.
     pub fn raw(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            reply: Reply::Raw(bytes.into()),
-            ..Self::default()
-        }
+        Self { reply: Reply::Raw(bytes.into()), ..Self::default() }
     }
 
     /// Cuts the answer.
     pub fn cut(at: CutAt, how: HowCut) -> Self {
-        Self {
-            cut: Some(Cut { at, how }),
-            ..Self::default()
-        }
+        Self { cut: Some(Cut { at, how }), ..Self::default() }
     }
 
     /// Breaks the answer.
     pub fn fault(fault: Fault) -> Self {
-        Self {
-            fault: Some(fault),
-            ..Self::default()
-        }
+        Self { fault: Some(fault), ..Self::default() }
     }
 
     /// Waits before anything is sent.
     pub fn delayed(delay: Duration) -> Self {
-        Self {
-            delay,
-            ..Self::default()
-        }
+        Self { delay, ..Self::default() }
     }
 
     /// This one with a header more.
@@ -359,9 +337,6 @@ fn payload<'de, D: Deserializer<'de>>(from: D) -> Result<Bytes, D::Error> {
     }
     match Payload::deserialize(from)? {
         Payload::Text(text) => Ok(text.into()),
-        Payload::Encoded { base64 } => STANDARD
-            .decode(base64)
-            .map(Bytes::from)
-            .map_err(serde::de::Error::custom),
+        Payload::Encoded { base64 } => STANDARD.decode(base64).map(Bytes::from).map_err(serde::de::Error::custom),
     }
 }

@@ -18,10 +18,7 @@ use super::{Provider, ProviderOptions, Script};
 const SOON: Duration = Duration::from_secs(5);
 
 async fn provider() -> Provider {
-    let options = ProviderOptions {
-        control: true,
-        ..ProviderOptions::default()
-    };
+    let options = ProviderOptions { control: true, ..ProviderOptions::default() };
     Provider::start(options).await.unwrap()
 }
 
@@ -40,13 +37,7 @@ async fn serves_one_request_after_another_on_one_connection() {
     assert_eq!(first.status, 200);
     assert_eq!(first.body, second.body);
     let received = provider.received();
-    assert_eq!(
-        received
-            .iter()
-            .map(|r| (r.connection_id, r.request_number))
-            .collect::<Vec<_>>(),
-        [(1, 1), (1, 2)]
-    );
+    assert_eq!(received.iter().map(|r| (r.connection_id, r.request_number)).collect::<Vec<_>>(), [(1, 1), (1, 2)]);
     assert_eq!((provider.connections_accepted(), provider.open_connections()), (1, 1));
     drop(client);
     assert!(provider.wait_until(|p| p.open_connections() == 0, SOON).await);
@@ -63,19 +54,10 @@ async fn notes_requests_as_they_were_sent() {
     assert_eq!(echo["target"], "/v1/echo?a=%20b");
     assert_eq!(echo["headers"][1], json!(["X-Odd", "1"]));
     assert_eq!(echo["headers"][2], json!(["x-odd", "2"]));
-    assert_eq!(
-        (&echo["body_base64"], &echo["body_length"]),
-        (&json!("YWJjZGU="), &json!(5))
-    );
+    assert_eq!((&echo["body_base64"], &echo["body_length"]), (&json!("YWJjZGU="), &json!(5)));
     let received = provider.received().remove(0);
-    assert_eq!(
-        (received.method.as_str(), received.target.as_str()),
-        ("POST", "/v1/echo?a=%20b")
-    );
-    assert_eq!(
-        (&received.body[..], received.body_length, received.body_complete),
-        (&b"abcde"[..], 5, true)
-    );
+    assert_eq!((received.method.as_str(), received.target.as_str()), ("POST", "/v1/echo?a=%20b"));
+    assert_eq!((&received.body[..], received.body_length, received.body_complete), (&b"abcde"[..], 5, true));
     assert_eq!(echo["body_sha256"].as_str(), received.body_sha256.as_deref());
     assert_eq!(received.header_count("x-odd"), 2);
     assert!(!received.cancelled && received.answered_at.is_some());
@@ -83,11 +65,7 @@ async fn notes_requests_as_they_were_sent() {
 
 #[tokio::test]
 async fn keeps_no_more_of_a_body_than_the_cap() {
-    let options = ProviderOptions {
-        body_cap: 10,
-        control: true,
-        ..ProviderOptions::default()
-    };
+    let options = ProviderOptions { body_cap: 10, control: true, ..ProviderOptions::default() };
     let provider = Provider::start(options).await.unwrap();
     let big = "x".repeat(3_000_000);
     let request = format!("POST /v1/echo HTTP/1.1\r\ncontent-length: {}\r\n\r\n{big}", big.len());
@@ -100,9 +78,7 @@ async fn keeps_no_more_of_a_body_than_the_cap() {
 async fn asks_for_the_body_where_the_client_waits_for_that() {
     let provider = provider().await;
     let mut client = Client::connect(&provider).await;
-    client
-        .send("POST /v1/echo HTTP/1.1\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n")
-        .await;
+    client.send("POST /v1/echo HTTP/1.1\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n").await;
     assert_eq!(client.head().await.status, 100);
     client.send("hi").await;
     assert_eq!(client.answer().await.json()["body_base64"], "aGk=");
@@ -131,13 +107,8 @@ async fn counts_what_is_no_request_and_closes() {
 async fn sees_a_client_leave_in_the_middle_of_a_body() {
     let provider = provider().await;
     let mut client = Client::connect(&provider).await;
-    client
-        .send("POST /v1/echo HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc")
-        .await;
-    provider
-        .wait_for(|r| r.iter().any(|r| r.body_length == 3), SOON)
-        .await
-        .unwrap();
+    client.send("POST /v1/echo HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc").await;
+    provider.wait_for(|r| r.iter().any(|r| r.body_length == 3), SOON).await.unwrap();
     drop(client);
     let received = provider.wait_for(|r| r[0].cancelled, SOON).await.unwrap();
     assert!(!received[0].body_complete && received[0].aborted_after().is_some());
@@ -178,9 +149,7 @@ async fn serves_any_stream() {
     let (near, far) = tokio::io::duplex(64);
     provider.serve_stream(far);
     let mut client = Client::over(near);
-    let answer = client
-        .ask(&post("/v1/chat/completions", &chat(json!({ "stream": true }))))
-        .await;
+    let answer = client.ask(&post("/v1/chat/completions", &chat(json!({ "stream": true })))).await;
     assert!(answer.body.ends_with(b"data: [DONE]\n\n"));
     drop(client);
     assert!(provider.wait_until(|p| p.open_connections() == 0, SOON).await);
@@ -197,18 +166,12 @@ async fn is_scripted_and_read_over_http() {
     assert_eq!(control.ask(&post("/__script", &script)).await.json()["queued"], 2);
     let mut client = Client::connect(&provider).await;
     let limited = client.ask(&get("/v1/models")).await;
-    assert_eq!(
-        (limited.status, limited.header("retry-after"), &limited.body[..]),
-        (429, Some("7"), &b"slow down"[..])
-    );
+    assert_eq!((limited.status, limited.header("retry-after"), &limited.body[..]), (429, Some("7"), &b"slow down"[..]));
     assert_eq!(client.ask(&get("/v1/models")).await.status, 204);
     assert_eq!(client.ask(&get("/v1/models")).await.status, 204);
     let state = control.ask(&get("/__received")).await.json();
     assert_eq!(state["received"].as_array().unwrap().len(), 3);
-    assert_eq!(
-        (&state["connections_accepted"], &state["scripts_left"]),
-        (&json!(1), &json!(1))
-    );
+    assert_eq!((&state["connections_accepted"], &state["scripts_left"]), (&json!(1), &json!(1)));
     control.ask("DELETE /__received HTTP/1.1\r\n\r\n").await;
     control.ask("DELETE /__script HTTP/1.1\r\n\r\n").await;
     assert!(provider.received().is_empty() && provider.scripts_left() == 0);
@@ -250,9 +213,6 @@ async fn uses_scripts_in_order_and_by_path() {
         statuses.push(client.ask(&get("/v1/models")).await.status);
     }
     assert_eq!(statuses, [503, 503, 200]);
-    assert_eq!(
-        client.ask(&post("/v1/chat/completions", &chat(json!({})))).await.status,
-        500
-    );
+    assert_eq!(client.ask(&post("/v1/chat/completions", &chat(json!({})))).await.status, 500);
     assert_eq!(provider.scripts_left(), 0);
 }

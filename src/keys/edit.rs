@@ -44,20 +44,12 @@ pub(super) fn revoke(text: &str, index: usize, now: SystemTime) -> serde_json::R
     entry.insert("disabled".to_owned(), true.into());
     entry.insert("revoked_at".to_owned(), time(now));
     let start = offset(text, old);
-    Ok(format!(
-        "{}{}{}",
-        &text[..start],
-        pretty(&entry),
-        &text[start + old.len()..]
-    ))
+    Ok(format!("{}{}{}", &text[..start], pretty(&entry), &text[start + old.len()..]))
 }
 
 /// Spells a new entry. Its salt makes it one of ours together with the `id`.
 pub(super) fn entry(record: &KeyRecord, salt: &[u8]) -> Map<String, Value> {
-    let scopes = record
-        .scopes
-        .iter()
-        .map(|scope| json!({ "method": scope.method(), "path": scope.path() }));
+    let scopes = record.scopes.iter().map(|scope| json!({ "method": scope.method(), "path": scope.path() }));
     let mut entry = Map::new();
     let mut put = |name: &str, value: Value| entry.insert(name.to_owned(), value);
     put("id", record.id.as_str().into());

@@ -163,13 +163,7 @@ fn syntax_problem(error: &serde_json::Error) -> Problem {
 }
 
 fn whole(line: usize, column: usize, message: String, hint: Option<String>) -> Problem {
-    Problem {
-        line,
-        column,
-        path: String::new(),
-        message,
-        hint,
-    }
+    Problem { line, column, path: String::new(), message, hint }
 }
 
 /// Where a piece of the text stands, as line and column.

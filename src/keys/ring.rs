@@ -32,27 +32,15 @@ impl KeyRing {
     /// Builds the ring of a key file. `routes_of` gives the routes that a list of scopes opens
     /// ([`Scope::permits_route`]); it is asked once for each list that differs.
     pub fn build(file: KeyFile, routes_of: impl Fn(&[Scope]) -> RouteSet) -> Self {
-        let mut salts: Vec<Salted> = file
-            .salts
-            .into_iter()
-            .map(|salt| Salted {
-                hash: salt.hash,
-                keys: HashMap::new(),
-            })
-            .collect();
+        let mut salts: Vec<Salted> =
+            file.salts.into_iter().map(|salt| Salted { hash: salt.hash, keys: HashMap::new() }).collect();
         let mut keys = Vec::with_capacity(file.entries.len());
         // The file shares one allocation among equal lists, so that its address stands for the list.
         let mut known: HashMap<*const Scope, RouteSet> = HashMap::new();
         for entry in file.entries {
             let scopes = &entry.record.scopes;
-            let routes = known
-                .entry(scopes.as_ptr())
-                .or_insert_with(|| routes_of(scopes))
-                .clone();
-            let key = Arc::new(Key {
-                record: entry.record,
-                routes,
-            });
+            let routes = known.entry(scopes.as_ptr()).or_insert_with(|| routes_of(scopes)).clone();
+            let key = Arc::new(Key { record: entry.record, routes });
             if let Some(salted) = salts.get_mut(usize::from(entry.salt)) {
                 salted.keys.insert(entry.digest, Arc::clone(&key));
             }

@@ -44,26 +44,16 @@ impl Scope {
     pub fn new(method: &str, path: &str) -> Result<Self, ScopeError> {
         if method != ANY && !METHODS.contains(&method) {
             let lower = method.to_ascii_lowercase();
-            let nearest = if lower == "any" || lower == "all" {
-                Some(ANY)
-            } else {
-                nearest(&lower, &METHODS)
-            };
+            let nearest = if lower == "any" || lower == "all" { Some(ANY) } else { nearest(&lower, &METHODS) };
             return Err(ScopeError::Method { nearest });
         }
         if !path.starts_with('/') || path.len() < 2 {
             return Err(ScopeError::Path);
         }
-        if path
-            .chars()
-            .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#'))
-        {
+        if path.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#')) {
             return Err(ScopeError::PathCharacter);
         }
-        Ok(Self {
-            method: method.into(),
-            path: path.into(),
-        })
+        Ok(Self { method: method.into(), path: path.into() })
     }
 
     /// The method in lower case, or `*`.
@@ -103,9 +93,7 @@ impl Scope {
 
     fn covers(&self, path: &str) -> bool {
         match self.path.strip_suffix("/*") {
-            Some(prefix) => path
-                .strip_prefix(prefix)
-                .is_some_and(|rest| rest.len() > 1 && rest.starts_with('/')),
+            Some(prefix) => path.strip_prefix(prefix).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/')),
             None => *self.path == *path,
         }
     }
@@ -190,18 +178,8 @@ mod tests {
             ("*:/openai/v1/models", "delete", "/openai/v1/models/{model}", false),
             ("*:/openai/v1/models", "get", "/openai/v1/models/{model}", true),
             ("get:/openai/v1/files", "get", "/openai/v1/files/{file}", false),
-            (
-                "get:/openai/v1/models/gpt-4o",
-                "get",
-                "/openai/v1/models/{model}",
-                false,
-            ),
-            (
-                "get:/openai/v1/models/{model}",
-                "get",
-                "/openai/v1/models/{model}",
-                true,
-            ),
+            ("get:/openai/v1/models/gpt-4o", "get", "/openai/v1/models/{model}", false),
+            ("get:/openai/v1/models/{model}", "get", "/openai/v1/models/{model}", true),
             ("*:/openai/v1/models", "put", "/openai/v1/models", true),
             ("post:/openai/*", "post", "/openai/v1/chat/completions", true),
             ("post:/openai/v1/*", "post", "/openai/v1/{*rest}", true),
@@ -223,41 +201,17 @@ mod tests {
         let table = [
             ("get:/openai/v1/models/gpt-4o", "GET", "/openai/v1/models/gpt-4o", true),
             ("get:/openai/v1/models/gpt-4o", "get", "/openai/v1/models/gpt-4o/", true),
-            (
-                "get:/openai/v1/models/gpt-4o",
-                "get",
-                "/openai/v1/models/gpt-4o//",
-                false,
-            ),
-            (
-                "get:/openai/v1/models/gpt-4o",
-                "get",
-                "/openai/v1/models/gpt-4o-mini",
-                false,
-            ),
-            (
-                "get:/openai/v1/models/gpt-4o",
-                "get",
-                "/openai/v1/models/gpt%2d4o",
-                false,
-            ),
-            (
-                "post:/openai/v1/models/gpt-4o",
-                "get",
-                "/openai/v1/models/gpt-4o",
-                false,
-            ),
+            ("get:/openai/v1/models/gpt-4o", "get", "/openai/v1/models/gpt-4o//", false),
+            ("get:/openai/v1/models/gpt-4o", "get", "/openai/v1/models/gpt-4o-mini", false),
+            ("get:/openai/v1/models/gpt-4o", "get", "/openai/v1/models/gpt%2d4o", false),
+            ("post:/openai/v1/models/gpt-4o", "get", "/openai/v1/models/gpt-4o", false),
             ("*:/openai/v1/files/*", "DELETE", "/openai/v1/files/a/b", true),
             ("*:/openai/v1/files/*", "GET", "/openai/v1/files", false),
             ("*:/openai/v1/files/*", "GET", "/openai/v1/files/", false),
             ("*:/*", "GET", "/", false),
         ];
         for (text, method, path, expected) in table {
-            assert_eq!(
-                scope(text).permits_path(method, path),
-                expected,
-                "{text} on {method} {path}"
-            );
+            assert_eq!(scope(text).permits_path(method, path), expected, "{text} on {method} {path}");
         }
     }
 
@@ -273,11 +227,7 @@ mod tests {
             ("post:/openai/v1/models", "/openai/v1/models", false),
         ];
         for (text, pattern, expected) in table {
-            assert_eq!(
-                scope(text).touches_route("get", pattern),
-                expected,
-                "{text} on {pattern}"
-            );
+            assert_eq!(scope(text).touches_route("get", pattern), expected, "{text} on {pattern}");
         }
     }
 

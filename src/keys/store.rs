@@ -104,10 +104,7 @@ pub enum StoreError {
         id: String,
     },
     /// Several keys begin like this.
-    #[error(
-        "{} keys begin with {id:?}: give more of the id, as `ai-gateway keys list` shows it",
-        count
-    )]
+    #[error("{} keys begin with {id:?}: give more of the id, as `ai-gateway keys list` shows it", count)]
     Ambiguous {
         /// What was asked for.
         id: String,
@@ -221,40 +218,29 @@ fn update<T>(
     let text = String::from_utf8_lossy(&bytes);
     let (new_text, result) = edit(&text, &file)?;
     if let Some(new_text) = new_text {
-        KeyFile::parse(new_text.as_bytes(), env_salt).map_err(|problems| StoreError::Unwritable {
-            path: path.to_owned(),
-            problems,
-        })?;
+        KeyFile::parse(new_text.as_bytes(), env_salt)
+            .map_err(|problems| StoreError::Unwritable { path: path.to_owned(), problems })?;
         target.replace(new_text.as_bytes())?;
     }
     Ok(result)
 }
 
 fn parse(path: &Path, bytes: &[u8], env_salt: Option<&Secret>) -> Result<KeyFile, StoreError> {
-    KeyFile::parse(bytes, env_salt).map_err(|problems| StoreError::Invalid {
-        path: path.to_owned(),
-        problems,
-    })
+    KeyFile::parse(bytes, env_salt).map_err(|problems| StoreError::Invalid { path: path.to_owned(), problems })
 }
 
 fn position(file: &KeyFile, id: &str) -> Result<usize, StoreError> {
     let ids = || file.entries.iter().map(|entry| entry.record.id.as_str()).enumerate();
     let exact: Vec<usize> = ids().filter(|(_, own)| *own == id).map(|(index, _)| index).collect();
     let found = if exact.is_empty() && !id.is_empty() {
-        ids()
-            .filter(|(_, own)| own.starts_with(id))
-            .map(|(index, _)| index)
-            .collect()
+        ids().filter(|(_, own)| own.starts_with(id)).map(|(index, _)| index).collect()
     } else {
         exact
     };
     match found[..] {
         [index] => Ok(index),
         [] => Err(StoreError::UnknownId { id: id.to_owned() }),
-        _ => Err(StoreError::Ambiguous {
-            id: id.to_owned(),
-            count: found.len(),
-        }),
+        _ => Err(StoreError::Ambiguous { id: id.to_owned(), count: found.len() }),
     }
 }
 

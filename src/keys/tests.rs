@@ -50,41 +50,13 @@ const FAKE: &str = "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552
 /// Salt, key and digest, as the original gateway and its generator make them.
 const VECTORS: [(&str, &str, &str); 9] = [
     ("fake", "fake", FAKE),
-    (
-        GENERATOR,
-        "fake",
-        "d4fb9a4025632d4f954c73ba7d01c8c28c1d7d093ed4609f88f65f332aa81f03",
-    ),
-    (
-        GENERATOR,
-        "My API Key",
-        "b70c82d99d2198f22573e913b072c34807bcf259b0a98e6409122d6563e8bac0",
-    ),
-    (
-        "fake",
-        "My API Key",
-        "bceb75909fca623fcbcf1a2130035e3171dd200c7b4e6aaf5af15a622046011e",
-    ),
-    (
-        "fake",
-        "My Admin API Key",
-        "719ec18fec1136745b126a1d8eb1f8c686e44480cdb102198e3713063412ba41",
-    ),
-    (
-        "fake",
-        "",
-        "a77d07ee84453a2293d0d10998d4a727f67301c89e98fe4af41d2e660b4b6078",
-    ),
-    (
-        "fake",
-        "clé-ключ-鍵",
-        "6d74c3a4b8ac3b9766c32e9e15ec7f1afa6374ef24d793e80594f316c716af62",
-    ),
-    (
-        "sält?>~",
-        "fake",
-        "1eb4385ef2e5f3bf6c586edfd8ea18abaa3d0f8e3336481073b50f394c494ae5",
-    ),
+    (GENERATOR, "fake", "d4fb9a4025632d4f954c73ba7d01c8c28c1d7d093ed4609f88f65f332aa81f03"),
+    (GENERATOR, "My API Key", "b70c82d99d2198f22573e913b072c34807bcf259b0a98e6409122d6563e8bac0"),
+    ("fake", "My API Key", "bceb75909fca623fcbcf1a2130035e3171dd200c7b4e6aaf5af15a622046011e"),
+    ("fake", "My Admin API Key", "719ec18fec1136745b126a1d8eb1f8c686e44480cdb102198e3713063412ba41"),
+    ("fake", "", "a77d07ee84453a2293d0d10998d4a727f67301c89e98fe4af41d2e660b4b6078"),
+    ("fake", "clé-ключ-鍵", "6d74c3a4b8ac3b9766c32e9e15ec7f1afa6374ef24d793e80594f316c716af62"),
+    ("sält?>~", "fake", "1eb4385ef2e5f3bf6c586edfd8ea18abaa3d0f8e3336481073b50f394c494ae5"),
     (
         GENERATOR,
         "R6XiLWeArUl0UH15y0zynOkUWScYvLDYgD_AOk4JMwc",
@@ -107,16 +79,8 @@ fn field(salt: &str) -> String {
 fn the_originals_vectors_are_found_with_and_without_the_environments_salt() {
     let (s64, s65) = ("s".repeat(64), "s".repeat(65));
     let block = [
-        (
-            &*s64,
-            "k",
-            "a75a238a5e4197a3c98b6b924887ba2e82da1b866a88f930b374aabf7a1094db",
-        ),
-        (
-            &*s65,
-            "k",
-            "5caa9a05c0cac569deefa64b0245422484aa477fbada218d2df33dfb0ded9089",
-        ),
+        (&*s64, "k", "a75a238a5e4197a3c98b6b924887ba2e82da1b866a88f930b374aabf7a1094db"),
+        (&*s65, "k", "5caa9a05c0cac569deefa64b0245422484aa477fbada218d2df33dfb0ded9089"),
     ];
     for (salt, key, digest) in VECTORS.into_iter().chain(block) {
         let hash = KeyedHash::new(salt.as_bytes());
@@ -132,30 +96,18 @@ fn the_originals_vectors_are_found_with_and_without_the_environments_salt() {
 #[test]
 fn the_three_usual_misreadings_are_not_accepted() {
     let misread = [
-        (
-            "80c4e632a728882aabdcb218a384d87d372af5846f5f1bc5ccd562e89a113426",
-            "ZmFrZQ==",
-            "fake",
-        ),
+        ("80c4e632a728882aabdcb218a384d87d372af5846f5f1bc5ccd562e89a113426", "ZmFrZQ==", "fake"),
         (
             "cc668ce655aa0cbe8943d1862efbfd6673b253b9e7ab4ec8b6ef022f25a32cd2",
             "QlFkdWtiZmRDMG91R3VDeUNFS3JZQT09",
             "BQdukbfdC0ouGuCyCEKrYA==",
         ),
-        (
-            "f35891bd78162e55ca4146774e76b873463e613c73c93dd048068a344d8ae5cb",
-            "ZmFrZQ==",
-            "fake",
-        ),
+        ("f35891bd78162e55ca4146774e76b873463e613c73c93dd048068a344d8ae5cb", "ZmFrZQ==", "fake"),
     ];
     for (digest, field, salt) in misread {
         for env_salt in [None, Some(salt)] {
             let ring = ring(&old(digest, field), env_salt);
-            assert_eq!(
-                ring.find(b"fake").unwrap_err(),
-                Refusal::InvalidKey(KeyFault::Unknown),
-                "{digest}"
-            );
+            assert_eq!(ring.find(b"fake").unwrap_err(), Refusal::InvalidKey(KeyFault::Unknown), "{digest}");
         }
     }
 }
@@ -178,11 +130,7 @@ fn the_environments_salt_counts_for_entries_without_an_id_only() {
 #[test]
 fn a_digest_counts_under_its_own_salt_only() {
     let other = KeyedHash::new(b"other").digest(b"x").to_hex();
-    let json = format!(
-        "{},{}",
-        old(FAKE, "b3RoZXI=").trim_end_matches('}'),
-        &old(&other, "ZmFrZQ==")[1..]
-    );
+    let json = format!("{},{}", old(FAKE, "b3RoZXI=").trim_end_matches('}'), &old(&other, "ZmFrZQ==")[1..]);
     let json = json.replace("}],", "}]},");
     let ring = ring(&json, None);
     assert_eq!(ring.len(), 2);
@@ -197,10 +145,7 @@ fn a_mistyped_key_of_ours_is_told() {
     let refusal = |key: &str| ring.find(key.as_bytes()).unwrap_err();
     assert_eq!(refusal("sk-aigw-mistyped"), Refusal::InvalidKey(KeyFault::Mistyped));
     assert_eq!(refusal("sk-other"), Refusal::InvalidKey(KeyFault::Unknown));
-    assert_eq!(
-        refusal(PlainToken::make().unwrap().expose()),
-        Refusal::InvalidKey(KeyFault::Unknown)
-    );
+    assert_eq!(refusal(PlainToken::make().unwrap().expose()), Refusal::InvalidKey(KeyFault::Unknown));
 }
 
 #[test]
@@ -217,11 +162,7 @@ fn scopes_open_their_routes_and_single_paths() {
         (0, "GET", "/openai/v1/models"),
         (2, "POST", "/openai/v1/chat/completions"),
     ] {
-        assert_eq!(
-            narrow.permits(RouteId(route), method, path),
-            Err(Refusal::ScopeMissing),
-            "{path}"
-        );
+        assert_eq!(narrow.permits(RouteId(route), method, path), Err(Refusal::ScopeMissing), "{path}");
     }
 
     let wide = self::ring(&old(FAKE, "ZmFrZQ=="), None);
@@ -239,11 +180,7 @@ fn revoked_and_expired_keys_are_found_but_not_usable() {
     let table = [
         (String::new(), Ok(()), Ok(())),
         (expires.to_owned(), Ok(()), Err(Refusal::ExpiredKey)),
-        (
-            r#", "disabled": true"#.to_owned(),
-            Err(Refusal::RevokedKey),
-            Err(Refusal::RevokedKey),
-        ),
+        (r#", "disabled": true"#.to_owned(), Err(Refusal::RevokedKey), Err(Refusal::RevokedKey)),
         (r#", "disabled": false, "expires_at": null"#.to_owned(), Ok(()), Ok(())),
         (
             r#", "revoked_at": "2040-01-01T00:00:00Z""#.to_owned() + expires,

@@ -165,10 +165,7 @@ impl fmt::Debug for KeyedHash {
 /// Spells bytes as lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(HEX[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn nibble(digit: u8) -> Option<u8> {
@@ -203,16 +200,10 @@ mod tests {
     fn a_key_has_prefix_body_and_checksum() {
         let token = PlainToken::of([0; 32]);
         // CRC-32/IEEE of 43 times "A", by Python's zlib.crc32, in base62.
-        assert_eq!(
-            token.expose(),
-            "sk-aigw-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA0DofJ8"
-        );
+        assert_eq!(token.expose(), "sk-aigw-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA0DofJ8");
         assert!(!is_mistyped(token.expose().as_bytes()));
         assert_eq!(format!("{token:?}"), "[key]");
-        assert_ne!(
-            PlainToken::make().unwrap().expose(),
-            PlainToken::make().unwrap().expose()
-        );
+        assert_ne!(PlainToken::make().unwrap().expose(), PlainToken::make().unwrap().expose());
     }
 
     #[test]
@@ -222,13 +213,7 @@ mod tests {
 
     #[test]
     fn keys_without_our_prefix_are_never_called_mistyped() {
-        for key in [
-            "",
-            "fake",
-            "R6XiLWeArUl0UH15y0zynOkUWScYvLDYgD_AOk4JMwc",
-            "sk-aigw",
-            "SK-AIGW-x",
-        ] {
+        for key in ["", "fake", "R6XiLWeArUl0UH15y0zynOkUWScYvLDYgD_AOk4JMwc", "sk-aigw", "SK-AIGW-x"] {
             assert!(!is_mistyped(key.as_bytes()), "{key}");
         }
         for key in ["sk-aigw-", "sk-aigw-short", "sk-aigw-\u{e9}"] {
@@ -243,10 +228,7 @@ mod tests {
         assert_eq!(Digest::from_hex(&text.to_uppercase()), Err(HexFault::UpperCase));
         assert_eq!(Digest::from_hex(&text[1..]), Err(HexFault::NotHex));
         assert_eq!(Digest::from_hex(&text.replace("b", "g")), Err(HexFault::NotHex));
-        assert_eq!(
-            Digest::from_hex(&"\u{e9}".repeat(32)).map(|_| ()),
-            Err(HexFault::NotHex)
-        );
+        assert_eq!(Digest::from_hex(&"\u{e9}".repeat(32)).map(|_| ()), Err(HexFault::NotHex));
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
-use crate::keys::store::Stamp;
+use crate::keys::Stamp;
 use crate::proxy::{Peers, REFRESH};
 use crate::telemetry::{Reload, Telemetry};
 

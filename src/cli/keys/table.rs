@@ -13,9 +13,8 @@ use crate::keys::KeyRecord;
 /// Writes one line a key below a heading; the widest column comes last.
 pub(super) fn write(records: &[KeyRecord], now: SystemTime, out: &mut dyn Write) -> io::Result<()> {
     let heading = ["ID", "USER", "TEAM", "STATE", "EXPIRES", "SCOPES"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(heading)
-        .chain(records.iter().map(|record| row(record, now)))
-        .collect();
+    let rows: Vec<[String; 6]> =
+        std::iter::once(heading).chain(records.iter().map(|record| row(record, now))).collect();
     let mut widths = [0; 6];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -46,20 +45,13 @@ pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
             let spelt = character.is_control().then(|| character.escape_default());
-            spelt
-                .into_iter()
-                .flatten()
-                .chain((!character.is_control()).then_some(character))
+            spelt.into_iter().flatten().chain((!character.is_control()).then_some(character))
         })
         .collect()
 }
 
 fn row(record: &KeyRecord, now: SystemTime) -> [String; 6] {
-    let mut scopes: Vec<String> = record
-        .scopes
-        .iter()
-        .map(|scope| printable(&scope.to_string()))
-        .collect();
+    let mut scopes: Vec<String> = record.scopes.iter().map(|scope| printable(&scope.to_string())).collect();
     if let Some(models) = &record.models {
         scopes.push(printable(&format!("(models: {})", models.join(", "))));
     }

@@ -33,9 +33,7 @@ impl Desk {
         let context = KeysContext {
             file: folder.path().join("secrets/keys.json"),
             env_salt: None,
-            routes: routes
-                .map(|(method, path)| (method.to_owned(), path.to_owned()))
-                .to_vec(),
+            routes: routes.map(|(method, path)| (method.to_owned(), path.to_owned())).to_vec(),
             now: humantime::parse_rfc3339("2026-11-25T10:00:00Z").unwrap(),
         };
         Self { folder, context }
@@ -73,10 +71,7 @@ fn all_is_every_configured_route_written_out() {
     let key = out.lines().next().unwrap();
     assert!(key.starts_with("sk-aigw-") && key.len() == 57, "{out}");
     assert_eq!(out.matches(key).count(), 1);
-    assert!(
-        out.contains("stored nowhere") && out.contains("expires  never"),
-        "{out}"
-    );
+    assert!(out.contains("stored nowhere") && out.contains("expires  never"), "{out}");
     assert_eq!(warnings, "");
     assert_eq!(
         opens(&desk.context.file, key),
@@ -93,23 +88,15 @@ fn all_is_every_configured_route_written_out() {
 fn the_original_generators_arguments_work() {
     let desk = Desk::new();
     let made = desk.json("create john.doe get:/openai/v1/models,post:/openai/v1/embeddings --json");
-    assert_eq!(
-        (&made["username"], &made["expires_at"]),
-        (&json!("john.doe"), &Value::Null)
-    );
+    assert_eq!((&made["username"], &made["expires_at"]), (&json!("john.doe"), &Value::Null));
     let key = made["key"].as_str().unwrap();
-    assert_eq!(
-        opens(&desk.context.file, key),
-        ["get:/openai/v1/models", "post:/openai/v1/embeddings"]
-    );
+    assert_eq!(opens(&desk.context.file, key), ["get:/openai/v1/models", "post:/openai/v1/embeddings"]);
 }
 
 #[test]
 fn a_scope_on_no_route_is_a_warning() {
     let desk = Desk::new();
-    let (_, warnings) = desk
-        .run("create a post:/openai/v1/responses,get:/openai/v1/models/o3,*:/openai/*")
-        .unwrap();
+    let (_, warnings) = desk.run("create a post:/openai/v1/responses,get:/openai/v1/models/o3,*:/openai/*").unwrap();
     assert_eq!(
         warnings,
         "warning: no route is configured for the scope post:/openai/v1/responses; until one is, it opens nothing\n"
@@ -121,37 +108,23 @@ fn options_go_into_the_file_and_the_list() {
     let desk = Desk::new();
     let file = desk.folder.path().join("other.json");
     let line = format!("--file {}", file.display());
-    let made = desk.json(&format!(
-        "create a all --expires 90d --model gpt-4o --model o* --team blue --json {line}"
-    ));
+    let made = desk.json(&format!("create a all --expires 90d --model gpt-4o --model o* --team blue --json {line}"));
     assert_eq!(made["expires_at"], "2027-02-23T10:00:00Z");
     assert!(!desk.context.file.exists());
     let listed = desk.json(&format!("list --json {line}"));
     assert_eq!(listed[0]["id"], made["id"]);
     assert_eq!(listed[0]["state"], "active");
-    assert_eq!(
-        (&listed[0]["team"], &listed[0]["models"]),
-        (&json!("blue"), &json!(["gpt-4o", "o*"]))
-    );
+    assert_eq!((&listed[0]["team"], &listed[0]["models"]), (&json!("blue"), &json!(["gpt-4o", "o*"])));
     assert!(listed[0].get("key").is_none());
 }
 
 #[test]
 fn the_table_shows_states_and_no_secret() {
     let mut desk = Desk::new();
-    assert!(
-        desk.run("list")
-            .unwrap_err()
-            .to_string()
-            .contains("keys create USER all")
-    );
-    let ids: Vec<Value> = [
-        "zoë all --expires 2027-01-31",
-        "b all --team x",
-        "c get:/openai/v1/models --expires 1h",
-    ]
-    .map(|line| desk.json(&format!("create {line} --json"))["id"].clone())
-    .to_vec();
+    assert!(desk.run("list").unwrap_err().to_string().contains("keys create USER all"));
+    let ids: Vec<Value> = ["zoë all --expires 2027-01-31", "b all --team x", "c get:/openai/v1/models --expires 1h"]
+        .map(|line| desk.json(&format!("create {line} --json"))["id"].clone())
+        .to_vec();
     let id = ids[1].as_str().unwrap();
     let told = desk.run(&format!("revoke {}", &id[..14])).unwrap().0;
     assert!(told.starts_with(&format!("The key {id} of b is revoked")), "{told}");
@@ -160,10 +133,7 @@ fn the_table_shows_states_and_no_secret() {
 
     let table = desk.run("list").unwrap().0;
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(
-        lines[0],
-        "ID                USER  TEAM  STATE    EXPIRES               SCOPES"
-    );
+    assert_eq!(lines[0], "ID                USER  TEAM  STATE    EXPIRES               SCOPES");
     assert_eq!(
         lines[1],
         format!(

@@ -34,11 +34,7 @@ fn each_bad_file_has_its_exact_report() {
 #[test]
 fn a_file_that_cannot_be_read_is_told() {
     let directory = tempfile::tempdir().expect("a directory");
-    let told = |file| {
-        load(&sources(directory.path(), Some(file), &[]))
-            .expect_err("no file")
-            .to_string()
-    };
+    let told = |file| load(&sources(directory.path(), Some(file), &[])).expect_err("no file").to_string();
     assert!(told("none.yaml").starts_with("none.yaml: cannot be read: there is none of this name (hint: "));
     std::fs::write(directory.path().join("big.yaml"), vec![b'#'; 2 << 20]).expect("written");
     assert!(told("big.yaml").starts_with("big.yaml: cannot be read: it is too large"));
@@ -57,26 +53,16 @@ fn without_a_file_a_missing_key_is_told_by_its_variable() {
 
 #[test]
 fn a_field_of_the_defaults_has_no_place_in_the_file() {
-    let told = load_text("server: { threads: 1 }", &[])
-        .expect_err("no key")
-        .to_string();
-    assert!(
-        told.starts_with("g.yaml providers.openai.api_key: the variable OPENAI_API_KEY is not set"),
-        "{told}"
-    );
+    let told = load_text("server: { threads: 1 }", &[]).expect_err("no key").to_string();
+    assert!(told.starts_with("g.yaml providers.openai.api_key: the variable OPENAI_API_KEY is not set"), "{told}");
 }
 
 #[test]
 fn the_originals_file_is_refused_with_a_hint() {
     let variables = [("SERVER_CONFIG_FILE_PATH", "/canary.toml"), ("OPENAI_API_KEY", "k")];
-    let told = load_text("server: { threads: 1 }", &variables)
-        .expect_err("refused")
-        .to_string();
+    let told = load_text("server: { threads: 1 }", &variables).expect_err("refused").to_string();
     assert!(told.starts_with("environment SERVER_CONFIG_FILE_PATH: "), "{told}");
-    assert!(
-        told.contains("ai-gateway migrate") && !told.contains("canary"),
-        "{told}"
-    );
+    assert!(told.contains("ai-gateway migrate") && !told.contains("canary"), "{told}");
 }
 
 #[test]
@@ -105,18 +91,11 @@ fn no_value_reaches_a_report_wherever_it_stands() {
         "server: { V: 1 }",
     ];
     for field in fields {
-        for value in [
-            "\"sk-canary\\n, expected canary\"",
-            "${CANARY}",
-            "\"${CANARY}\"",
-            "sk-canary",
-            "\"$${canary}\"",
-        ] {
+        for value in ["\"sk-canary\\n, expected canary\"", "${CANARY}", "\"${CANARY}\"", "sk-canary", "\"$${canary}\""]
+        {
             let yaml = field.replace('V', value);
-            let told = match load_text(
-                &yaml,
-                &[("CANARY", "sk-canary\n, expected `canary`"), ("OPENAI_API_KEY", "k")],
-            ) {
+            let told = match load_text(&yaml, &[("CANARY", "sk-canary\n, expected `canary`"), ("OPENAI_API_KEY", "k")])
+            {
                 Ok(loaded) => format!("{loaded:?}"),
                 Err(report) => format!("{report} {report:?}"),
             };
@@ -151,15 +130,8 @@ fn yaml_like() -> impl Strategy<Value = String> {
         .split('|')
         .map(|piece| {
             let escapes = [("\\n", "\n"), ("\\t", "\t"), ("\\r", "\r"), ("\\0", "\0")];
-            let wide = [
-                ("\\u{feff}", "\u{feff}"),
-                ("\\u{85}", "\u{85}"),
-                ("\\u{2028}", "\u{2028}"),
-            ];
-            escapes
-                .iter()
-                .chain(&wide)
-                .fold(piece.to_owned(), |text, (from, to)| text.replace(from, to))
+            let wide = [("\\u{feff}", "\u{feff}"), ("\\u{85}", "\u{85}"), ("\\u{2028}", "\u{2028}")];
+            escapes.iter().chain(&wide).fold(piece.to_owned(), |text, (from, to)| text.replace(from, to))
         })
         .collect();
     proptest::collection::vec(proptest::sample::select(pieces), 0..40).prop_map(|pieces| pieces.concat())

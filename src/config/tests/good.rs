@@ -18,11 +18,8 @@ fn runs_without_a_file() {
     assert_eq!(snapshot.server.max_body, 32 << 20);
     assert!(snapshot.server.max_buffered >= 64 << 20);
     assert_eq!(snapshot.server.cors, Cors::Any);
-    let routes: Vec<String> = snapshot
-        .routes
-        .iter()
-        .map(|route| format!("{} {}", route.method, route.pattern))
-        .collect();
+    let routes: Vec<String> =
+        snapshot.routes.iter().map(|route| format!("{} {}", route.method, route.pattern)).collect();
     assert_eq!(
         routes,
         [
@@ -34,44 +31,28 @@ fn runs_without_a_file() {
         ]
     );
     let provider = &snapshot.providers[0];
-    assert_eq!(
-        (provider.host.as_str(), provider.port, provider.tls),
-        ("api.openai.com", 443, true)
-    );
+    assert_eq!((provider.host.as_str(), provider.port, provider.tls), ("api.openai.com", 443, true));
     let credential = provider.credential.as_ref().expect("a key");
     assert_eq!(credential.as_bytes(), b"Bearer sk-canary");
     assert!(credential.is_sensitive());
-    assert_eq!(
-        loaded.warnings,
-        ["no keys yet: create one with `ai-gateway keys create`"]
-    );
+    assert_eq!(loaded.warnings, ["no keys yet: create one with `ai-gateway keys create`"]);
 }
 
 #[test]
 fn the_file_is_found_in_conf_and_sections_it_leaves_out_keep_their_defaults() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(directory.path().join("conf")).expect("made");
-    std::fs::write(
-        directory.path().join("conf/gateway.yaml"),
-        "\u{feff}server: { threads: 3 }\nadmin:\n",
-    )
-    .expect("written");
+    std::fs::write(directory.path().join("conf/gateway.yaml"), "\u{feff}server: { threads: 3 }\nadmin:\n")
+        .expect("written");
     let loaded = load(&sources(directory.path(), None, &KEY)).expect("fine");
     assert_eq!(loaded.describes, "conf/gateway.yaml");
-    assert_eq!(
-        (loaded.snapshot.startup.threads, loaded.snapshot.providers.len()),
-        (3, 1)
-    );
+    assert_eq!((loaded.snapshot.startup.threads, loaded.snapshot.providers.len()), (3, 1));
 }
 
 #[test]
 fn the_process_wins_over_dotenv_and_files_are_read() {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(
-        directory.path().join(".env"),
-        "OPENAI_API_KEY=from-file\nA_API_KEY=from-file\n",
-    )
-    .expect("written");
+    std::fs::write(directory.path().join(".env"), "OPENAI_API_KEY=from-file\nA_API_KEY=from-file\n").expect("written");
     std::fs::write(directory.path().join("secret"), "from-secret\r\n").expect("written");
     let yaml = "providers:\n  openai: { base_url: 'https://o' }\n  a: { base_url: 'https://a', auth: { header: API-Key } }\n  \
                 b: { base_url: 'https://b', api_key: '${file:secret}' }\n  c-d.e: { base_url: 'https://c', api_key: '' }\n";
@@ -79,12 +60,7 @@ fn the_process_wins_over_dotenv_and_files_are_read() {
     let process = [("OPENAI_API_KEY", "from-process"), ("C_D_E_API_KEY", "unused")];
     let loaded = load(&sources(directory.path(), Some("g.yaml"), &process)).expect("fine");
     let key = |id: &str| {
-        let provider = loaded
-            .snapshot
-            .providers
-            .iter()
-            .find(|provider| provider.id.as_str() == id)
-            .expect("it");
+        let provider = loaded.snapshot.providers.iter().find(|provider| provider.id.as_str() == id).expect("it");
         let credential = provider.credential.as_ref()?.to_str().ok()?;
         Some(format!("{}: {credential}", provider.auth_header))
     };
@@ -125,42 +101,15 @@ fn the_base_urls_version_is_not_doubled() {
     let is = |authority: &str, port, base: &str, version: &str| {
         (authority.to_owned(), port, base.to_owned(), version.to_owned())
     };
-    assert_eq!(
-        prefixes("https://api.openai.com", None),
-        is("api.openai.com", 443, "", "/v1")
-    );
-    assert_eq!(
-        prefixes("https://api.openai.com/", None),
-        is("api.openai.com", 443, "", "/v1")
-    );
-    assert_eq!(
-        prefixes("https://API.openai.com:443/v1/", None),
-        is("api.openai.com", 443, "", "/v1")
-    );
-    assert_eq!(
-        prefixes("https://groq.com/openai/v1", None),
-        is("groq.com", 443, "/openai", "/openai/v1")
-    );
-    assert_eq!(
-        prefixes("https://azure.com/openai", None),
-        is("azure.com", 443, "/openai", "/openai/v1")
-    );
-    assert_eq!(
-        prefixes("https://ark.com/api/v3", None),
-        is("ark.com", 443, "/api", "/api/v3")
-    );
-    assert_eq!(
-        prefixes("https://ark.com", Some("/api/v3")),
-        is("ark.com", 443, "", "/api/v3")
-    );
-    assert_eq!(
-        prefixes("https://ark.com/api/v3", Some("/api/v3")),
-        is("ark.com", 443, "", "/api/v3")
-    );
-    assert_eq!(
-        prefixes("https://g.com/v1beta/openai", Some("")),
-        is("g.com", 443, "/v1beta/openai", "/v1beta/openai")
-    );
+    assert_eq!(prefixes("https://api.openai.com", None), is("api.openai.com", 443, "", "/v1"));
+    assert_eq!(prefixes("https://api.openai.com/", None), is("api.openai.com", 443, "", "/v1"));
+    assert_eq!(prefixes("https://API.openai.com:443/v1/", None), is("api.openai.com", 443, "", "/v1"));
+    assert_eq!(prefixes("https://groq.com/openai/v1", None), is("groq.com", 443, "/openai", "/openai/v1"));
+    assert_eq!(prefixes("https://azure.com/openai", None), is("azure.com", 443, "/openai", "/openai/v1"));
+    assert_eq!(prefixes("https://ark.com/api/v3", None), is("ark.com", 443, "/api", "/api/v3"));
+    assert_eq!(prefixes("https://ark.com", Some("/api/v3")), is("ark.com", 443, "", "/api/v3"));
+    assert_eq!(prefixes("https://ark.com/api/v3", Some("/api/v3")), is("ark.com", 443, "", "/api/v3"));
+    assert_eq!(prefixes("https://g.com/v1beta/openai", Some("")), is("g.com", 443, "/v1beta/openai", "/v1beta/openai"));
     assert_eq!(prefixes("http://[::1]:8080", None), is("[::1]:8080", 8080, "", "/v1"));
     assert_eq!(prefixes("http://127.0.0.1:80/v1", None), is("127.0.0.1", 80, "", "/v1"));
 }
@@ -178,33 +127,19 @@ fn query_and_headers_go_with_each_request() {
 
 #[test]
 fn the_originals_environment_works() {
-    let variables = [
-        ("OPENAI_API_KEY", "k"),
-        ("HASHED_API_KEYS", "e30="),
-        ("LOG_LEVEL", "fatal"),
-        ("HTTPS_PROXY", "p"),
-    ];
+    let variables =
+        [("OPENAI_API_KEY", "k"), ("HASHED_API_KEYS", "e30="), ("LOG_LEVEL", "fatal"), ("HTTPS_PROXY", "p")];
     let loaded = load_text("server: { threads: 1 }", &variables).expect("fine");
     let startup = &loaded.snapshot.startup;
     assert!(startup.admin_listen.ip().is_unspecified() && startup.admin_listen.port() == 8081);
     assert!(startup.compat_metrics && loaded.snapshot.key_file.is_none());
     assert_eq!(startup.log_level, log::LevelFilter::Error);
     assert!(loaded.warnings.iter().any(|warning| warning.starts_with("HTTPS_PROXY")));
-    assert!(
-        loaded
-            .warnings
-            .iter()
-            .any(|warning| warning.starts_with("admin.listen"))
-    );
+    assert!(loaded.warnings.iter().any(|warning| warning.starts_with("admin.listen")));
     let named = "keys: { file: k.json }\nadmin: { listen: '127.0.0.1:9' }";
     let loaded = load_text(named, &variables).expect("fine");
     assert!(!loaded.snapshot.startup.compat_metrics && loaded.snapshot.key_file.is_some());
-    assert!(
-        loaded
-            .warnings
-            .iter()
-            .any(|warning| warning.starts_with("HASHED_API_KEYS is not used"))
-    );
+    assert!(loaded.warnings.iter().any(|warning| warning.starts_with("HASHED_API_KEYS is not used")));
 }
 
 #[test]
@@ -237,10 +172,7 @@ fn a_key_file_that_others_can_read_is_told() {
     let told = |mode| {
         std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(mode)).expect("set");
         let loaded = load(&sources(directory.path(), Some("g.yaml"), &KEY)).expect("fine");
-        loaded
-            .warnings
-            .iter()
-            .any(|warning| warning.starts_with("k.json can be read by other users"))
+        loaded.warnings.iter().any(|warning| warning.starts_with("k.json can be read by other users"))
     };
     assert!(told(0o640));
     assert!(!told(0o600));
@@ -256,10 +188,7 @@ fn the_keys_commands_need_no_provider_key() {
     assert_eq!(settings.file, directory.path().join("some/k.json"));
     assert_eq!(settings.env_salt.as_ref().map(Secret::expose), Some("s"));
     assert_eq!(settings.routes.len(), 5);
-    assert_eq!(
-        settings.routes[2],
-        ("post".to_owned(), "/p/v1/chat/completions".to_owned())
-    );
+    assert_eq!(settings.routes[2], ("post".to_owned(), "/p/v1/chat/completions".to_owned()));
     let settings = key_settings(&sources(directory.path(), None, &[("HASHED_API_KEYS", "e30=")])).expect("fine");
     assert!(settings.in_variable && settings.file.ends_with("provision/secrets/hashed-api-keys.json"));
 }
@@ -272,10 +201,7 @@ fn a_reload_names_what_needs_a_restart() {
     let after = startup(
         "server: { threads: 2, listen: ['127.0.0.1:1'], limits: { max_body: 1MiB } }\nadmin: { token: 0123456789abcdef }",
     );
-    assert_eq!(
-        before.differences(&after),
-        ["server.listen", "server.threads", "admin.token"]
-    );
+    assert_eq!(before.differences(&after), ["server.listen", "server.threads", "admin.token"]);
 }
 
 #[test]

@@ -12,32 +12,16 @@ use super::{Answer, Call, Fault, pretty, stream, tools};
 
 /// Answers a chat.
 pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
-    let Some(messages) = call
-        .required("messages")?
-        .as_array()
-        .filter(|messages| !messages.is_empty())
-    else {
+    let Some(messages) = call.required("messages")?.as_array().filter(|messages| !messages.is_empty()) else {
         return Err(Fault::new(400, "Invalid 'messages': expected a non-empty array.").param("messages"));
     };
     let mut seed = call.seed.clone();
     let id = seed.id("chatcmpl-", 29);
-    let choices: Vec<Choice> = (0..call.choices()?)
-        .map(|index| Choice::new(call, messages, index))
-        .collect();
+    let choices: Vec<Choice> = (0..call.choices()?).map(|index| Choice::new(call, messages, index)).collect();
     let prompt = messages.iter().map(|message| tokens(&text(message)) + 4).sum();
     let completion = choices.iter().map(Choice::tokens).sum();
-    let chat = Chat {
-        id,
-        created: seed.time(),
-        model: call.model,
-        usage: usage(prompt, completion),
-        choices,
-    };
-    Ok(if call.flag("stream") {
-        chat.stream(call.includes_usage())
-    } else {
-        chat.whole()
-    })
+    let chat = Chat { id, created: seed.time(), model: call.model, usage: usage(prompt, completion), choices };
+    Ok(if call.flag("stream") { chat.stream(call.includes_usage()) } else { chat.whole() })
 }
 
 /// The text of a message, without what is no text.
@@ -81,22 +65,13 @@ impl Choice {
     fn new(call: &Call<'_>, messages: &[Value], index: usize) -> Self {
         let mut seed = call.seed.part(index + 1);
         if let Some(tool) = tools::called(call.request, messages, &mut seed) {
-            return Self {
-                said: Said::Call(tool),
-                finish: "tool_calls",
-            };
+            return Self { said: Said::Call(tool), finish: "tool_calls" };
         }
-        let ceiling = call
-            .count("max_completion_tokens")
-            .or_else(|| call.count("max_tokens"))
-            .unwrap_or(usize::MAX);
+        let ceiling = call.count("max_completion_tokens").or_else(|| call.count("max_tokens")).unwrap_or(usize::MAX);
         let mut words = seed.words(&last_question(messages), call.words);
         let finish = if words.len() > ceiling { "length" } else { "stop" };
         words.truncate(ceiling);
-        Self {
-            said: Said::Words(words),
-            finish,
-        }
+        Self { said: Said::Words(words), finish }
     }
 
     fn tokens(&self) -> u64 {
@@ -122,9 +97,7 @@ impl Choice {
         match &self.said {
             Said::Words(words) => {
                 let role = json!({ "role": "assistant", "content": "", "refusal": null });
-                once(role)
-                    .chain(words.iter().map(|word| json!({ "content": word })))
-                    .collect()
+                once(role).chain(words.iter().map(|word| json!({ "content": word }))).collect()
             }
             Said::Call(call) => {
                 let mut opening = call.object("");
@@ -160,11 +133,8 @@ impl Chat<'_> {
     fn stream(&self, includes_usage: bool) -> Answer {
         let all: Vec<Vec<Value>> = self.choices.iter().map(Choice::deltas).collect();
         let longest = all.iter().map(Vec::len).max().unwrap_or_default();
-        let deltas = (0..longest).flat_map(|at| {
-            all.iter()
-                .enumerate()
-                .filter_map(move |(index, deltas)| Some((index, deltas.get(at)?)))
-        });
+        let deltas = (0..longest)
+            .flat_map(|at| all.iter().enumerate().filter_map(move |(index, deltas)| Some((index, deltas.get(at)?))));
         let deltas = deltas
             .map(|(index, delta)| json!([{ "index": index, "delta": delta, "logprobs": null, "finish_reason": null }]));
         let ends = self.choices.iter().enumerate().map(|(index, choice)| {

@@ -29,22 +29,12 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
         ));
     }
     let most = if call.model.contains("large") { 3072 } else { 1536 };
-    let dimensions = match call
-        .request
-        .get("dimensions")
-        .filter(|dimensions| !dimensions.is_null())
-    {
+    let dimensions = match call.request.get("dimensions").filter(|dimensions| !dimensions.is_null()) {
         None => most,
-        Some(_) => call
-            .count("dimensions")
-            .filter(|wanted| (1..=most).contains(wanted))
-            .ok_or_else(|| {
-                Fault::new(
-                    400,
-                    format!("Invalid value for 'dimensions': must be between 1 and {most}."),
-                )
+        Some(_) => call.count("dimensions").filter(|wanted| (1..=most).contains(wanted)).ok_or_else(|| {
+            Fault::new(400, format!("Invalid value for 'dimensions': must be between 1 and {most}."))
                 .param("dimensions")
-            })?,
+        })?,
     };
     let encoded = match call.request.get("encoding_format").and_then(Value::as_str) {
         None | Some("float") => false,
@@ -56,16 +46,8 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
     };
     let data = inputs.iter().enumerate().map(|(index, input)| {
         let vector = vector(call.model, input, dimensions);
-        let embedding = if encoded {
-            Vector::Base64(base64(&vector))
-        } else {
-            Vector::Float(vector)
-        };
-        Embedding {
-            object: "embedding",
-            index,
-            embedding,
-        }
+        let embedding = if encoded { Vector::Base64(base64(&vector)) } else { Vector::Float(vector) };
+        Embedding { object: "embedding", index, embedding }
     });
     let total: u64 = inputs.iter().map(|input| length(input)).sum();
     Ok(pretty(&List {
@@ -101,9 +83,7 @@ enum Vector {
 
 fn vector(model: &str, input: &Value, dimensions: usize) -> Vec<f32> {
     let mut seed = Seed::of_text(&format!("{model} {input}"));
-    let raw: Vec<f64> = (0..dimensions)
-        .map(|_| (seed.below(2_000_001) as f64 - 1_000_000.0) / 1_000_000.0)
-        .collect();
+    let raw: Vec<f64> = (0..dimensions).map(|_| (seed.below(2_000_001) as f64 - 1_000_000.0) / 1_000_000.0).collect();
     let norm = raw.iter().map(|x| x * x).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);
     raw.iter().map(|x| (x / norm) as f32).collect()
 }

@@ -38,9 +38,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
 
 fn png(seed: &mut Seed) -> Vec<u8> {
     let [red, green, blue, ..] = seed.next().to_le_bytes();
-    let row: Vec<u8> = std::iter::once(0)
-        .chain([red, green, blue].repeat(usize::from(SIDE)))
-        .collect();
+    let row: Vec<u8> = std::iter::once(0).chain([red, green, blue].repeat(usize::from(SIDE))).collect();
     let pixels = row.repeat(usize::from(SIDE));
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     // Eight bits a channel, RGB, not interlaced.

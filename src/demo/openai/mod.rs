@@ -59,23 +59,14 @@ fn served(head: &Head, body: &Bytes, words: Option<usize>, options: &ProviderOpt
     let Ok(Value::Object(request)) = serde_json::from_slice(body) else {
         return Err(Fault::new(400, BAD_JSON));
     };
-    let Some(model) = request
-        .get("model")
-        .and_then(Value::as_str)
-        .filter(|model| !model.is_empty())
-    else {
+    let Some(model) = request.get("model").and_then(Value::as_str).filter(|model| !model.is_empty()) else {
         return Err(Fault::new(400, "you must provide a model parameter"));
     };
     if !options.models.iter().any(|known| known == model) {
         let text = format!("The model `{model}` does not exist or you do not have access to it.");
         return Err(Fault::new(404, text).code("model_not_found"));
     }
-    serve(&Call {
-        seed: Seed::of(&request),
-        model,
-        request: &request,
-        words,
-    })
+    serve(&Call { seed: Seed::of(&request), model, request: &request, words })
 }
 
 /// A request for a model that exists.
@@ -93,10 +84,7 @@ impl Call<'_> {
 
     /// A member that is a count.
     fn count(&self, name: &str) -> Option<usize> {
-        self.request
-            .get(name)
-            .and_then(Value::as_u64)
-            .and_then(|count| usize::try_from(count).ok())
+        self.request.get(name).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok())
     }
 
     /// How many choices are asked for: 1 to 128.
@@ -113,10 +101,7 @@ impl Call<'_> {
     /// Whether a stream is to end with its usage.
     fn includes_usage(&self) -> bool {
         let options = self.request.get("stream_options");
-        options
-            .and_then(|options| options.get("include_usage"))
-            .and_then(Value::as_bool)
-            .unwrap_or_default()
+        options.and_then(|options| options.get("include_usage")).and_then(Value::as_bool).unwrap_or_default()
     }
 
     /// A member that must be there.
@@ -152,12 +137,7 @@ struct Fault {
 
 impl Fault {
     fn new(status: u16, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            param: None,
-            code: None,
-        }
+        Self { status, message: message.into(), param: None, code: None }
     }
 
     fn method(method: &str, path: &str) -> Self {
@@ -170,17 +150,11 @@ impl Fault {
     }
 
     fn param(self, param: &'static str) -> Self {
-        Self {
-            param: Some(param),
-            ..self
-        }
+        Self { param: Some(param), ..self }
     }
 
     fn code(self, code: &'static str) -> Self {
-        Self {
-            code: Some(code),
-            ..self
-        }
+        Self { code: Some(code), ..self }
     }
 
     fn answer(&self) -> Answer {
@@ -190,10 +164,7 @@ impl Fault {
         let body = serde_json::to_string_pretty(&error).unwrap_or_default();
         let mut answer = Answer::whole(self.status, "application/json; charset=utf-8", body + "\n");
         if self.status == 401 {
-            answer.headers.push((
-                "www-authenticate".to_string(),
-                "Bearer realm=\"OpenAI API\"".to_string(),
-            ));
+            answer.headers.push(("www-authenticate".to_string(), "Bearer realm=\"OpenAI API\"".to_string()));
         }
         answer
     }
@@ -203,13 +174,8 @@ fn authenticate(head: &Head, options: &ProviderOptions) -> Result<(), Fault> {
     let Some(key) = &options.api_key else {
         return Ok(());
     };
-    let mut given = head
-        .all("authorization")
-        .filter_map(|value| std::str::from_utf8(value).ok());
-    match (
-        given.next().and_then(|value| value.trim().strip_prefix("Bearer ")),
-        given.next(),
-    ) {
+    let mut given = head.all("authorization").filter_map(|value| std::str::from_utf8(value).ok());
+    match (given.next().and_then(|value| value.trim().strip_prefix("Bearer ")), given.next()) {
         (Some(given), None) if given == key => Ok(()),
         (Some(given), None) => {
             let text = format!("Incorrect API key provided: {}. {FIND_KEY}", masked(given));
@@ -240,9 +206,7 @@ fn one_model(model: &str, options: &ProviderOptions) -> Result<Answer, Fault> {
     if options.models.iter().any(|known| known == model) {
         return Ok(pretty(&model_object(model)));
     }
-    Err(Fault::new(404, format!("The model '{model}' does not exist"))
-        .param("model")
-        .code("model_not_found"))
+    Err(Fault::new(404, format!("The model '{model}' does not exist")).param("model").code("model_not_found"))
 }
 
 fn model_object(model: &str) -> Value {
@@ -256,15 +220,9 @@ fn headers(mut seed: Seed, answer: &Answer) -> Vec<(String, String)> {
         ("openai-processing-ms", seed.below(400).to_string()),
         ("openai-version", "2020-10-01".to_string()),
         ("x-request-id", seed.id("req_", 32)),
-        (
-            "strict-transport-security",
-            "max-age=31536000; includeSubDomains; preload".to_string(),
-        ),
+        ("strict-transport-security", "max-age=31536000; includeSubDomains; preload".to_string()),
         ("x-content-type-options", "nosniff".to_string()),
-        (
-            "set-cookie",
-            format!("{}; path=/; HttpOnly; Secure; SameSite=None", seed.id("__cf_bm=", 43)),
-        ),
+        ("set-cookie", format!("{}; path=/; HttpOnly; Secure; SameSite=None", seed.id("__cf_bm=", 43))),
         ("server", "cloudflare".to_string()),
         ("alt-svc", "h3=\":443\"; ma=86400".to_string()),
     ];
@@ -278,10 +236,7 @@ fn headers(mut seed: Seed, answer: &Answer) -> Vec<(String, String)> {
             ("x-ratelimit-reset-tokens", "6ms".to_string()),
         ]);
     }
-    headers
-        .into_iter()
-        .map(|(name, value)| (name.to_string(), value))
-        .collect()
+    headers.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
 }
 
 const BAD_JSON: &str = "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your \

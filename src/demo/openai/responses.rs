@@ -32,11 +32,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
         words,
         complete,
     };
-    Ok(if call.flag("stream") {
-        response.stream()
-    } else {
-        pretty(&response.object(true))
-    })
+    Ok(if call.flag("stream") { response.stream() } else { pretty(&response.object(true)) })
 }
 
 struct Response<'a> {
@@ -83,32 +79,18 @@ impl Response<'_> {
     fn stream(&self) -> Answer {
         let place = json!({ "item_id": self.message, "output_index": 0, "content_index": 0 });
         let text = self.words.concat();
-        let last = if self.complete {
-            "response.completed"
-        } else {
-            "response.incomplete"
-        };
+        let last = if self.complete { "response.completed" } else { "response.incomplete" };
         let mut events = vec![
             ("response.created", json!({ "response": self.object(false) })),
             ("response.in_progress", json!({ "response": self.object(false) })),
-            (
-                "response.output_item.added",
-                json!({ "output_index": 0, "item": self.item(false) }),
-            ),
+            ("response.output_item.added", json!({ "output_index": 0, "item": self.item(false) })),
             ("response.content_part.added", with(&place, "part", part(""))),
         ];
-        events.extend(
-            self.words
-                .iter()
-                .map(|word| ("response.output_text.delta", with(&place, "delta", json!(word)))),
-        );
+        events.extend(self.words.iter().map(|word| ("response.output_text.delta", with(&place, "delta", json!(word)))));
         events.extend([
             ("response.output_text.done", with(&place, "text", json!(text))),
             ("response.content_part.done", with(&place, "part", part(&text))),
-            (
-                "response.output_item.done",
-                json!({ "output_index": 0, "item": self.item(true) }),
-            ),
+            ("response.output_item.done", json!({ "output_index": 0, "item": self.item(true) })),
             (last, json!({ "response": self.object(true) })),
         ]);
         let pieces = events.into_iter().enumerate().map(|(number, (kind, members))| {

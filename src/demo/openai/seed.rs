@@ -23,12 +23,7 @@ impl Seed {
     /// The seed of a text.
     pub(super) fn of_text(text: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(text).into();
-        Self(
-            digest
-                .iter()
-                .take(8)
-                .fold(0, |number, byte| (number << 8) | u64::from(*byte)),
-        )
+        Self(digest.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte)))
     }
 
     /// Another seed, for a part of the answer.
@@ -68,10 +63,7 @@ impl Seed {
         let opening = opening.split(' ').map(str::to_string).collect::<Vec<_>>();
         let filler = std::iter::repeat_with(|| (*pick(&WORDS, self.next()).unwrap_or(&"and")).to_string());
         let words = opening.into_iter().chain(filler).take(count.unwrap_or(natural));
-        words
-            .enumerate()
-            .map(|(index, word)| if index == 0 { word } else { format!(" {word}") })
-            .collect()
+        words.enumerate().map(|(index, word)| if index == 0 { word } else { format!(" {word}") }).collect()
     }
 }
 
@@ -81,9 +73,7 @@ pub(super) fn tokens(text: &str) -> u64 {
 }
 
 fn pick<T>(from: &[T], number: u64) -> Option<&T> {
-    usize::try_from(number % from.len().max(1) as u64)
-        .ok()
-        .and_then(|index| from.get(index))
+    usize::try_from(number % from.len().max(1) as u64).ok().and_then(|index| from.get(index))
 }
 
 const LETTERS: [u8; 62] = *b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

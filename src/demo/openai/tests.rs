@@ -16,13 +16,8 @@ use super::super::request::Head;
 use super::answer;
 
 fn ask_with(head: &str, body: &str, key: Option<&str>) -> Answer {
-    let head = Head::take(&mut BytesMut::from(format!("{head}\r\n\r\n").as_str()))
-        .unwrap()
-        .unwrap();
-    let options = ProviderOptions {
-        api_key: key.map(str::to_string),
-        ..ProviderOptions::default()
-    };
+    let head = Head::take(&mut BytesMut::from(format!("{head}\r\n\r\n").as_str())).unwrap().unwrap();
+    let options = ProviderOptions { api_key: key.map(str::to_string), ..ProviderOptions::default() };
     answer(&head, &Bytes::from(body.to_string()), None, &options)
 }
 
@@ -41,9 +36,7 @@ fn body(answer: &Answer) -> Value {
 fn events(answer: &Answer) -> Vec<Value> {
     assert_eq!(answer.pieces.last().unwrap(), "data: [DONE]\n\n");
     let pieces = answer.pieces.iter().take(answer.pieces.len() - 1);
-    pieces
-        .map(|piece| serde_json::from_slice(&piece[6..]).unwrap())
-        .collect()
+    pieces.map(|piece| serde_json::from_slice(&piece[6..]).unwrap()).collect()
 }
 
 fn error(answer: &Answer) -> (u16, Value, Value) {
@@ -70,15 +63,9 @@ fn tools() -> Value {
 #[test]
 fn lists_and_finds_models() {
     let list = body(&get("/v1/models"));
-    assert_eq!(
-        (&list["object"], &list["data"][0]["id"]),
-        (&json!("list"), &json!("gpt-4o"))
-    );
+    assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!("gpt-4o")));
     assert_eq!(body(&get("/v1/models/gpt-4o?x=1")), list["data"][0]);
-    assert_eq!(
-        error(&get("/v1/models/none")),
-        (404, json!("model"), json!("model_not_found"))
-    );
+    assert_eq!(error(&get("/v1/models/none")), (404, json!("model"), json!("model_not_found")));
 }
 
 #[test]
@@ -93,15 +80,9 @@ fn refuses_as_openai_does() {
     let unknown = post("/v1/chat/completions", &chat(json!({ "model": "gpt-9" })));
     assert_eq!(error(&unknown), (404, Value::Null, json!("model_not_found")));
     let missing = post("/v1/chat/completions", &json!({ "model": "gpt-4o" }));
-    assert_eq!(
-        error(&missing),
-        (400, json!("messages"), json!("missing_required_parameter"))
-    );
+    assert_eq!(error(&missing), (400, json!("messages"), json!("missing_required_parameter")));
     assert_eq!(error(&post("/v1/chat/completions", &chat(json!({ "n": 0 })))).1, "n");
-    assert_eq!(
-        body(&get("/v1/nothing?q"))["error"]["message"],
-        "Invalid URL (GET /v1/nothing)"
-    );
+    assert_eq!(body(&get("/v1/nothing?q"))["error"]["message"], "Invalid URL (GET /v1/nothing)");
     assert_eq!(error(&get("/v1/chat/completions")).0, 405);
     assert_eq!(error(&post("/v1/models", &json!({}))).0, 405);
 }
@@ -113,10 +94,7 @@ fn serves_only_its_key_and_masks_others() {
     let wrong = with("\r\nAuthorization: Bearer sk-wrong-key-1234");
     assert_eq!(error(&wrong), (401, Value::Null, json!("invalid_api_key")));
     let message = body(&wrong)["error"]["message"].as_str().unwrap().to_string();
-    assert!(
-        message.starts_with("Incorrect API key provided: sk-wrong*****1234. You can find"),
-        "{message}"
-    );
+    assert!(message.starts_with("Incorrect API key provided: sk-wrong*****1234. You can find"), "{message}");
     assert_eq!(error(&with("")), (401, Value::Null, Value::Null));
     let twice = with("\r\nAuthorization: Bearer sk-right\r\nAuthorization: Bearer sk-right");
     assert_eq!(twice.status, 401);
@@ -129,12 +107,7 @@ fn has_openais_headers() {
             assert!(answer.headers.iter().any(|(n, _)| n == name), "{name}");
         }
     }
-    assert!(
-        get("/v1/models")
-            .headers
-            .iter()
-            .any(|(n, _)| n == "x-ratelimit-remaining-tokens")
-    );
+    assert!(get("/v1/models").headers.iter().any(|(n, _)| n == "x-ratelimit-remaining-tokens"));
 }
 
 #[test]
@@ -174,10 +147,7 @@ fn asking_for_usage_changes_nothing_but_usage() {
         assert_eq!(event.as_object_mut().unwrap().shift_remove("usage"), Some(Value::Null));
     }
     assert_eq!(with, plain);
-    assert_eq!(
-        plain[0]["choices"][0]["delta"],
-        json!({ "role": "assistant", "content": "", "refusal": null })
-    );
+    assert_eq!(plain[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "", "refusal": null }));
     let end = &plain[plain.len() - 1]["choices"][0];
     assert_eq!((&end["delta"], &end["finish_reason"]), (&json!({}), &json!("stop")));
 }
@@ -205,25 +175,16 @@ fn calls_tools_when_there_is_reason_to() {
     assert_eq!(called(json!({})).as_deref(), Some("get_weather"));
     assert_eq!(called(json!({ "messages": quiet })), None);
     assert_eq!(called(json!({ "tool_choice": "none" })), None);
-    assert_eq!(
-        called(json!({ "messages": quiet, "tool_choice": "required" })).as_deref(),
-        Some("other")
-    );
+    assert_eq!(called(json!({ "messages": quiet, "tool_choice": "required" })).as_deref(), Some("other"));
     let choice = json!({ "type": "function", "function": { "name": "get_weather" } });
-    assert_eq!(
-        called(json!({ "messages": quiet, "tool_choice": choice })).as_deref(),
-        Some("get_weather")
-    );
+    assert_eq!(called(json!({ "messages": quiet, "tool_choice": choice })).as_deref(), Some("get_weather"));
     let result = json!([{ "role": "user", "content": "get_weather" }, { "role": "tool", "content": "rain" }]);
     assert_eq!(called(json!({ "messages": result })), None);
 }
 
 #[test]
 fn streams_the_arguments_of_a_tool_call() {
-    let streamed = events(&post(
-        "/v1/chat/completions",
-        &chat(json!({ "tools": tools(), "stream": true })),
-    ));
+    let streamed = events(&post("/v1/chat/completions", &chat(json!({ "tools": tools(), "stream": true }))));
     let opening = &streamed[0]["choices"][0]["delta"]["tool_calls"][0];
     assert_eq!((&opening["index"], &opening["type"]), (&json!(0), &json!("function")));
     let arguments: String = streamed
@@ -232,10 +193,7 @@ fn streams_the_arguments_of_a_tool_call() {
         .collect();
     let arguments: Value = serde_json::from_str(&arguments).unwrap();
     assert!(arguments["city"].is_string() && arguments["unit"] == "C" && arguments["days"].is_u64());
-    assert_eq!(
-        streamed[streamed.len() - 1]["choices"][0]["finish_reason"],
-        "tool_calls"
-    );
+    assert_eq!(streamed[streamed.len() - 1]["choices"][0]["finish_reason"], "tool_calls");
 }
 
 #[test]
@@ -243,18 +201,12 @@ fn completes_prompts() {
     let request = json!({ "model": "gpt-3.5-turbo-instruct", "prompt": ["a b", "c"], "max_tokens": 4 });
     let whole = body(&post("/v1/completions", &request));
     assert_eq!(whole["choices"].as_array().unwrap().len(), 2);
-    assert_eq!(
-        (&whole["usage"]["prompt_tokens"], &whole["usage"]["completion_tokens"]),
-        (&json!(3), &json!(8))
-    );
+    assert_eq!((&whole["usage"]["prompt_tokens"], &whole["usage"]["completion_tokens"]), (&json!(3), &json!(8)));
     let request = json!({
         "model": "gpt-4o", "prompt": "x", "stream": true, "stream_options": { "include_usage": true },
     });
     let streamed = events(&post("/v1/completions", &request));
-    assert_eq!(
-        (&streamed[0]["object"], &streamed[0]["usage"]),
-        (&json!("text_completion"), &Value::Null)
-    );
+    assert_eq!((&streamed[0]["object"], &streamed[0]["usage"]), (&json!("text_completion"), &Value::Null));
     assert_eq!(streamed[streamed.len() - 1]["usage"]["completion_tokens"], 16);
 }
 
@@ -262,22 +214,14 @@ fn completes_prompts() {
 fn embeds_the_same_in_both_encodings() {
     let ask = |more: Value| {
         let mut request = json!({ "model": "text-embedding-3-small", "input": ["hello", "world"], "dimensions": 8 });
-        request
-            .as_object_mut()
-            .unwrap()
-            .extend(more.as_object().unwrap().clone());
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         post("/v1/embeddings", &request)
     };
     let floats = body(&ask(json!({})));
     let encoded = body(&ask(json!({ "encoding_format": "base64" })));
     for index in 0..2 {
-        let bytes = STANDARD
-            .decode(encoded["data"][index]["embedding"].as_str().unwrap())
-            .unwrap();
-        let decoded: Vec<f32> = bytes
-            .chunks(4)
-            .map(|x| f32::from_le_bytes(x.try_into().unwrap()))
-            .collect();
+        let bytes = STANDARD.decode(encoded["data"][index]["embedding"].as_str().unwrap()).unwrap();
+        let decoded: Vec<f32> = bytes.chunks(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect();
         let plain: Vec<f32> = serde_json::from_value(floats["data"][index]["embedding"].clone()).unwrap();
         assert_eq!((decoded.len(), &decoded), (8, &plain));
         assert!((plain.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
@@ -293,10 +237,7 @@ fn embeds_the_same_in_both_encodings() {
 
 #[test]
 fn makes_images() {
-    let made = body(&post(
-        "/v1/images/generations",
-        &json!({ "model": "gpt-image-1", "prompt": "a cat", "n": 2 }),
-    ));
+    let made = body(&post("/v1/images/generations", &json!({ "model": "gpt-image-1", "prompt": "a cat", "n": 2 })));
     let images = made["data"].as_array().unwrap();
     let png = STANDARD.decode(images[1]["b64_json"].as_str().unwrap()).unwrap();
     assert!(images.len() == 2 && png.starts_with(b"\x89PNG\r\n\x1a\n") && png.len() < 1000);
@@ -304,18 +245,12 @@ fn makes_images() {
 
 #[test]
 fn responds() {
-    let whole = body(&post(
-        "/v1/responses",
-        &json!({ "model": "gpt-4o", "input": "hello", "max_output_tokens": 2 }),
-    ));
+    let whole = body(&post("/v1/responses", &json!({ "model": "gpt-4o", "input": "hello", "max_output_tokens": 2 })));
     assert_eq!(
         (&whole["status"], &whole["output"][0]["content"][0]["text"]),
         (&json!("incomplete"), &json!("This is"))
     );
-    let streamed = post(
-        "/v1/responses",
-        &json!({ "model": "gpt-4o", "input": "hello", "stream": true }),
-    );
+    let streamed = post("/v1/responses", &json!({ "model": "gpt-4o", "input": "hello", "stream": true }));
     let last = streamed.pieces.last().unwrap();
     assert!(last.starts_with(b"event: response.completed\ndata: {\"type\":\"response.completed\""));
 }

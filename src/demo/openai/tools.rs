@@ -32,46 +32,25 @@ impl ToolCall {
 /// The call that a request leads to: the tool that `tool_choice` names, the first one where any is required, the one
 /// whose name the user's last message mentions.
 pub(super) fn called(request: &Object, messages: &[Value], seed: &mut Seed) -> Option<ToolCall> {
-    let functions: Vec<&Value> = request
-        .get("tools")?
-        .as_array()?
-        .iter()
-        .filter_map(|tool| tool.get("function"))
-        .collect();
-    if messages
-        .last()
-        .and_then(|message| message.get("role"))
-        .and_then(Value::as_str)
-        == Some("tool")
-    {
+    let functions: Vec<&Value> =
+        request.get("tools")?.as_array()?.iter().filter_map(|tool| tool.get("function")).collect();
+    if messages.last().and_then(|message| message.get("role")).and_then(Value::as_str) == Some("tool") {
         return None;
     }
-    let named = |name: &str| {
-        functions
-            .iter()
-            .copied()
-            .find(|function| name_of(function) == Some(name))
-    };
+    let named = |name: &str| functions.iter().copied().find(|function| name_of(function) == Some(name));
     let function = match request.get("tool_choice") {
         Some(Value::String(choice)) if choice == "none" => None,
         Some(Value::String(choice)) if choice == "required" => functions.first().copied(),
         Some(Value::Object(choice)) => named(name_of(choice.get("function")?)?),
         _ => {
             let question = last_question(messages);
-            functions
-                .iter()
-                .copied()
-                .find(|function| name_of(function).is_some_and(|name| question.contains(name)))
+            functions.iter().copied().find(|function| name_of(function).is_some_and(|name| question.contains(name)))
         }
     }?;
     let arguments = value(function.get("parameters").unwrap_or(&Value::Null), seed, 0);
     let arguments = if arguments.is_object() { arguments } else { json!({}) };
     let name = name_of(function)?.to_string();
-    Some(ToolCall {
-        id: seed.id("call_", 24),
-        name,
-        arguments: arguments.to_string(),
-    })
+    Some(ToolCall { id: seed.id("call_", 24), name, arguments: arguments.to_string() })
 }
 
 fn name_of(function: &Value) -> Option<&str> {
@@ -80,11 +59,7 @@ fn name_of(function: &Value) -> Option<&str> {
 
 /// A value that a JSON schema allows, as far as that is told by `enum`, `type`, `properties` and `items`.
 fn value(schema: &Value, seed: &mut Seed, depth: usize) -> Value {
-    if let Some(first) = schema
-        .get("enum")
-        .and_then(Value::as_array)
-        .and_then(|values| values.first())
-    {
+    if let Some(first) = schema.get("enum").and_then(Value::as_array).and_then(|values| values.first()) {
         return first.clone();
     }
     let kind = match schema.get("type") {
@@ -92,14 +67,7 @@ fn value(schema: &Value, seed: &mut Seed, depth: usize) -> Value {
         kind => kind.and_then(Value::as_str),
     };
     match kind {
-        Some("string") => Value::String(
-            seed.words("", None)
-                .into_iter()
-                .next_back()
-                .unwrap_or_default()
-                .trim()
-                .into(),
-        ),
+        Some("string") => Value::String(seed.words("", None).into_iter().next_back().unwrap_or_default().trim().into()),
         Some("integer") => json!(seed.below(100)),
         Some("number") => json!(seed.below(1000) as f64 / 8.0),
         Some("boolean") => json!(seed.below(2) == 1),

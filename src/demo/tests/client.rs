@@ -33,10 +33,7 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .next()
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -46,12 +43,8 @@ impl Answer {
     /// The data of each event of a stream.
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = String::from_utf8(self.body.clone()).unwrap();
-        let data = text
-            .split("\n\n")
-            .filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: ")));
-        data.filter(|data| *data != "[DONE]")
-            .map(|data| serde_json::from_str(data).unwrap())
-            .collect()
+        let data = text.split("\n\n").filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: ")));
+        data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 }
 
@@ -61,10 +54,7 @@ impl Client {
     }
 
     pub(crate) fn over(stream: impl Duplex + 'static) -> Self {
-        Self {
-            stream: Box::new(stream),
-            inbox: Vec::new(),
-        }
+        Self { stream: Box::new(stream), inbox: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: &str) {
@@ -77,18 +67,12 @@ impl Client {
     }
 
     async fn more(&mut self) -> std::io::Result<usize> {
-        timeout(SOON, self.stream.read_buf(&mut self.inbox))
-            .await
-            .expect("the provider is silent")
+        timeout(SOON, self.stream.read_buf(&mut self.inbox)).await.expect("the provider is silent")
     }
 
     async fn take(&mut self, length: usize) -> Vec<u8> {
         while self.inbox.len() < length {
-            assert!(
-                self.more().await.unwrap() > 0,
-                "cut at {:?}",
-                String::from_utf8_lossy(&self.inbox)
-            );
+            assert!(self.more().await.unwrap() > 0, "cut at {:?}", String::from_utf8_lossy(&self.inbox));
         }
         self.inbox.drain(..length).collect()
     }
@@ -98,11 +82,7 @@ impl Client {
             if let Some(at) = self.inbox.windows(end.len()).position(|window| window == end) {
                 return String::from_utf8(self.take(at + end.len()).await).unwrap();
             }
-            assert!(
-                self.more().await.unwrap() > 0,
-                "cut at {:?}",
-                String::from_utf8_lossy(&self.inbox)
-            );
+            assert!(self.more().await.unwrap() > 0, "cut at {:?}", String::from_utf8_lossy(&self.inbox));
         }
     }
 
@@ -110,12 +90,7 @@ impl Client {
     pub(crate) async fn head(&mut self) -> Answer {
         let head = self.rest_of(b"\r\n\r\n").await;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer {
-            status,
-            head,
-            body: Vec::new(),
-            chunks: Vec::new(),
-        }
+        Answer { status, head, body: Vec::new(), chunks: Vec::new() }
     }
 
     /// The next answer, informational ones left out.

@@ -27,12 +27,7 @@ pub(super) struct Fields<'t> {
 impl<'t> Reader<'t> {
     pub(super) fn username(&mut self, fields: &Fields<'t>) -> Option<Arc<str>> {
         let Some(value) = fields.get(USERNAME) else {
-            self.note(
-                fields.whole,
-                fields.path.clone(),
-                "username is missing",
-                Some("whom was the key issued to?"),
-            );
+            self.note(fields.whole, fields.path.clone(), "username is missing", Some("whom was the key issued to?"));
             return None;
         };
         self.name(fields, USERNAME, value)
@@ -54,12 +49,7 @@ impl<'t> Reader<'t> {
                 }
             }),
             _ => {
-                self.note(
-                    value.get(),
-                    fields.sub(field),
-                    "expected a text that is not empty",
-                    None,
-                );
+                self.note(value.get(), fields.sub(field), "expected a text that is not empty", None);
                 None
             }
         }
@@ -110,10 +100,7 @@ impl<'t> Reader<'t> {
             }
             return None;
         }
-        self.file.salts.push(Salt {
-            hash: KeyedHash::new(&salt.0),
-            text: salt.clone(),
-        });
+        self.file.salts.push(Salt { hash: KeyedHash::new(&salt.0), text: salt.clone() });
         let index = u8::try_from(index).ok()?;
         self.salts.insert(salt, index);
         Some(index)
@@ -132,17 +119,10 @@ impl<'t> Reader<'t> {
         if let Some(salt) = self.salt_fields.get(value.get()) {
             return Some(salt.clone());
         }
-        let salt = string(value)
-            .and_then(|text| decode_base64(text.as_bytes()))
-            .filter(|salt| !salt.is_empty());
+        let salt = string(value).and_then(|text| decode_base64(text.as_bytes())).filter(|salt| !salt.is_empty());
         let Some(salt) = salt else {
             let hint = "it is the URL-safe base64 of the salt's text, so the salt `fake` is written ZmFrZQ==";
-            self.note(
-                value.get(),
-                fields.sub(SALT),
-                "expected a text in URL-safe base64",
-                Some(hint),
-            );
+            self.note(value.get(), fields.sub(SALT), "expected a text in URL-safe base64", Some(hint));
             return None;
         };
         let salt = SaltText(salt.into());
@@ -179,12 +159,7 @@ impl<'t> Reader<'t> {
             };
             if self.scopes.insert(scope.clone()) {
                 let (line, column) = place(self.text, item.get());
-                self.file.scopes.push(NamedScope {
-                    scope: scope.clone(),
-                    line,
-                    column,
-                    path,
-                });
+                self.file.scopes.push(NamedScope { scope: scope.clone(), line, column, path });
             }
             list.push(scope);
         }
@@ -198,29 +173,14 @@ impl<'t> Reader<'t> {
 
     fn scope(&mut self, item: &'t RawValue, path: &str) -> Option<Scope> {
         let members = members(item.get()).unwrap_or_default();
-        let part = |name: &str| {
-            members
-                .iter()
-                .find(|member| member.name == name)
-                .map(|found| found.value)
-        };
+        let part = |name: &str| members.iter().find(|member| member.name == name).map(|found| found.value);
         let (Some(method), Some(target), 2) = (part("method"), part("path"), members.len()) else {
             let hint = r#"{"method": "get", "path": "/openai/v1/models"}"#;
-            self.note(
-                item.get(),
-                path.to_owned(),
-                "expected exactly method and path",
-                Some(hint),
-            );
+            self.note(item.get(), path.to_owned(), "expected exactly method and path", Some(hint));
             return None;
         };
         let (Some(method_text), Some(target_text)) = (string(method), string(target)) else {
-            self.note(
-                item.get(),
-                path.to_owned(),
-                "expected method and path to be texts",
-                None,
-            );
+            self.note(item.get(), path.to_owned(), "expected method and path to be texts", None);
             return None;
         };
         Scope::new(&method_text, &target_text)
@@ -261,12 +221,7 @@ impl<'t> Reader<'t> {
             Some(models) if models.iter().all(|model| is_model_pattern(model)) => Some(models),
             _ => {
                 let message = "expected a list of model names, of which each may end in *";
-                self.note(
-                    value.get(),
-                    fields.sub(MODELS),
-                    message,
-                    Some(r#"["gpt-4o", "text-embedding-*"]"#),
-                );
+                self.note(value.get(), fields.sub(MODELS), message, Some(r#"["gpt-4o", "text-embedding-*"]"#));
                 None
             }
         }

@@ -49,10 +49,7 @@ impl<'t> Reader<'t> {
         Self {
             text,
             env_salt,
-            file: KeyFile {
-                entries: Vec::with_capacity(entries),
-                ..KeyFile::default()
-            },
+            file: KeyFile { entries: Vec::with_capacity(entries), ..KeyFile::default() },
             problems: Vec::new(),
             further_problems: 0,
             seen: 0,
@@ -95,12 +92,7 @@ impl<'t> Reader<'t> {
         let models = self.models(&fields);
         if let Some(limits) = fields.get(LIMITS) {
             let hint = "remove the field; the key would otherwise be less limited than the file says";
-            self.note(
-                limits.get(),
-                fields.sub(LIMITS),
-                "limits of a key are not enforced yet",
-                Some(hint),
-            );
+            self.note(limits.get(), fields.sub(LIMITS), "limits of a key are not enforced yet", Some(hint));
         }
         let (Some(digest), Some(username), Some(scopes), Some(id), Some(salt)) = (digest, username, scopes, id, salt)
         else {
@@ -110,17 +102,7 @@ impl<'t> Reader<'t> {
             digest,
             salt,
             has_id: fields.get(ID).is_some(),
-            record: KeyRecord {
-                id,
-                username,
-                scopes,
-                created_at,
-                expires_at,
-                revoked_at,
-                disabled,
-                team,
-                models,
-            },
+            record: KeyRecord { id, username, scopes, created_at, expires_at, revoked_at, disabled, team, models },
         });
     }
 
@@ -130,11 +112,7 @@ impl<'t> Reader<'t> {
             let message = format!("and {} further problems", self.further_problems);
             self.problems.push(whole(1, 1, message, None));
         }
-        if self.problems.is_empty() {
-            Ok(self.file)
-        } else {
-            Err(self.problems)
-        }
+        if self.problems.is_empty() { Ok(self.file) } else { Err(self.problems) }
     }
 
     fn digest(&mut self, name: &str, at: &str) -> Option<Digest> {
@@ -168,20 +146,13 @@ impl<'t> Reader<'t> {
             self.note(value.get(), path, "expected an object with username and scopes", None);
             return None;
         };
-        let mut fields = Fields {
-            path,
-            whole: value.get(),
-            ..Fields::default()
-        };
+        let mut fields = Fields { path, whole: value.get(), ..Fields::default() };
         for member in members {
             match KNOWN.iter().position(|known| *known == member.name) {
                 Some(known) if fields.values[known].is_none() => fields.values[known] = Some(member.value),
-                Some(known) => self.note(
-                    member.value.get(),
-                    fields.sub(known),
-                    "this field stands twice in its entry",
-                    None,
-                ),
+                Some(known) => {
+                    self.note(member.value.get(), fields.sub(known), "this field stands twice in its entry", None)
+                }
                 None => self.unknown_field(&fields, &member),
             }
         }
@@ -192,11 +163,7 @@ impl<'t> Reader<'t> {
         // A name is repeated only where it can hardly be a secret that slipped into the wrong place.
         let name = &*member.name;
         let harmless = name.len() <= 24 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let path = if harmless {
-            format!("{}.{name}", fields.path)
-        } else {
-            fields.path.clone()
-        };
+        let path = if harmless { format!("{}.{name}", fields.path) } else { fields.path.clone() };
         let hint = match nearest(name, &KNOWN) {
             Some(known) => format!("did you mean {known}?"),
             None => format!("the fields of an entry are {}", KNOWN.join(", ")),
@@ -211,12 +178,6 @@ impl<'t> Reader<'t> {
             return;
         }
         let (line, column) = place(self.text, at);
-        self.problems.push(Problem {
-            line,
-            column,
-            path,
-            message: message.to_owned(),
-            hint: hint.map(str::to_owned),
-        });
+        self.problems.push(Problem { line, column, path, message: message.to_owned(), hint: hint.map(str::to_owned) });
     }
 }

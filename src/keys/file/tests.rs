@@ -54,10 +54,7 @@ fn a_file_of_the_originals_generator_loads_unchanged() {
     assert_eq!(records[0].id.as_str(), "ebc5f4226c40");
     assert_eq!(records[0].scopes[1].to_string(), "post:/openai/v1/chat/completions");
     assert_eq!(records[1].scopes.len(), 0);
-    assert_eq!(
-        (records[0].created_at, records[0].disabled, &records[0].models),
-        (None, false, &None)
-    );
+    assert_eq!((records[0].created_at, records[0].disabled, &records[0].models), (None, false, &None));
 }
 
 #[test]
@@ -78,20 +75,11 @@ fn the_environments_base64_is_read_in_every_spelling() {
 #[test]
 fn broken_json_is_told_with_its_place() {
     for (json, expected) in [
-        (
-            "",
-            "1:1: is not valid JSON: EOF while parsing a value (hint: a key file without keys is {})",
-        ),
+        ("", "1:1: is not valid JSON: EOF while parsing a value (hint: a key file without keys is {})"),
         ("{\n  \"a\": {},\n}", "3:1: is not valid JSON: trailing comma"),
         ("{} {}", "1:4: is not valid JSON: trailing characters"),
-        (
-            "[]",
-            "1:1: expected an object of digests, such as {\"ebc5…\": {\"username\": …}}",
-        ),
-        (
-            "\"secret\"",
-            "1:1: expected an object of digests, such as {\"ebc5…\": {\"username\": …}}",
-        ),
+        ("[]", "1:1: expected an object of digests, such as {\"ebc5…\": {\"username\": …}}"),
+        ("\"secret\"", "1:1: expected an object of digests, such as {\"ebc5…\": {\"username\": …}}"),
     ] {
         assert_eq!(problems(json), [expected], "{json}");
     }
@@ -146,10 +134,7 @@ fn all_problems_of_a_file_are_told_at_once() {
         assert!(told.starts_with(expected), "{told}\n{expected}");
     }
     for secret in [&FAKE[..13], "R6XiLW", "%%%", "tomorrow", "ZmFrZQ"] {
-        assert!(
-            told.iter()
-                .all(|problem| !problem.contains(secret) || problem.contains("the salt `fake`"))
-        );
+        assert!(told.iter().all(|problem| !problem.contains(secret) || problem.contains("the salt `fake`")));
     }
 }
 
@@ -160,23 +145,11 @@ fn the_optional_fields_are_checked() {
         (r#""id": """#, "2:59 ebc5f4226c40.id: expected 1 to 64"),
         (r#""id": "a b""#, "2:59 ebc5f4226c40.id: expected 1 to 64"),
         (r#""team": 1"#, "2:61 ebc5f4226c40.team: expected a text"),
-        (
-            r#""disabled": "no""#,
-            "2:65 ebc5f4226c40.disabled: expected true or false",
-        ),
-        (
-            r#""models": ["g*t"]"#,
-            "2:63 ebc5f4226c40.models: expected a list of model names",
-        ),
-        (
-            r#""models": "gpt-4o""#,
-            "2:63 ebc5f4226c40.models: expected a list of model names",
-        ),
+        (r#""disabled": "no""#, "2:65 ebc5f4226c40.disabled: expected true or false"),
+        (r#""models": ["g*t"]"#, "2:63 ebc5f4226c40.models: expected a list of model names"),
+        (r#""models": "gpt-4o""#, "2:63 ebc5f4226c40.models: expected a list of model names"),
         (r#""created_at": 5"#, "2:67 ebc5f4226c40.created_at: expected a time"),
-        (
-            r#""username": "b""#,
-            "2:65 ebc5f4226c40.username: this field stands twice",
-        ),
+        (r#""username": "b""#, "2:65 ebc5f4226c40.username: this field stands twice"),
         (
             r#""R6XiLWeArUl0UH15y0zynOkUWScYvLDYgD_AOk4JMwc": 1"#,
             "2:100 ebc5f4226c40: unknown field (hint: the fields of an entry are username,",
@@ -191,10 +164,7 @@ fn the_optional_fields_are_checked() {
     );
     let file = KeyFile::parse(full.as_bytes(), None).unwrap();
     let record = file.records().next().unwrap();
-    assert_eq!(
-        (record.id.as_str(), record.team.as_deref()),
-        ("key_0123456789ab", Some("a"))
-    );
+    assert_eq!((record.id.as_str(), record.team.as_deref()), ("key_0123456789ab", Some("a")));
     assert!(record.created_at < record.expires_at && record.revoked_at.is_none());
 }
 
@@ -204,16 +174,10 @@ fn an_id_names_one_key_only() {
         |digest: &str, id: &str| format!(r#""{digest}": {{"username": "a", "salt": "ZmFrZQ==", "scopes": []{id}}}"#);
     let same = r#", "id": "key_1""#;
     let told = problems(&format!("{{{},\n{}}}", entry(FAKE, same), entry(OTHER, same)));
-    assert_eq!(
-        told,
-        ["2:127 bceb75909fca.id: this id belongs to another entry as well"]
-    );
+    assert_eq!(told, ["2:127 bceb75909fca.id: this id belongs to another entry as well"]);
     // A chosen id that looks like an old entry's.
     let steals = r#", "id": "bceb75909fca""#;
-    for (first, second) in [
-        (entry(FAKE, steals), entry(OTHER, "")),
-        (entry(OTHER, ""), entry(FAKE, steals)),
-    ] {
+    for (first, second) in [(entry(FAKE, steals), entry(OTHER, "")), (entry(OTHER, ""), entry(FAKE, steals))] {
         assert_eq!(problems(&format!("{{{first},\n{second}}}")).len(), 1);
     }
     // Digests that begin alike are no fault.
@@ -238,18 +202,9 @@ fn more_than_eight_salts_are_refused_once() {
     assert_eq!(KeyFile::parse(file(8).as_bytes(), None).unwrap().salts.len(), 8);
     let told = problems(&file(12));
     assert_eq!(told.len(), 1);
-    assert!(
-        told[0].starts_with("9:95 000000000000.salt: the file has more than 8 different salts"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("9:95 000000000000.salt: the file has more than 8 different salts"), "{told:?}");
     let env_salt = Secret::new("one".to_owned());
-    assert_eq!(
-        KeyFile::parse(file(12).as_bytes(), Some(&env_salt))
-            .unwrap()
-            .salts
-            .len(),
-        1
-    );
+    assert_eq!(KeyFile::parse(file(12).as_bytes(), Some(&env_salt)).unwrap().salts.len(), 1);
 }
 
 #[test]
@@ -262,10 +217,8 @@ fn a_flood_of_problems_is_cut_and_counted() {
 
 #[test]
 fn scopes_on_no_route_are_warned_of_once() {
-    let json = ORIGINAL.replace(
-        "\"scopes\": []",
-        "\"scopes\": [{\"method\": \"post\", \"path\": \"/openai/v1/chat/completions\"}]",
-    );
+    let json = ORIGINAL
+        .replace("\"scopes\": []", "\"scopes\": [{\"method\": \"post\", \"path\": \"/openai/v1/chat/completions\"}]");
     let file = KeyFile::parse(json.as_bytes(), None).unwrap();
     let told = file.warnings(|scope| scope.touches_route("get", "/openai/v1/models"));
     assert_eq!(told.len(), 1);
@@ -309,10 +262,7 @@ fn json_like() -> impl Strategy<Value = String> {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
             proptest::collection::vec((name, inner), 0..5).prop_map(|members| {
-                let members: Vec<String> = members
-                    .iter()
-                    .map(|(name, value)| format!("\"{name}\": {value}"))
-                    .collect();
+                let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
                 format!("{{{}}}", members.join(",\n"))
             }),
         ]

@@ -76,12 +76,7 @@ impl Target {
         let name = file_name(&path)?;
         let folder = folder_of(&path).to_owned();
         let lock = take_lock(&folder.join(format!(".{name}.lock")))?;
-        Ok(Self {
-            path,
-            folder,
-            name,
-            _lock: lock,
-        })
+        Ok(Self { path, folder, name, _lock: lock })
     }
 
     /// The file's content; that of a file without keys where it is missing.
@@ -115,13 +110,9 @@ impl Target {
             Ok(old) => self.take_after(&file, &old)?,
             Err(_) => give_to_owner_of(&self.folder, &file),
         }
-        file.write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .map_err(failed("write", temporary))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write", temporary))?;
         fs::rename(temporary, &self.path).map_err(failed("replace", &self.path))?;
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed("sync", &self.folder))
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", &self.folder))
     }
 
     /// Gives the new file the old one's owner and mode: the gateway may run as another user than the one who issues
@@ -129,14 +120,11 @@ impl Target {
     fn take_after(&self, file: &File, old: &fs::Metadata) -> Result<(), StoreError> {
         let new = file.metadata().map_err(failed("look at", &self.path))?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            fchown(file, Some(old.uid()), Some(old.gid())).map_err(|_| StoreError::ForeignOwner {
-                path: self.path.clone(),
-                owner: old.uid(),
-            })?;
+            fchown(file, Some(old.uid()), Some(old.gid()))
+                .map_err(|_| StoreError::ForeignOwner { path: self.path.clone(), owner: old.uid() })?;
         }
         // After the change of owner, which may clear bits of the mode.
-        file.set_permissions(Permissions::from_mode(old.mode() & 0o777))
-            .map_err(failed("set the mode of", &self.path))
+        file.set_permissions(Permissions::from_mode(old.mode() & 0o777)).map_err(failed("set the mode of", &self.path))
     }
 }
 

@@ -62,10 +62,7 @@ fn a_created_key_is_found_and_the_missing_folder_made() {
     let found = ring.find(created.token.expose().as_bytes()).unwrap();
     assert_eq!(found.record.id, created.id);
     assert_eq!(&*found.record.username, "Åsa \"x\"");
-    assert_eq!(
-        (found.record.created_at, found.record.team.as_deref()),
-        (Some(at()), Some("blue"))
-    );
+    assert_eq!((found.record.created_at, found.record.team.as_deref()), (Some(at()), Some("blue")));
     assert_eq!(found.usable(at() + Duration::from_secs(60)), Err(Refusal::ExpiredKey));
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     let text = fs::read_to_string(&path).unwrap();
@@ -86,11 +83,7 @@ fn a_created_key_leaves_every_other_byte_and_shares_the_salt() {
     assert_eq!(mode(&path), 0o640);
     let file = load(&path, None).unwrap();
     assert_eq!((file.len(), file.salts.len()), (3, 2));
-    for key in [
-        b"fake",
-        first.token.expose().as_bytes(),
-        second.token.expose().as_bytes(),
-    ] {
+    for key in [b"fake", first.token.expose().as_bytes(), second.token.expose().as_bytes()] {
         assert!(ring(&path).find(key).is_ok());
     }
 }
@@ -135,15 +128,9 @@ fn an_id_must_name_one_key() {
     for user in ["a", "b"] {
         create(&path, None, new(user)).unwrap();
     }
-    assert!(matches!(
-        revoke(&path, None, "key_", at()),
-        Err(StoreError::Ambiguous { count: 2, .. })
-    ));
+    assert!(matches!(revoke(&path, None, "key_", at()), Err(StoreError::Ambiguous { count: 2, .. })));
     for id in ["", "nobody"] {
-        assert!(matches!(
-            revoke(&path, None, id, at()),
-            Err(StoreError::UnknownId { .. })
-        ));
+        assert!(matches!(revoke(&path, None, id, at()), Err(StoreError::UnknownId { .. })));
     }
     assert!(list(&path, None).unwrap().iter().all(|record| !record.disabled));
 }
@@ -152,24 +139,14 @@ fn an_id_must_name_one_key() {
 fn a_broken_file_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
-    for broken in [
-        "",
-        "{",
-        "[]",
-        "{\"a\": 1}",
-        OLD.strip_suffix('}').unwrap(),
-        "\u{feff}{}",
-    ] {
+    for broken in ["", "{", "[]", "{\"a\": 1}", OLD.strip_suffix('}').unwrap(), "\u{feff}{}"] {
         fs::write(&path, broken).unwrap();
         let error = create(&path, None, new("a")).unwrap_err();
         assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
         assert!(revoke(&path, None, "ebc5", at()).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), broken);
     }
-    let names: Vec<_> = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "the file and its lock: {names:?}");
 }
 
@@ -204,9 +181,8 @@ fn keys_created_at_once_are_all_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
     let tokens: Vec<PlainToken> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| [(); 5].map(|()| create(&path, None, new("a")).unwrap().token)))
-            .collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| [(); 5].map(|()| create(&path, None, new("a")).unwrap().token))).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     let ring = ring(&path);
@@ -218,17 +194,11 @@ fn keys_created_at_once_are_all_there() {
 fn errors_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let missing = load(&folder.path().join("no.json"), None).unwrap_err().to_string();
-    assert!(
-        missing.starts_with("cannot read ") && missing.contains("keys create USER all"),
-        "{missing}"
-    );
+    assert!(missing.starts_with("cannot read ") && missing.contains("keys create USER all"), "{missing}");
     let path = folder.path().join("keys.json");
     fs::write(&path, OLD.replace("\"username\"", "\"user\"")).unwrap();
     let told = load(&path, None).unwrap_err().to_string();
-    assert!(
-        told.contains("cannot be used:\n  3:13 ebc5f4226c40.user: unknown field"),
-        "{told}"
-    );
+    assert!(told.contains("cannot be used:\n  3:13 ebc5f4226c40.user: unknown field"), "{told}");
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! The gateway's keys as part of a configuration.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::Method;
+
+use super::*;
+
+/// The original's test entry: the key `fake` under the salt `fake` (`shared/keyfile.md`).
+const ENTRY: &str = r#"{"ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69":{"username":"test","salt":"ZmFrZQ==",
+"scopes":[{"method":"get","path":"/openai/v1/models"},{"method":"post","path":"/openai/v1/files"}]}}"#;
+
+const OPENAI: (&str, &str) = ("OPENAI_API_KEY", "k");
+
+fn may_call(loaded: &Loaded, method: &Method, path: &str) -> bool {
+    let key = loaded.snapshot.keys.find(b"fake").expect("the key");
+    let found = loaded.snapshot.routes.find(method, path).expect("a route");
+    key.routes.contains(found.route.id)
+}
+
+#[test]
+fn the_originals_variable_opens_the_routes_of_its_scopes() {
+    let variables = [OPENAI, ("HASHED_API_KEYS", &BASE64_STANDARD.encode(ENTRY))];
+    let loaded = load_text("server: { threads: 1 }", &variables).expect("fine");
+    assert_eq!(loaded.keys, 1);
+    assert!(may_call(&loaded, &Method::GET, "/openai/v1/models"));
+    assert!(may_call(&loaded, &Method::GET, "/openai/v1/models/gpt-4o"));
+    assert!(!may_call(&loaded, &Method::POST, "/openai/v1/embeddings"));
+    let idle = "1 scope of a key has no configured route: post:/openai/v1/files";
+    assert!(loaded.warnings.iter().any(|warning| warning == idle), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn a_broken_variable_is_a_problem_that_names_it() {
+    let variables = [OPENAI, ("HASHED_API_KEYS", "{canary")];
+    let told = load_text("server: { threads: 1 }", &variables).expect_err("broken").to_string();
+    assert!(told.starts_with("HASHED_API_KEYS") && !told.contains("canary"), "{told}");
+}
+
+#[test]
+fn a_key_file_is_read_and_a_broken_one_is_told_with_the_rest() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+    write("k.json", ENTRY);
+    write("g.yaml", "keys: { file: k.json }");
+    let load = || load(&sources(directory.path(), Some("g.yaml"), &[OPENAI]));
+    assert_eq!(load().expect("fine").keys, 1);
+    write("k.json", &ENTRY.replace("\"test\"", "7"));
+    write("g.yaml", "keys: { file: k.json }\nadmin: { listen: canary }");
+    let told = load().expect_err("broken").to_string();
+    assert!(told.contains("g.yaml:2:18 admin.listen: ") && told.contains("\nk.json:1:"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+}
