@@ -1,1 +1,11 @@
-fn main() {}
+//! The integration tests: one binary, a real gateway on port 0, the scriptable provider behind it, raw sockets before it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
+//! | `smoke` | a call, from its key to its record |
+
+#![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
+
+mod smoke;
+mod support;

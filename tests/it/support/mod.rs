@@ -1,0 +1,178 @@
+//! The world of a test: a gateway on port 0 through the library's own door, and the scriptable provider behind it.
+//!
+//! Invariant: no fixed port, no file outside a folder of its own, no secret of the provider in any answer or log line.
+//! Never does: stand in for a part of the gateway.
+
+mod client;
+mod log;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ai_gateway::config::{Environment, Sources};
+use ai_gateway::demo::{Provider, ProviderOptions};
+use ai_gateway::server::{self, Options, Running};
+use tempfile::TempDir;
+
+pub use client::{Connection, Response};
+pub use log::Log;
+
+/// What the provider takes for the gateway's own key. Must never be seen by a client or in the log.
+pub const PROVIDER_KEY: &str = "sk-provider-canary-7f3a";
+/// The original's test key, which the key file of every world has, for the four original routes.
+pub const KEY: &str = "fake";
+/// A deadline for what should take milliseconds.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The key file of the original's tests, as it shipped (`shared/keyfile.md`), with its fourth route.
+const KEY_FILE: &str = r#"{
+  "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
+    "username": "test",
+    "salt": "ZmFrZQ==",
+    "scopes": [
+      { "method": "get", "path": "/openai/v1/models" },
+      { "method": "post", "path": "/openai/v1/chat/completions" },
+      { "method": "post", "path": "/openai/v1/embeddings" },
+      { "method": "post", "path": "/openai/v1/images/generations" }
+    ]
+  }
+}"#;
+
+/// What a test wants to be different from the default world.
+#[derive(Default)]
+pub struct Setup {
+    /// YAML in flow style for `server:`, besides `listen` and `shutdown`: `limits: { max_body: 1KiB }`.
+    pub server: String,
+    /// The same for `providers.openai:`, besides `base_url` and `api_key`: `timeouts: { idle: 1s }`.
+    pub provider: String,
+    /// The same for `telemetry:`.
+    pub telemetry: String,
+    /// The same for `admin:`, besides `listen`.
+    pub admin: String,
+    /// Another key file.
+    pub key_file: Option<String>,
+    /// Variables of the environment.
+    pub variables: Vec<(String, String)>,
+    /// Another base URL than the scriptable provider's.
+    pub base_url: Option<String>,
+    /// How the provider behaves.
+    pub options: Option<ProviderOptions>,
+}
+
+/// A gateway, its provider and its files.
+pub struct World {
+    pub provider: Provider,
+    pub gateway: Running,
+    pub log: Log,
+    pub folder: TempDir,
+}
+
+impl World {
+    /// The default world.
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// A world that differs.
+    pub async fn with(setup: Setup) -> Self {
+        let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), control: true, ..Default::default() };
+        let provider = Provider::start(setup.options.clone().unwrap_or(options)).await.expect("the provider starts");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("keys.json"), setup.key_file.as_deref().unwrap_or(KEY_FILE))
+            .expect("written");
+        let yaml = yaml(&setup, &provider);
+        std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
+        let log = Log::default();
+        let sources = sources(&folder, &setup);
+        let options = Options { log: Box::new(log.clone()), logger: false };
+        let gateway = tokio::task::spawn_blocking(|| server::start(sources, options)).await.expect("no panic");
+        let gateway = gateway.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
+        Self { provider, gateway, log, folder }
+    }
+
+    /// The path of the key file.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.path().join("keys.json")
+    }
+
+    /// The path of the YAML file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("gateway.yaml")
+    }
+
+    /// A new connection to the gateway.
+    pub async fn connect(&self) -> Connection {
+        Connection::open(self.gateway.addresses()[0]).await
+    }
+
+    /// A request with the test key on a connection of its own. `body` is JSON.
+    pub async fn post(&self, path: &str, body: &str) -> Response {
+        self.connect().await.post(path, body).await
+    }
+
+    /// The same without a body.
+    pub async fn get(&self, path: &str) -> Response {
+        self.connect().await.request("GET", path, &[bearer(KEY)], b"").await
+    }
+
+    /// What the admin service answers.
+    pub async fn admin(&self, path: &str) -> Response {
+        Connection::open(self.gateway.admin_address()).await.request("GET", path, &[], b"").await
+    }
+
+    /// All metrics as text.
+    pub async fn metrics(&self) -> String {
+        self.admin("/metrics").await.text()
+    }
+}
+
+/// An `authorization` header.
+pub fn bearer(key: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {key}"))
+}
+
+/// A small chat request.
+pub fn chat(content: &str) -> String {
+    serde_json::json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": content }] }).to_string()
+}
+
+/// The same as a stream.
+pub fn chat_stream(content: &str) -> String {
+    let messages = serde_json::json!([{ "role": "user", "content": content }]);
+    serde_json::json!({ "model": "gpt-4o-mini", "stream": true, "messages": messages }).to_string()
+}
+
+/// Waits until something is so; fails the test where it does not become so in [`SOON`].
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + SOON;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never so: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn yaml(setup: &Setup, provider: &Provider) -> String {
+    let base_url = setup.base_url.clone().unwrap_or_else(|| format!("http://{}", provider.addr()));
+    let and = |more: &str| if more.is_empty() { String::new() } else { format!(", {more}") };
+    let default =
+        |name: &str, value: &str| if setup.server.contains(name) { String::new() } else { format!(", {value}") };
+    format!(
+        "server: {{ listen: [\"127.0.0.1:0\"]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
+         keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
+         telemetry: {{ compat_metrics: on{} }}\n",
+        and(&setup.server),
+        default("shutdown", "shutdown: { readiness_delay: 10ms, grace: 900s }"),
+        and(&setup.admin),
+        and(&setup.provider),
+        and(&setup.telemetry),
+    )
+}
+
+fn sources(folder: &TempDir, setup: &Setup) -> Sources {
+    Sources {
+        file: Some(PathBuf::from("gateway.yaml")),
+        yaml: None,
+        directory: folder.path().to_owned(),
+        environment: Environment::from_iter(setup.variables.iter().cloned()),
+    }
+}
