@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench upstream`. Only ratios within one run mean anything; both include the answering thread's work.
 
-#![expect(unreachable_pub, missing_docs, reason = "a bench is no library, and criterion's macros have no docs")]
+#![expect(unreachable_pub, missing_docs, clippy::expect_used, reason = "a bench is no library and may panic")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
