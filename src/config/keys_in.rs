@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::interpolate::reason;
 use super::report::Problem;
-use crate::keys::{self, KeyFile, KeyRing, Scope, StoreError};
+use crate::keys::{self, KeyFile, KeyRing, Scope, Stamp, StoreError};
 use crate::route::RouteTable;
 use crate::units::{RouteSet, Secret};
 
@@ -20,6 +20,16 @@ pub(super) enum KeySource {
     File(PathBuf, String),
     /// In `HASHED_API_KEYS`, base64 of such a file.
     Variable(Secret),
+}
+
+impl KeySource {
+    /// The file as it is now; `None` where there is none, or where it cannot be looked at.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::File(path, _) => Stamp::of(path).ok().flatten(),
+            Self::Variable(_) => None,
+        }
+    }
 }
 
 /// The keys of a snapshot.

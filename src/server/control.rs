@@ -28,7 +28,7 @@ pub(super) struct Control {
     peers: Arc<Peers>,
     /// What only a restart can change, as it was at start.
     startup: Startup,
-    /// The key file as it was when it was last read. Its lock is what puts reloads in a row.
+    /// The key file as it was before it was last read. Its lock is what puts reloads in a row.
     keys_read: Mutex<Option<Stamp>>,
     providers_changed: Notify,
 }
@@ -41,17 +41,15 @@ impl Control {
         telemetry: &Arc<Telemetry>,
         peers: &Arc<Peers>,
     ) -> Self {
-        let control = Self {
+        Self {
             sources,
             live: Arc::clone(live),
             telemetry: Arc::clone(telemetry),
             peers: Arc::clone(peers),
             startup: loaded.snapshot.startup.clone(),
-            keys_read: Mutex::new(None),
+            keys_read: Mutex::new(loaded.key_file_stamp),
             providers_changed: Notify::new(),
-        };
-        *control.keys_read.lock().unwrap_or_else(PoisonError::into_inner) = control.stamp();
-        control
+        }
     }
 
     /// Reads everything again.
@@ -72,7 +70,7 @@ impl Control {
         let snapshot = &loaded.snapshot;
         let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.len());
         self.live.replace(Arc::clone(snapshot));
-        *keys_read = self.stamp();
+        *keys_read = loaded.key_file_stamp;
         self.telemetry.reload(Reload::Applied);
         self.providers_changed.notify_one();
         log::info!("configuration reloaded from {}: {routes} routes, {keys} keys", loaded.describes);
