@@ -134,7 +134,7 @@ async fn a_half_written_key_file_keeps_the_old_keys() {
 #[tokio::test]
 async fn a_key_file_that_changes_while_it_is_reloaded_is_read_again() {
     let service = Service::start().await;
-    for round in 0..20 {
+    for round in 0..8 {
         service.process.signal("HUP");
         // Both files differ in their size, so that none looks like the one before.
         let (file, key) = if round % 2 == 0 { (OTHER_KEY_FILE, OTHER_KEY) } else { (KEY_FILE, KEY) };
@@ -143,4 +143,20 @@ async fn a_key_file_that_changes_while_it_is_reloaded_is_read_again() {
             .expect("renamed");
         eventually("the last file counts", async || service.status(key, "/openai/v1/models").await == 200).await;
     }
+}
+
+#[tokio::test]
+async fn an_embedded_gateway_reloads_when_it_is_told() {
+    let world = World::start().await;
+    let yaml = std::fs::read_to_string(world.config_file()).expect("read");
+    std::fs::write(world.config_file(), format!("{yaml}sever: {{}}\n")).expect("written");
+    std::fs::write(world.key_file(), OTHER_KEY_FILE).expect("written");
+    let report = world.gateway.reload().expect_err("refused").to_string();
+    let line = yaml.lines().count() + 1;
+    assert!(report.contains(&format!("gateway.yaml:{line}:1 sever: ")), "{report}");
+    std::fs::write(world.config_file(), yaml).expect("written");
+    world.gateway.reload().expect("applied");
+    assert_eq!(world.get("/openai/v1/models").await.status, 401);
+    let metrics = world.metrics().await;
+    assert!(metric(&metrics, REFUSED) >= 1.0 && metric(&metrics, APPLIED) >= 1.0, "{metrics}");
 }

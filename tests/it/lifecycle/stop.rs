@@ -44,6 +44,7 @@ async fn sigterm_lets_a_stream_end_and_ends_with_it() {
     assert_eq!(service.admin("/livez").await.status, 200, "the admin service stays to the end");
     assert_eq!(service.admin("/readyz").await.status, 503);
     assert!(service.process.runs());
+    assert_eq!(stream.1.version, "HTTP/1.1");
     assert!(is_whole(stream).await);
     let over = Instant::now();
     let ended = service.process.end().await;

@@ -6,8 +6,9 @@
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use ai_gateway::demo::{Provider, ProviderOptions};
 use serde_json::Value;
@@ -20,6 +21,8 @@ pub struct Process {
     child: Child,
     stdout: Output,
     stderr: Output,
+    /// Holds a pipe open that is read no longer.
+    unread: Option<JoinHandle<ChildStdout>>,
 }
 
 /// A command that has ended.
@@ -35,13 +38,31 @@ type Output = Arc<Mutex<Vec<u8>>>;
 impl Process {
     /// Starts the binary in a folder with these variables and no others.
     pub fn start(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut this = Self::start_unread(folder, args, variables);
+        let mut this = Self::spawn(folder, args, variables);
         collect(this.child.stdout.take().expect("a pipe"), &this.stdout);
         this
     }
 
-    /// The same, but nobody ever reads its standard output.
+    /// The same, but nobody reads its standard output further than to its addresses.
     pub fn start_unread(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut this = Self::spawn(folder, args, variables);
+        let mut pipe = this.child.stdout.take().expect("a pipe");
+        let stdout = Arc::clone(&this.stdout);
+        this.unread = Some(std::thread::spawn(move || {
+            let has_address = |line: &str| line.contains("admin service on http://");
+            while !text(&stdout).split_inclusive('\n').any(|line| line.ends_with('\n') && has_address(line)) {
+                let mut room = [0; 1024];
+                match pipe.read(&mut room) {
+                    Ok(count @ 1..) => stdout.lock().expect("no panic").extend_from_slice(&room[..count]),
+                    _ => break,
+                }
+            }
+            pipe
+        }));
+        this
+    }
+
+    fn spawn(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_ai-gateway"))
             .current_dir(folder)
             .args(args)
@@ -54,7 +75,7 @@ impl Process {
             .expect("started");
         let (stdout, stderr) = Default::default();
         collect(child.stderr.take().expect("a pipe"), &stderr);
-        Self { child, stdout, stderr }
+        Self { child, stdout, stderr, unread: None }
     }
 
     /// Runs a command to its end.
@@ -73,6 +94,22 @@ impl Process {
         })
         .await;
         Ended { code: status.and_then(|status| status.code()), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// Closes the pipe that was started unread: its reader has gone.
+    pub fn hang_up(&mut self) {
+        drop(self.unread.take().expect("started unread").join().expect("no panic"));
+    }
+
+    /// Waits for the end of a process that was started unread; gives its exit code.
+    pub async fn end_unread(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the process has ended", async || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        })
+        .await;
+        status.and_then(|status| status.code())
     }
 
     /// Tells whether it runs.
@@ -192,12 +229,7 @@ impl Service {
         self.connect().await.request("GET", path, &[bearer(key)], b"").await.status
     }
 
-    /// A JSON request with the test key.
-    pub async fn post(&self, path: &str, body: &str) -> Response {
-        self.connect().await.post(path, body).await
-    }
-
-    /// The same without a body.
+    /// A request with the test key on a connection of its own.
     pub async fn get(&self, path: &str) -> Response {
         self.connect().await.request("GET", path, &[bearer(KEY)], b"").await
     }
