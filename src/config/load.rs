@@ -138,7 +138,7 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
 /// Reads the key file again and puts its keys beside the configuration as it is; gives what is odd about them too.
 ///
 /// # Errors
-/// The [`Report`] of the key file's problems.
+/// The [`Report`] of the key file's problems. That it is gone is one too: it may be in the middle of being replaced.
 pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Arc<Snapshot>, Vec<String>), Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
     let (keys, warnings) = match &current.key_file {
@@ -147,6 +147,10 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
             let problem = || Problem::of_file("key file", "could not be read");
             let read = keys_in::read(&source, env_salt(&environment).as_ref(), &current.routes)
                 .map_err(|problems| Report::of(problems).unwrap_or_else(|| problem().into()))?;
+            if !read.found {
+                let gone = Problem::of_file(&path.display().to_string(), "is gone");
+                return Err(gone.hint("SIGHUP takes this for a gateway without keys").into());
+            }
             (read.ring, read.warnings)
         }
         None => Default::default(),
