@@ -132,6 +132,32 @@ async fn a_half_written_key_file_keeps_the_old_keys() {
 }
 
 #[tokio::test]
+async fn a_key_file_that_is_gone_keeps_the_old_keys() {
+    let service = Service::start().await;
+    std::fs::remove_file(service.folder.path().join("keys.json")).expect("removed");
+    service.process.says("ERROR the key file was not reloaded, the old keys stay in force:\n").await;
+    assert_eq!(service.get("/openai/v1/models").await.status, 200);
+    service.process.signal("HUP");
+    service.process.says("WARN no keys yet").await;
+    eventually("told to, it serves without", async || service.get("/openai/v1/models").await.status == 401).await;
+    write(service.folder.path(), "keys.json", KEY_FILE);
+    eventually("a new one is taken", async || service.get("/openai/v1/models").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn a_change_of_keys_that_failed_for_another_reason_is_tried_again() {
+    let service = Service::start().await;
+    write(service.folder.path(), ".env", "no line of a .env file\n");
+    write(service.folder.path(), "keys.json", OTHER_KEY_FILE);
+    service.process.says("ERROR the key file was not reloaded").await;
+    assert_eq!(service.get("/openai/v1/models").await.status, 200);
+    std::fs::remove_file(service.folder.path().join(".env")).expect("removed");
+    eventually("the new key works", async || service.status(OTHER_KEY, "/openai/v1/models").await == 200).await;
+    assert_eq!(service.get("/openai/v1/models").await.status, 401);
+    assert_eq!(service.metric(REFUSED).await, 1.0, "told once, not every second");
+}
+
+#[tokio::test]
 async fn a_key_file_that_changes_while_it_is_reloaded_is_read_again() {
     let service = Service::start().await;
     for round in 0..8 {
