@@ -3,9 +3,18 @@
 //! | module | holds |
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
+//! | `commands` | the commands: keys, check, demo, and the original's environment |
+//! | `lifecycle` | start, reload and end of a gateway, by real signals |
+//! | `observability` | health, metrics and log: what is told of calls, and what never is |
 //! | `smoke` | a call, from its key to its record |
+//! | `tls` | providers over TLS, good and bad certificates |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod commands;
+mod lifecycle;
+mod observability;
 mod smoke;
 mod support;
+mod tls;

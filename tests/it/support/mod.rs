@@ -5,6 +5,7 @@
 
 mod client;
 mod log;
+mod process;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use ai_gateway::demo::{Provider, ProviderOptions};
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
 
-pub use client::{Connection, Response};
+pub use client::{Connection, Response, head};
 pub use log::Log;
+pub use process::{Ended, Process, SERVE, Service, prepare};
 
 /// What the provider takes for the gateway's own key. Must never be seen by a client or in the log.
 pub const PROVIDER_KEY: &str = "sk-provider-canary-7f3a";
@@ -25,7 +27,7 @@ pub const KEY: &str = "fake";
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// The key file of the original's tests, as it shipped (`shared/keyfile.md`), with its fourth route.
-const KEY_FILE: &str = r#"{
+pub const KEY_FILE: &str = r#"{
   "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
     "username": "test",
     "salt": "ZmFrZQ==",
@@ -140,6 +142,13 @@ pub fn chat(content: &str) -> String {
 pub fn chat_stream(content: &str) -> String {
     let messages = serde_json::json!([{ "role": "user", "content": content }]);
     serde_json::json!({ "model": "gpt-4o-mini", "stream": true, "messages": messages }).to_string()
+}
+
+/// The value of one series of an exposition, given with its labels; 0 where it is not there.
+pub fn metric(exposition: &str, series: &str) -> f64 {
+    let mut lines = exposition.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
 /// Waits until something is so; fails the test where it does not become so in [`SOON`].
