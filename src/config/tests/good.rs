@@ -1,4 +1,6 @@
 //! Files and variables that are accepted, and what they come to.
+//!
+//! Never does: look at how a value is written; the snapshot is what counts.
 
 use super::*;
 
