@@ -119,9 +119,9 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
         _ => return Ok(false),
     };
     let reply = reply.map_err(unspeakable)?;
-    call.arrived()?.record.status = reply.status.as_u16();
     session.write_response_header(reply).await.map_err(|_| Refusal::ClientGone)?;
     session.write_response_body(text.into(), true).await.map_err(|_| Refusal::ClientGone)?;
+    call.forget();
     Ok(true)
 }
 

@@ -4,6 +4,7 @@
 //! belongs to one hop never reach the provider.
 //! Never does: any IO, any decision.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::header::{
@@ -12,6 +13,7 @@ use http::header::{
     STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use once_cell::sync::Lazy;
 use pingora::http::ResponseHeader;
 
 use crate::config::Cors;
@@ -21,8 +23,8 @@ use crate::route::Provider;
 use super::upstream::{AnswerHead, Length};
 
 /// Headers of a request that never go upstream: of this hop, of the client's credential, of proxies before us, or set anew.
-fn stays_here(name: &HeaderName) -> bool {
-    const NAMED: [HeaderName; 19] = [
+static STAYS_HERE: Lazy<HashSet<HeaderName>> = Lazy::new(|| {
+    let named = [
         HOST,
         AUTHORIZATION,
         CONNECTION,
@@ -41,9 +43,9 @@ fn stays_here(name: &HeaderName) -> bool {
         FORWARDED,
         VIA,
         ORIGIN,
-        http::header::REFERER,
+        REFERER,
     ];
-    const PLAIN: [&str; 10] = [
+    let plain = [
         "api-key",
         "x-api-key",
         "keep-alive",
@@ -55,11 +57,31 @@ fn stays_here(name: &HeaderName) -> bool {
         "true-client-ip",
         "username",
     ];
-    let text = name.as_str();
-    NAMED.contains(name)
-        || PLAIN.contains(&text)
-        || ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
-}
+    named.into_iter().chain(plain.map(HeaderName::from_static)).collect()
+});
+
+/// Beginnings of names that never go upstream either.
+const STAY_HERE: [&str; 4] = ["x-forwarded-", "x-gateway-", "cf-", "sec-"];
+
+/// Headers of an answer that stay with the provider: of that hop, about its own host, or set anew.
+static STAYS_THERE: Lazy<HashSet<HeaderName>> = Lazy::new(|| {
+    let named = [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        TE,
+        TRAILER,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        SET_COOKIE,
+        ALT_SVC,
+        STRICT_TRANSPORT_SECURITY,
+        VIA,
+        DATE,
+    ];
+    let plain = ["keep-alive", "proxy-connection", "provider-name", "provider-response-time", "server-timing"];
+    named.into_iter().chain(plain.map(HeaderName::from_static)).collect()
+});
 
 /// What an upstream request consists of.
 pub(super) struct Outgoing<'a> {
@@ -96,10 +118,11 @@ impl Outgoing<'_> {
         for (name, value) in &provider.headers {
             line(&mut head, name.as_str(), value.as_bytes());
         }
-        let named: Vec<HeaderValue> = self.headers.get_all(CONNECTION).iter().cloned().collect();
+        let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
-            if !ours && !stays_here(name) && !names(&named, name) {
+            let stays = STAYS_HERE.contains(name) || STAY_HERE.iter().any(|start| name.as_str().starts_with(start));
+            if !ours && !stays && !of_this_hop.contains(name) {
                 line(&mut head, name.as_str(), value.as_bytes());
             }
         }
@@ -162,13 +185,12 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-a
 
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
-    let named: Vec<HeaderValue> =
-        head.headers.iter().filter(|(name, _)| *name == CONNECTION).map(|(_, value)| value.clone()).collect();
+    let of_that_hop = named_by(head.headers.iter().filter(|(name, _)| *name == CONNECTION).map(|(_, value)| value));
     let mut reply = Builder::new(head.status, head.headers.len() + 10)?;
     for (name, value) in head.headers {
         if name.as_str() == "x-request-id" {
             reply.set(HeaderName::from_static("x-upstream-request-id"), value)?;
-        } else if !is_the_providers_own(&name) && !names(&named, &name) {
+        } else if !stays_there(&name) && !of_that_hop.contains(&name) {
             reply.set(name, value)?;
         }
     }
@@ -183,27 +205,6 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
     let (gateway, upstream) = (timing.gateway.as_secs_f64() * 1e3, timing.upstream_head.as_secs_f64() * 1e3);
     reply.text("server-timing", &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"))?;
     reply.finish(facts)
-}
-
-/// Headers of an answer that stay with the provider: of that hop, about its own host, or set anew.
-fn is_the_providers_own(name: &HeaderName) -> bool {
-    const NAMED: [HeaderName; 12] = [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        TE,
-        TRAILER,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        SET_COOKIE,
-        ALT_SVC,
-        STRICT_TRANSPORT_SECURITY,
-        VIA,
-        http::header::DATE,
-    ];
-    let text = name.as_str();
-    let ours = ["keep-alive", "proxy-connection", "provider-name", "provider-response-time", "server-timing"];
-    NAMED.contains(name) || ours.contains(&text) || text.starts_with("access-control-")
 }
 
 /// A refusal as the client sees it: the head, and the body to send behind it.
@@ -246,11 +247,16 @@ pub(super) fn preflight(facts: &Facts<'_>) -> Built {
     reply.finish(facts)
 }
 
-fn names(connection: &[HeaderValue], name: &HeaderName) -> bool {
-    connection.iter().any(|value| {
-        let mut tokens = value.as_bytes().split(|&byte| byte == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-    })
+fn stays_there(name: &HeaderName) -> bool {
+    STAYS_THERE.contains(name) || name.as_str().starts_with("access-control-")
+}
+
+/// The headers that `connection` makes headers of one hop (RFC 9110 section 7.6.1). Mostly none, which costs nothing.
+fn named_by<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
+    let tokens = connection.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let named =
+        tokens.filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"));
+    named.filter_map(|token| HeaderName::from_bytes(token).ok()).collect()
 }
 
 struct Builder(ResponseHeader);
