@@ -9,6 +9,7 @@ mod source;
 mod tokens;
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use source::{Source, Violation, row};
@@ -69,25 +70,25 @@ fn root() -> &'static Path {
 }
 
 /// The Rust files under a folder: path within the repository, and text.
-fn sources(folder: &str) -> Vec<(String, String)> {
+fn sources(folder: &str) -> io::Result<Vec<(String, String)>> {
     let mut all = Vec::new();
-    let Ok(entries) = fs::read_dir(root().join(folder)) else { return all };
-    for entry in entries {
-        let entry = entry.expect("a readable folder");
-        let name = format!("{folder}/{}", entry.file_name().to_str().expect("a name in UTF-8"));
+    for entry in fs::read_dir(root().join(folder))? {
+        let entry = entry?;
+        let name = format!("{folder}/{}", entry.file_name().display());
         if entry.path().is_dir() {
-            all.extend(sources(&name));
+            all.extend(sources(&name)?);
         } else if name.ends_with(".rs") {
-            all.push((name, fs::read_to_string(entry.path()).expect("a readable file")));
+            all.push((name, fs::read_to_string(entry.path())?));
         }
     }
     all.sort();
-    all
+    Ok(all)
 }
 
 #[test]
 fn the_tree_keeps_its_rules() {
-    let files: Vec<_> = ["src", "tests", "benches", "examples"].into_iter().flat_map(sources).collect();
+    let folders = ["src", "tests", "benches", "examples"].into_iter().filter(|folder| root().join(folder).exists());
+    let files: Vec<_> = folders.flat_map(|folder| sources(folder).expect("readable files")).collect();
     assert!(files.len() > 50, "only {} files were found", files.len());
     let found: Vec<_> = files.iter().flat_map(|(file, text)| Source::check(file, text)).collect();
     let broken: Vec<_> =
