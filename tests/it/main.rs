@@ -6,6 +6,7 @@
 //! | `smoke` | a call, from its key to its record |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
+#![expect(clippy::expect_used, clippy::panic, reason = "all of it is test code, which clippy knows of #[test] alone")]
 
 mod smoke;
 mod support;
