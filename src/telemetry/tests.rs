@@ -2,6 +2,8 @@
 //!
 //! Never does: read a clock; look into a family instead of at what is exported.
 
+mod dashboard;
+
 use super::log::tests::Sink;
 use super::*;
 use crate::error::{KeyFault, Refusal, UpstreamFault};
