@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
+//! | `contract` | what clients of the original gateway rely on |
 //! | `smoke` | a call, from its key to its record |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
 
+mod contract;
 mod smoke;
 mod support;
