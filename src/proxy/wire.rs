@@ -168,6 +168,8 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
     for (name, value) in head.headers {
         if name.as_str() == "x-request-id" {
             reply.set(HeaderName::from_static("x-upstream-request-id"), value)?;
+        } else if name == CONTENT_LENGTH && (head.status == StatusCode::NO_CONTENT || reply.has(&name)) {
+            // RFC 9110 section 8.6: a 204 has none, and one that is told twice is told once.
         } else if !is_the_providers_own(&name) && !names(&named, &name) {
             reply.set(name, value)?;
         }
@@ -262,6 +264,10 @@ impl Builder {
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Unspeakable> {
         self.0.append_header(name, value).map(|_| ()).map_err(|_| Unspeakable)
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.0.headers.contains_key(name)
     }
 
     fn text(&mut self, name: &'static str, value: &str) -> Result<(), Unspeakable> {
