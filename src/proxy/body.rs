@@ -126,7 +126,12 @@ fn declared(session: &ServerSession) -> Option<u64> {
 }
 
 /// Decides, before a refusal is written, whether the connection can stay: a small unread body is read behind the answer.
-pub(super) fn before_refusal(session: &mut ServerSession) {
+/// Behind a body whose end cannot be known, whatever follows would be read as a request.
+pub(super) fn before_refusal(session: &mut ServerSession, refusal: &Refusal) {
+    if matches!(refusal, Refusal::BadBody | Refusal::BodyTooSlow) {
+        session.set_keepalive(None);
+        return;
+    }
     let waits = session.req_header().headers.contains_key(EXPECT);
     if !session.is_body_done() && !waits && declared(session).is_some_and(|length| length <= DRAIN) {
         session.set_close_on_response_before_downstream_finish(false);

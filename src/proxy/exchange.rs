@@ -151,7 +151,7 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     let provider = route.as_deref().filter(|_| refusal.is_of_upstream()).map(|route| &*route.provider);
     let (head, text) =
         wire::refusal(refusal, provider, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
-    body::before_refusal(session);
+    body::before_refusal(session, refusal);
     let written = async {
         session.write_response_header(head).await?;
         session.write_response_body(text.into(), true).await
