@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderValue, Version};
 use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 
@@ -73,13 +74,11 @@ pub(super) async fn read(
         }
         share.grow(length, settings.max_buffered)?;
     }
-    if session
-        .req_header()
-        .headers
-        .get(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
+    if waits_for_continue(session) {
+        // Pingora would take it for the answer to a body that is not read, and announce a close.
+        session.set_close_on_response_before_downstream_finish(false);
         session.write_continue_response().await.map_err(|_| Refusal::ClientGone)?;
+        session.set_close_on_response_before_downstream_finish(true);
     }
     let whole = gather(session, &mut share, declared, settings);
     let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
@@ -119,6 +118,13 @@ fn refusal(error: &pingora_core::Error) -> Refusal {
         ErrorType::ReadError | ErrorType::ConnectionClosed => Refusal::ClientGone,
         _ => Refusal::BadBody,
     }
+}
+
+/// Source: RFC 9110 section 10.1.1, which also says that HTTP/1.0 has no such thing.
+fn waits_for_continue(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    head.version != Version::HTTP_10 && head.headers.get(EXPECT).is_some_and(expects)
 }
 
 fn declared(session: &ServerSession) -> Option<u64> {
