@@ -16,6 +16,8 @@ use pingora_core::protocols::http::ServerSession;
 use crate::config::ServerSettings;
 use crate::error::Refusal;
 
+use super::exchange::written;
+
 /// The bytes of all bodies that are held now.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
@@ -77,7 +79,7 @@ pub(super) async fn read(
     if waits_for_continue(session) {
         // Pingora would take it for the answer to a body that is not read, and announce a close.
         session.set_close_on_response_before_downstream_finish(false);
-        session.write_continue_response().await.map_err(|_| Refusal::ClientGone)?;
+        written(settings, session.write_continue_response()).await?;
         session.set_close_on_response_before_downstream_finish(true);
     }
     let whole = gather(session, &mut share, declared, settings);
