@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `contract` | what clients of the original gateway rely on |
+//! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `smoke` | a call, from its key to its record |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
 
 mod contract;
+mod exchange;
 mod smoke;
 mod support;

@@ -14,7 +14,7 @@ use ai_gateway::demo::{Provider, ProviderOptions};
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
 
-pub use client::{Connection, Response};
+pub use client::{Connection, Response, head};
 pub use log::Log;
 
 /// What the provider takes for the gateway's own key. Must never be seen by a client or in the log.
