@@ -215,7 +215,7 @@ impl Running {
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
         for route in snapshot.routes.iter() {
-            log::info!("route {} {} -> {}", route.method, route.pattern, route.describe_upstream());
+            log::info!("route {} {} -> {}", route.method, route.pattern, route.upstream_url());
         }
         log::info!("{} keys", snapshot.keys.len());
         for warning in &loaded.warnings {

@@ -76,7 +76,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\nprovider {}{}", provider.id, credential(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method.as_str(), &route.pattern);
-            writeln!(out, "  {method:<6} {pattern} -> {}", upstream(route))?;
+            writeln!(out, "  {method:<6} {pattern} -> {}", route.upstream_url())?;
         }
     }
     let mut title = "\n";
@@ -98,7 +98,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
                 "method": route.method.as_str(),
                 "path": route.pattern,
                 "provider": route.provider.id.as_str(),
-                "upstream": upstream(route),
+                "upstream": route.upstream_url(),
             })
         })
         .collect();
@@ -144,15 +144,6 @@ fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<I
     let id = provider.id.clone();
     let routes = snapshot.routes.iter().map(AsRef::as_ref);
     routes.filter(move |route: &&Route| route.provider.id == id)
-}
-
-/// The URL that a route leads to. The query is left out: it may hold a key.
-fn upstream(route: &Route) -> String {
-    let provider = &route.provider;
-    let scheme = if provider.tls { "https" } else { "http" };
-    let target = route.upstream_target(&route.pattern, None);
-    let path = target.split('?').next().unwrap_or_default();
-    format!("{scheme}://{}{path}", provider.authority.to_str().unwrap_or_default())
 }
 
 fn credential(provider: &Provider) -> String {

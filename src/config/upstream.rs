@@ -72,7 +72,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     }
     let base = base(check, path, written.base_url.as_deref());
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
-    let (auth_header, credential, key) = credential(check, path, id, written);
+    let (auth_header, credential) = credential(check, path, id, written);
     if !base.tls && !base.host.is_empty() && !is_loopback(&base.host) {
         check.warn(format!("providers.{id}.base_url is plain http to another machine: keys and content go in clear"));
     }
@@ -88,7 +88,6 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         base_prefix,
         auth_header,
         credential,
-        key,
         query: query(&written.query),
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
     }
@@ -204,13 +203,13 @@ fn is_version(segment: &str) -> bool {
     rest.starts_with(|c: char| c.is_ascii_digit()) && matches!(word, "" | "alpha" | "beta")
 }
 
-/// The header of the provider's key, the header's value, and the key alone.
+/// The header of the provider's key and its value.
 fn credential(
     check: &mut Check<'_>,
     path: &FieldPath,
     id: &str,
     written: &file::Provider,
-) -> (HeaderName, Option<HeaderValue>, Option<Secret>) {
+) -> (HeaderName, Option<HeaderValue>) {
     let name = match &written.auth {
         Auth::Bearer => header::AUTHORIZATION,
         Auth::Header(name) => header_name(name).unwrap_or_else(|message| {
@@ -230,7 +229,7 @@ fn credential(
                 "providers.{id} has no api_key and {variable} is not set: calls go out without a credential"
             ));
         }
-        return (name, None, None);
+        return (name, None);
     }
     let value = Secret::new(match written.auth {
         Auth::Bearer => format!("Bearer {}", key.expose()),
@@ -238,9 +237,9 @@ fn credential(
     });
     let Some(value) = sensitive(&value) else {
         check.refuse(&path.key("api_key"), "holds characters that an HTTP header cannot carry");
-        return (name, None, None);
+        return (name, None);
     };
-    (name, Some(value), Some(key))
+    (name, Some(value))
 }
 
 fn sensitive(text: &Secret) -> Option<HeaderValue> {
@@ -305,10 +304,10 @@ fn headers(
     headers
 }
 
-fn query(written: &BTreeMap<String, Hidden>) -> Option<String> {
+fn query(written: &BTreeMap<String, Hidden>) -> Option<Secret> {
     let pairs: Vec<String> =
         written.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value.0.expose()))).collect();
-    (!pairs.is_empty()).then(|| pairs.join("&"))
+    (!pairs.is_empty()).then(|| Secret::new(pairs.join("&")))
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters.

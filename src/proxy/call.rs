@@ -14,7 +14,7 @@ use crate::telemetry::{InFlight, Telemetry};
 
 /// One call.
 pub struct Call {
-    /// Absent only once it is settled.
+    /// Absent once it is settled or forgotten.
     arrived: Option<Arrived>,
     telemetry: Arc<Telemetry>,
     _in_flight: InFlight,
@@ -30,9 +30,14 @@ impl Call {
     /// The facts so far.
     ///
     /// # Errors
-    /// `Bug` where the call is settled already, which only its drop does.
+    /// `Bug` where the call is settled or forgotten, after which nothing asks.
     pub(super) fn arrived(&mut self) -> Result<&mut Arrived, Refusal> {
-        self.arrived.as_mut().ok_or(Refusal::Bug("a call was used after it settled"))
+        self.arrived.as_mut().ok_or(Refusal::Bug("a call was used after its end"))
+    }
+
+    /// Leaves no trace: a health check or a preflight is no call.
+    pub(super) fn forget(&mut self) {
+        self.arrived = None;
     }
 
     /// Waits for somebody else and takes note of how long that took.

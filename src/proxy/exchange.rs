@@ -118,9 +118,9 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
         _ => return Ok(false),
     };
     let reply = reply.map_err(unspeakable)?;
-    call.arrived()?.record.status = reply.status.as_u16();
     written(&snapshot.server, session.write_response_header(reply)).await?;
     written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
+    call.forget();
     Ok(true)
 }
 

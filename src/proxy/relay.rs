@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
@@ -88,8 +88,8 @@ async fn tell(session: &mut ServerSession, settings: &ServerSettings, refusal: &
     let _ = written(settings, session.write_response_body(event.into(), false)).await;
 }
 
-fn is_event_stream(headers: &[(HeaderName, HeaderValue)]) -> bool {
-    let content_type = headers.iter().find(|(name, _)| *name == CONTENT_TYPE).map(|(_, value)| value.as_bytes());
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     const EVENTS: &[u8] = b"text/event-stream";
     content_type.is_some_and(|value| value.get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS)))
 }

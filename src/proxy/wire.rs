@@ -7,10 +7,12 @@
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
-    EXPECT, FORWARDED, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALT_SVC, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
 };
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
@@ -22,44 +24,49 @@ use super::upstream::{AnswerHead, Length};
 
 /// Headers of a request that never go upstream: of this hop, of the client's credential, of proxies before us, or set anew.
 fn stays_here(name: &HeaderName) -> bool {
-    const NAMED: [HeaderName; 19] = [
-        HOST,
-        AUTHORIZATION,
-        CONNECTION,
-        CONTENT_LENGTH,
-        CONTENT_TYPE,
-        CONTENT_ENCODING,
-        TRANSFER_ENCODING,
-        TE,
-        TRAILER,
-        UPGRADE,
-        EXPECT,
-        COOKIE,
-        ACCEPT_ENCODING,
-        PROXY_AUTHORIZATION,
-        PROXY_AUTHENTICATE,
-        FORWARDED,
-        VIA,
-        ORIGIN,
-        http::header::REFERER,
-    ];
-    const PLAIN: [&str; 10] = [
-        "api-key",
-        "x-api-key",
-        "keep-alive",
-        "proxy-connection",
-        "on-behalf-of",
-        "x-request-id",
-        "x-real-ip",
-        "http2-settings",
-        "true-client-ip",
-        "username",
-    ];
-    let text = name.as_str();
-    NAMED.contains(name)
-        || PLAIN.contains(&text)
-        || ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|prefix| text.starts_with(prefix))
+    match name.as_str() {
+        "host"
+        | "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "te"
+        | "trailer"
+        | "upgrade"
+        | "http2-settings"
+        | "transfer-encoding"
+        | "proxy-authorization"
+        | "proxy-authenticate"
+        | "expect" => true,
+        "authorization" | "api-key" | "x-api-key" | "cookie" => true,
+        "forwarded" | "via" | "x-real-ip" | "true-client-ip" | "origin" | "referer" => true,
+        "content-length" | "content-type" | "content-encoding" | "accept-encoding" | "x-request-id" => true,
+        // The original's own.
+        "on-behalf-of" | "username" => true,
+        other => ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|start| other.starts_with(start)),
+    }
 }
+
+/// Headers of an answer that stay with the provider: of that hop, or about its own host.
+const STAY_THERE: [HeaderName; 18] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    TE,
+    TRAILER,
+    UPGRADE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    VIA,
+    SET_COOKIE,
+    ALT_SVC,
+    STRICT_TRANSPORT_SECURITY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+];
 
 /// What an upstream request consists of.
 pub(super) struct Outgoing<'a> {
@@ -96,10 +103,10 @@ impl Outgoing<'_> {
         for (name, value) in &provider.headers {
             line(&mut head, name.as_str(), value.as_bytes());
         }
-        let named: Vec<HeaderValue> = self.headers.get_all(CONNECTION).iter().cloned().collect();
+        let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
-            if !ours && !stays_here(name) && !names(&named, name) {
+            if !ours && !stays_here(name) && !of_this_hop.contains(name) {
                 line(&mut head, name.as_str(), value.as_bytes());
             }
         }
@@ -162,50 +169,39 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-a
 
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
-    let named: Vec<HeaderValue> =
-        head.headers.iter().filter(|(name, _)| *name == CONNECTION).map(|(_, value)| value.clone()).collect();
-    let mut reply = Builder::new(head.status, head.headers.len() + 10)?;
-    for (name, value) in head.headers {
-        if name.as_str() == "x-request-id" {
-            reply.set(HeaderName::from_static("x-upstream-request-id"), value)?;
-        } else if name == CONTENT_LENGTH && (head.status == StatusCode::NO_CONTENT || reply.has(&name)) {
-            // RFC 9110 section 8.6: a 204 has none, and one that is told twice is told once.
-        } else if !is_the_providers_own(&name) && !names(&named, &name) {
-            reply.set(name, value)?;
-        }
+    let mut headers = head.headers;
+    if head.status == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6 forbids it, and a client may wait for the bytes.
+        headers.remove(CONTENT_LENGTH);
     }
+    // What frames the body is ours to keep, whatever `connection` says of it.
+    for name in named_by(headers.get_all(CONNECTION).iter()).into_iter().filter(|name| *name != CONTENT_LENGTH) {
+        headers.remove(name);
+    }
+    for name in &STAY_THERE {
+        headers.remove(name);
+    }
+    if let Some(theirs) = headers.remove("x-request-id") {
+        headers.insert("x-upstream-request-id", theirs);
+    }
+    let mut reply = Builder::new(head.status, headers);
     match head.length {
         Length::Chunked | Length::ToClose if facts.version != Version::HTTP_10 => {
-            reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
+        // Said twice alike it is good, but a client may mind.
+        Length::Known(length) => reply.set(CONTENT_LENGTH, HeaderValue::from(length)),
         _ => {}
     }
     reply.text("provider-name", provider.id.as_str())?;
-    reply.text("provider-response-time", &timing.upstream_head.as_millis().to_string())?;
+    reply.set(HeaderName::from_static("provider-response-time"), whole_milliseconds(timing.upstream_head));
     let (gateway, upstream) = (timing.gateway.as_secs_f64() * 1e3, timing.upstream_head.as_secs_f64() * 1e3);
     reply.text("server-timing", &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"))?;
     reply.finish(facts)
 }
 
-/// Headers of an answer that stay with the provider: of that hop, about its own host, or set anew.
-fn is_the_providers_own(name: &HeaderName) -> bool {
-    const NAMED: [HeaderName; 12] = [
-        CONNECTION,
-        TRANSFER_ENCODING,
-        TE,
-        TRAILER,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        SET_COOKIE,
-        ALT_SVC,
-        STRICT_TRANSPORT_SECURITY,
-        VIA,
-        http::header::DATE,
-    ];
-    let text = name.as_str();
-    let ours = ["keep-alive", "proxy-connection", "provider-name", "provider-response-time", "server-timing"];
-    NAMED.contains(name) || ours.contains(&text) || text.starts_with("access-control-")
+fn whole_milliseconds(duration: Duration) -> HeaderValue {
+    HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A refusal as the client sees it: the head, and the body to send behind it.
@@ -216,11 +212,11 @@ pub(super) fn refusal(
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
     let body = refusal.body();
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = Builder::new(status, 12)?;
+    let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
     reply.text("content-type", "application/json")?;
     reply.text("content-length", &body.len().to_string())?;
     if let Some(wait) = refusal.retry_after() {
-        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()))?;
+        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }
     if let Some(provider) = provider {
         reply.text("provider-name", provider.id.as_str())?;
@@ -230,7 +226,7 @@ pub(super) fn refusal(
 
 /// A short answer of the gateway's own: a health check.
 pub(super) fn own(status: StatusCode, body: &str, facts: &Facts<'_>) -> Built {
-    let mut reply = Builder::new(status, 8)?;
+    let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
     reply.text("content-type", "application/json")?;
     reply.text("cache-control", "no-store")?;
     reply.text("content-length", &body.len().to_string())?;
@@ -239,39 +235,40 @@ pub(super) fn own(status: StatusCode, body: &str, facts: &Facts<'_>) -> Built {
 
 /// The answer to a CORS preflight. Source: the Fetch standard, section 3.3 "HTTP extensions", read 2026-11.
 pub(super) fn preflight(facts: &Facts<'_>) -> Built {
-    let mut reply = Builder::new(StatusCode::NO_CONTENT, 10)?;
+    let mut reply = Builder::new(StatusCode::NO_CONTENT, HeaderMap::with_capacity(16));
     reply.text("access-control-allow-methods", "GET,HEAD,PUT,PATCH,POST,DELETE")?;
     if let Some(asked) = facts.request.get("access-control-request-headers") {
-        reply.set(HeaderName::from_static("access-control-allow-headers"), asked.clone())?;
+        reply.set(HeaderName::from_static("access-control-allow-headers"), asked.clone());
     }
     reply.text("access-control-max-age", "600")?;
     reply.finish(facts)
 }
 
-fn names(connection: &[HeaderValue], name: &HeaderName) -> bool {
-    connection.iter().any(|value| {
-        let mut tokens = value.as_bytes().split(|&byte| byte == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
-    })
+/// The headers that `connection` makes headers of one hop (RFC 9110 section 7.6.1). Mostly none, which costs nothing.
+fn named_by<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
+    let tokens = connection.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let named =
+        tokens.filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"));
+    named.filter_map(|token| HeaderName::from_bytes(token).ok()).collect()
 }
 
-struct Builder(ResponseHeader);
+struct Builder(Parts);
 
 impl Builder {
-    fn new(status: StatusCode, headers: usize) -> Result<Self, Unspeakable> {
-        ResponseHeader::build_no_case(status, Some(headers)).map(Self).map_err(|_| Unspeakable)
+    fn new(status: StatusCode, headers: HeaderMap) -> Self {
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.status = status;
+        parts.headers = headers;
+        Self(parts)
     }
 
-    fn set(&mut self, name: HeaderName, value: HeaderValue) -> Result<(), Unspeakable> {
-        self.0.append_header(name, value).map(|_| ()).map_err(|_| Unspeakable)
-    }
-
-    fn has(&self, name: &HeaderName) -> bool {
-        self.0.headers.contains_key(name)
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.headers.insert(name, value);
     }
 
     fn text(&mut self, name: &'static str, value: &str) -> Result<(), Unspeakable> {
-        self.set(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|_| Unspeakable)?)
+        self.set(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|_| Unspeakable)?);
+        Ok(())
     }
 
     /// Adds what stands on every answer.
@@ -286,13 +283,13 @@ impl Builder {
             }
         };
         if matches!(facts.cors, Cors::Only(origins) if !origins.is_empty()) {
-            self.set(VARY, HeaderValue::from_name(ORIGIN))?;
+            self.0.headers.append(VARY, HeaderValue::from_name(ORIGIN));
         }
         if let Some(allowed) = allowed {
-            self.set(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed)?;
-            self.set(http::header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))?;
+            self.set(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+            self.set(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
-        Ok(Box::new(self.0))
+        Ok(Box::new(ResponseHeader::from(self.0)))
     }
 }
 

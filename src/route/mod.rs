@@ -38,12 +38,11 @@ pub struct Provider {
     /// The provider's key as that header's whole value (`Bearer ...`), marked sensitive; absent where the provider
     /// needs none.
     pub credential: Option<HeaderValue>,
-    /// The provider's key alone, to find it where a provider echoes it.
-    pub key: Option<Secret>,
     /// Headers that are set on each upstream request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Query parameters that are added to each upstream request, percent-encoded: `api-version=2024-10-21`.
-    pub query: Option<String>,
+    /// Query parameters that are added to each upstream request, percent-encoded: `api-version=2024-10-21`. A secret,
+    /// because some providers take their key there.
+    pub query: Option<Secret>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
 }
@@ -94,31 +93,39 @@ impl Route {
         self.pattern.contains('{')
     }
 
-    /// Where the route leads, for people: scheme, host and the upstream path with the pattern's variables.
-    pub fn describe_upstream(&self) -> String {
+    /// Where the route leads, for people: the upstream URL with the pattern's variables. Without the query, which may
+    /// hold a secret.
+    pub fn upstream_url(&self) -> String {
         let provider = &self.provider;
         let scheme = if provider.tls { "https" } else { "http" };
         let host = String::from_utf8_lossy(provider.authority.as_bytes());
-        format!("{scheme}://{host}{}", self.upstream_target(&self.pattern, None))
+        let mut url = format!("{scheme}://{host}");
+        self.push_upstream_path(&mut url, &self.pattern);
+        url
     }
 
     /// The path and query to ask the provider for. `path` is the client's and matched this route.
     pub fn upstream_target(&self, path: &str, query: Option<&str>) -> String {
+        let mut target = String::with_capacity(path.len() + query.map_or(0, str::len) + 64);
+        self.push_upstream_path(&mut target, path);
+        let own = self.provider.query.as_ref().map(Secret::expose);
+        let queries = [query.filter(|query| !query.is_empty()), own];
+        for (separator, query) in ['?', '&'].into_iter().zip(queries.into_iter().flatten()) {
+            target.push(separator);
+            target.push_str(query);
+        }
+        target
+    }
+
+    fn push_upstream_path(&self, target: &mut String, path: &str) {
         let provider = &self.provider;
         let own = path.get(1 + provider.id.as_str().len()..).unwrap_or_default();
         let (prefix, rest) = match own.strip_prefix("/v1") {
             Some(rest) if rest.starts_with('/') => (&provider.version_prefix, rest),
             _ => (&provider.base_prefix, own),
         };
-        let mut target = String::with_capacity(prefix.len() + rest.len() + query.map_or(0, str::len) + 64);
         target.push_str(prefix);
         target.push_str(rest.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(rest));
-        let queries = [query.filter(|query| !query.is_empty()), provider.query.as_deref()];
-        for (separator, query) in ['?', '&'].into_iter().zip(queries.into_iter().flatten()) {
-            target.push(separator);
-            target.push_str(query);
-        }
-        target
     }
 }
 

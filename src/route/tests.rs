@@ -15,7 +15,6 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         base_prefix: String::new(),
         auth_header: http::header::AUTHORIZATION,
         credential: Some(HeaderValue::from_static("Bearer sk-provider")),
-        key: Some(Secret::new("sk-provider".to_owned())),
         headers: Vec::new(),
         query: None,
         timeouts: Timeouts::default(),
@@ -116,7 +115,7 @@ fn rewrites_to_the_providers_own_path() {
         let mut own = Arc::into_inner(provider("azure")).expect("the only one");
         own.base_prefix = base.to_owned();
         own.version_prefix = version.to_owned();
-        own.query = extra.map(str::to_owned);
+        own.query = extra.map(|query| Secret::new(query.to_owned()));
         let route = Route { id: RouteId(0), method: Method::GET, pattern: String::new(), provider: Arc::new(own) };
         route.upstream_target(path, query)
     };

@@ -28,14 +28,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
             https://platform.openai.com/docs/api-reference.",
         ));
     }
-    let most = if call.model.contains("large") { 3072 } else { 1536 };
-    let dimensions = match call.request.get("dimensions").filter(|dimensions| !dimensions.is_null()) {
-        None => most,
-        Some(_) => call.count("dimensions").filter(|wanted| (1..=most).contains(wanted)).ok_or_else(|| {
-            Fault::new(400, format!("Invalid value for 'dimensions': must be between 1 and {most}."))
-                .param("dimensions")
-        })?,
-    };
+    let dimensions = dimensions(call)?;
     let encoded = match call.request.get("encoding_format").and_then(Value::as_str) {
         None | Some("float") => false,
         Some("base64") => true,
@@ -79,6 +72,18 @@ struct Embedding {
 enum Vector {
     Float(Vec<f32>),
     Base64(String),
+}
+
+/// How many dimensions are asked for.
+fn dimensions(call: &Call<'_>) -> Result<usize, Fault> {
+    let most = if call.model.contains("large") { 3072 } else { 1536 };
+    match call.request.get("dimensions").filter(|dimensions| !dimensions.is_null()) {
+        None => Ok(most),
+        Some(_) => call.count("dimensions").filter(|wanted| (1..=most).contains(wanted)).ok_or_else(|| {
+            Fault::new(400, format!("Invalid value for 'dimensions': must be between 1 and {most}."))
+                .param("dimensions")
+        }),
+    }
 }
 
 fn vector(model: &str, input: &Value, dimensions: usize) -> Vec<f32> {

@@ -58,7 +58,10 @@ impl Seed {
     /// The words of an answer to a text: as many as `count` says, or as come. Each but the first has its space.
     pub(super) fn words(&mut self, text: &str, count: Option<usize>) -> Vec<String> {
         let quoted: String = text.split_whitespace().take(8).collect::<Vec<_>>().join(" ");
-        let opening = format!("This is the built-in demo provider. You wrote: “{quoted}”.");
+        let opening = format!(
+            "This is the built-in demo provider. You wrote: “{quoted}”. There is no model here, only words that are hard \
+             to carry:"
+        );
         let natural = opening.split(' ').count() + 8 + usize::try_from(self.below(24)).unwrap_or_default();
         let opening = opening.split(' ').map(str::to_string).collect::<Vec<_>>();
         let filler = std::iter::repeat_with(|| (*pick(&WORDS, self.next()).unwrap_or(&"and")).to_string());

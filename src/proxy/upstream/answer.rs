@@ -3,21 +3,23 @@
 //! Invariant: a head whose framing two readers could understand differently is refused (RFC 9112 section 6.3).
 //! Never does: any IO, change of a header.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Broken;
 
 /// Headers that an answer may have.
 const MAX_HEADERS: usize = 128;
+/// Room for the headers that the gateway adds, so that the map need not grow.
+const ROOM_FOR_OURS: usize = 12;
 
 /// A parsed head.
 #[derive(Debug)]
 pub(in crate::proxy) struct AnswerHead {
     pub(in crate::proxy) status: StatusCode,
-    /// All headers, in their order, as they came.
-    pub(in crate::proxy) headers: Vec<(HeaderName, HeaderValue)>,
+    /// All headers as they came.
+    pub(in crate::proxy) headers: HeaderMap,
     /// How the body ends.
     pub(in crate::proxy) length: Length,
     /// Whether the provider keeps the connection.
@@ -39,7 +41,7 @@ pub(in crate::proxy) enum Length {
 
 #[cfg(test)]
 impl AnswerHead {
-    pub(in crate::proxy) fn of(status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, length: Length) -> Self {
+    pub(in crate::proxy) fn of(status: StatusCode, headers: HeaderMap, length: Length) -> Self {
         Self { status, headers, length, keep: true }
     }
 }
@@ -62,26 +64,25 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
         return Err(Broken::bad("a switch of protocols that nobody asked for"));
     }
     let version = response.version;
-    // Offsets instead of slices, so that the bytes can be shared with the header values without a copy.
+    // Places instead of slices, so that the bytes can then be shared with the header values without a copy.
     let base = buffer.as_ptr() as usize;
-    let spans: Vec<(HeaderName, usize, usize)> = response
-        .headers
-        .iter()
-        .map(|header| {
-            let name =
-                HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Broken::bad("an invalid header name"))?;
-            Ok((name, header.value.as_ptr() as usize - base, header.value.len()))
-        })
-        .collect::<Result<_, Broken>>()?;
+    let place = |bytes: &[u8]| (bytes.as_ptr() as usize - base, bytes.len());
+    let count = response.headers.len();
+    let mut places = [((0, 0), (0, 0)); MAX_HEADERS];
+    for (to, header) in places.iter_mut().zip(response.headers.iter()) {
+        // An empty value may point anywhere.
+        let value = if header.value.is_empty() { (0, 0) } else { place(header.value) };
+        *to = (place(header.name.as_bytes()), value);
+    }
     let bytes = buffer.split_to(size).freeze();
-    let headers = spans
-        .into_iter()
-        .map(|(name, at, length)| {
-            let value = if length == 0 { Bytes::new() } else { bytes.slice(at..at + length) };
-            let value = HeaderValue::from_maybe_shared(value).map_err(|_| Broken::bad("an invalid header value"))?;
-            Ok((name, value))
-        })
-        .collect::<Result<Vec<_>, Broken>>()?;
+    let mut headers = HeaderMap::with_capacity(count + ROOM_FOR_OURS);
+    for ((name, name_length), (value, value_length)) in places.into_iter().take(count) {
+        let name = HeaderName::from_bytes(&bytes[name..name + name_length])
+            .map_err(|_| Broken::bad("an invalid header name"))?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice(value..value + value_length))
+            .map_err(|_| Broken::bad("an invalid header value"))?;
+        headers.append(name, value);
+    }
     let bodiless = head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304);
     let length = if bodiless { Length::None } else { body_length(&headers, version)? };
     let keep = version == Some(1) && length != Length::ToClose && !closes(&headers);
@@ -101,10 +102,9 @@ pub(super) fn has_begun(mut buffer: &[u8]) -> bool {
     buffer.len() > STATUS_AT
 }
 
-fn body_length(headers: &[(HeaderName, HeaderValue)], version: Option<u8>) -> Result<Length, Broken> {
-    let all = |wanted: HeaderName| headers.iter().filter(move |(name, _)| *name == wanted).map(|(_, value)| value);
-    let mut codings = all(TRANSFER_ENCODING);
-    let mut lengths = all(CONTENT_LENGTH);
+fn body_length(headers: &HeaderMap, version: Option<u8>) -> Result<Length, Broken> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let known = lengths.next();
     match (codings.next(), known) {
         (Some(_), Some(_)) => Err(Broken::bad("both transfer-encoding and content-length")),
@@ -127,8 +127,8 @@ fn body_length(headers: &[(HeaderName, HeaderValue)], version: Option<u8>) -> Re
     }
 }
 
-fn closes(headers: &[(HeaderName, HeaderValue)]) -> bool {
-    headers.iter().filter(|(name, _)| *name == CONNECTION).any(|(_, value)| {
+fn closes(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
         value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
     })
 }
@@ -202,9 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn headers_keep_order_and_bytes() {
+    fn headers_keep_their_bytes() {
         let head = head("HTTP/1.1 200 OK\r\nB: 1\r\nA:  two \r\nb: \u{e9}\r\nE:\r\n\r\n").expect("a head");
         let seen: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        assert_eq!(seen, [("b", &b"1"[..]), ("a", b"two"), ("b", "\u{e9}".as_bytes()), ("e", b"")]);
+        assert_eq!(seen, [("b", &b"1"[..]), ("b", "\u{e9}".as_bytes()), ("a", b"two"), ("e", b"")]);
     }
 }

@@ -106,9 +106,7 @@ fn content_types_that_are_json_and_those_that_are_not() {
 }
 
 fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<String> {
-    let map = headers(pairs);
-    let head =
-        AnswerHead::of(StatusCode::OK, map.iter().map(|(name, value)| (name.clone(), value.clone())).collect(), length);
+    let head = AnswerHead::of(StatusCode::OK, headers(pairs), length);
     let timing = Timing { upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
     let request = HeaderMap::new();
     let facts = Facts { request_id: "req_1", cors: &Cors::Any, request: &request, version };

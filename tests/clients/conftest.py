@@ -1,0 +1,85 @@
+"""Fixtures: one gateway, one scriptable provider and one engine for the whole run, forgetful between tests.
+
+The gateway's binary is AI_GATEWAY_BIN or target/debug/ai-gateway; everything else is started here.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from openai import OpenAI
+
+from processes import BINARY, Engine, Gateway, Provider, free_port
+
+TEST_SECONDS = 60
+CALL_SECONDS = 20
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """Ends a test that hangs."""
+
+    def expire(*_: object) -> None:
+        raise TimeoutError(f"the test took more than {TEST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(TEST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def running_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    provider = Provider(tmp_path_factory.mktemp("provider"))
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine | None]:
+    """The engine; absent where no test of this run uses it, because it takes seconds to start."""
+    if not any(item.get_closest_marker("engine") for item in request.session.items):
+        yield None
+        return
+    engine = Engine(tmp_path_factory.mktemp("engine"))
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    running_provider: Provider, engine: Engine | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    port, key = (engine.port, engine.key) if engine else (free_port(), "sk-none")
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), running_provider, port, key)
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def provider(running_provider: Provider) -> Iterator[Provider]:
+    running_provider.forget()
+    yield running_provider
+    running_provider.forget()
+
+
+@pytest.fixture
+def client(gateway: Gateway, provider: Provider) -> OpenAI:
+    """The SDK as a user of the gateway has it. It does not retry, so that a test sees each answer."""
+    return OpenAI(base_url=gateway.base_url(), api_key=gateway.key, max_retries=0, timeout=CALL_SECONDS)
+
+
+@pytest.fixture
+def direct(provider: Provider) -> OpenAI:
+    """The SDK without a gateway."""
+    base_url = f"http://127.0.0.1:{provider.port}/v1"
+    return OpenAI(base_url=base_url, api_key=provider.key, max_retries=0, timeout=CALL_SECONDS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not BINARY.exists():
+        pytest.exit(f"there is no {BINARY}: run `cargo build`, or set AI_GATEWAY_BIN", returncode=2)
+    config.addinivalue_line("markers", "engine: needs llama.cpp's server")
