@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderValue, Version};
 use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
+
+use super::exchange::written;
 
 /// The bytes of all bodies that are held now.
 #[derive(Debug, Default)]
@@ -73,13 +76,11 @@ pub(super) async fn read(
         }
         share.grow(length, settings.max_buffered)?;
     }
-    if session
-        .req_header()
-        .headers
-        .get(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        session.write_continue_response().await.map_err(|_| Refusal::ClientGone)?;
+    if waits_for_continue(session) {
+        // Pingora would take it for the answer to a body that is not read, and announce a close.
+        session.set_close_on_response_before_downstream_finish(false);
+        written(settings, session.write_continue_response()).await?;
+        session.set_close_on_response_before_downstream_finish(true);
     }
     let whole = gather(session, &mut share, declared, settings);
     let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
@@ -121,12 +122,24 @@ fn refusal(error: &pingora_core::Error) -> Refusal {
     }
 }
 
+/// Source: RFC 9110 section 10.1.1, which also says that HTTP/1.0 has no such thing.
+fn waits_for_continue(session: &ServerSession) -> bool {
+    let head = session.req_header();
+    let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    head.version != Version::HTTP_10 && head.headers.get(EXPECT).is_some_and(expects)
+}
+
 fn declared(session: &ServerSession) -> Option<u64> {
     session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Decides, before a refusal is written, whether the connection can stay: a small unread body is read behind the answer.
-pub(super) fn before_refusal(session: &mut ServerSession) {
+/// Behind a body whose end cannot be known, whatever follows would be read as a request.
+pub(super) fn before_refusal(session: &mut ServerSession, refusal: &Refusal) {
+    if matches!(refusal, Refusal::BadBody | Refusal::BodyTooSlow) {
+        session.set_keepalive(None);
+        return;
+    }
     let waits = session.req_header().headers.contains_key(EXPECT);
     if !session.is_body_done() && !waits && declared(session).is_some_and(|length| length <= DRAIN) {
         session.set_close_on_response_before_downstream_finish(false);

@@ -95,7 +95,6 @@ fn bound(session: &mut ServerSession, settings: &ServerSettings) {
     if session.get_keepalive().is_some() {
         session.set_keepalive(Some(settings.idle_timeout.as_secs().max(1)));
     }
-    session.set_write_timeout(Some(settings.idle_timeout));
     // Without it a request that came early would be dropped, and its bytes taken for a client that left.
     session.set_pipelining_enabled(true);
 }
@@ -125,8 +124,8 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
         _ => return Ok(false),
     };
     let reply = reply.map_err(unspeakable)?;
-    session.write_response_header(reply).await.map_err(|_| Refusal::ClientGone)?;
-    session.write_response_body(text.into(), true).await.map_err(|_| Refusal::ClientGone)?;
+    written(&snapshot.server, session.write_response_header(reply)).await?;
+    written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
     call.forget();
     Ok(true)
 }
@@ -157,12 +156,9 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     let provider = route.as_deref().filter(|_| refusal.is_of_upstream()).map(|route| &*route.provider);
     let (head, text) =
         wire::refusal(refusal, provider, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
-    body::before_refusal(session);
-    let written = async {
-        session.write_response_header(head).await?;
-        session.write_response_body(text.into(), true).await
-    };
-    written.await.map_err(|_| Refusal::ClientGone)?;
+    body::before_refusal(session, refusal);
+    written(&snapshot.server, session.write_response_header(head)).await?;
+    written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
     body::after_refusal(session, &snapshot.server).await;
     Ok(())
 }
@@ -194,6 +190,21 @@ pub(super) async fn while_client_stays<T>(
         biased;
         done = work => Ok(done),
         _ = session.read_body_or_idle(true) => Err(Refusal::ClientGone),
+    }
+}
+
+/// Waits for a write to the client, no longer than for its next request. Pingora's own limit does not cover heads and the
+/// last flush, which a client that never reads can block for ever.
+///
+/// # Errors
+/// `ClientGone`.
+pub(super) async fn written<T>(
+    settings: &ServerSettings,
+    write: impl Future<Output = Result<T>>,
+) -> Result<T, Refusal> {
+    match tokio::time::timeout(settings.idle_timeout, write).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) | Err(_) => Err(Refusal::ClientGone),
     }
 }
 

@@ -12,12 +12,13 @@ use http::{HeaderMap, HeaderValue, Version};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
+use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence};
 
 use super::Gateway;
 use super::attempt::Answer;
 use super::call::Call;
-use super::exchange::{facts, unspeakable, until, while_client_stays};
+use super::exchange::{facts, unspeakable, until, while_client_stays, written};
 use super::upstream::{Broken, Connection, Length};
 use super::wire::{self, Timing};
 
@@ -43,17 +44,18 @@ pub(super) async fn relay(
         session.set_keepalive(None);
     }
     call.arrived()?.record.status = reply.status.as_u16();
-    call.waiting(session.write_response_header(reply)).await.map_err(|_| Refusal::ClientGone)?;
+    let settings = &snapshot.server;
+    call.waiting(written(settings, session.write_response_header(reply))).await?;
     let mut tail = Tail::default();
     let broken = loop {
         match call.waiting(while_client_stays(session, next(&mut connection, deadline, provider.timeouts.idle))).await?
         {
             Ok(Some(piece)) => {
                 tail.push(&piece);
-                call.waiting(session.write_response_body(piece, false)).await.map_err(|_| Refusal::ClientGone)?;
+                call.waiting(written(settings, session.write_response_body(piece, false))).await?;
             }
             Ok(None) => {
-                call.waiting(session.write_response_body(Bytes::new(), true)).await.map_err(|_| Refusal::ClientGone)?;
+                call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
                 gateway.upstream.release(connection);
                 return Ok(());
             }
@@ -62,7 +64,7 @@ pub(super) async fn relay(
     };
     warn!("provider {} in the middle of an answer: {}", provider.id, broken.cause);
     if events && unframed && tail.is_between_events() {
-        tell(session, &broken.refusal).await;
+        tell(session, settings, &broken.refusal).await;
     }
     Err(broken.refusal)
 }
@@ -80,10 +82,10 @@ async fn next(
 }
 
 /// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows.
-async fn tell(session: &mut ServerSession, refusal: &Refusal) {
+async fn tell(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal) {
     let event = format!("data: {}\n\n", refusal.body());
     // The stream is lost either way; the caller aborts the connection next.
-    let _ = session.write_response_body(event.into(), false).await;
+    let _ = written(settings, session.write_response_body(event.into(), false)).await;
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -170,6 +170,10 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-a
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
     let mut headers = head.headers;
+    if head.status == StatusCode::NO_CONTENT {
+        // RFC 9110 section 8.6 forbids it, and a client may wait for the bytes.
+        headers.remove(CONTENT_LENGTH);
+    }
     // What frames the body is ours to keep, whatever `connection` says of it.
     for name in named_by(headers.get_all(CONNECTION).iter()).into_iter().filter(|name| *name != CONTENT_LENGTH) {
         headers.remove(name);

@@ -25,7 +25,8 @@ pub(super) fn access(writer: &LogWriter, record: &Record) {
     meta(&mut line, record);
     let end = line.len();
     finish(&mut line, "gateway request");
-    let failed = record.status >= 400;
+    // An answer that was cut behind its head keeps the status that the client got, but is no success.
+    let failed = record.status >= 400 || record.refusal.is_some();
     if failed {
         begin(&mut line, "ERROR", at, writer.origin());
         line.extend_from_within(start..end);

@@ -6,6 +6,8 @@
 //! | `commands` | the commands: keys, check, demo, and the original's environment |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
+//! | `contract` | what clients of the original gateway rely on |
+//! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
 
@@ -13,6 +15,8 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod commands;
+mod contract;
+mod exchange;
 mod lifecycle;
 mod observability;
 mod smoke;

@@ -89,6 +89,19 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
     Ok(Some((AnswerHead { status, headers, length, keep }, size)))
 }
 
+/// Tells whether a buffer holds more than informational heads: the first byte of a final answer's status, or what is no
+/// answer at all.
+pub(super) fn has_begun(mut buffer: &[u8]) -> bool {
+    const STATUS_AT: usize = "HTTP/1.1 ".len();
+    while buffer.get(STATUS_AT) == Some(&b'1') {
+        match memchr::memmem::find(buffer, b"\r\n\r\n") {
+            Some(end) => buffer = &buffer[end + 4..],
+            None => return false,
+        }
+    }
+    buffer.len() > STATUS_AT
+}
+
 fn body_length(headers: &HeaderMap, version: Option<u8>) -> Result<Length, Broken> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -152,6 +165,17 @@ mod tests {
         assert_eq!(length("HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\n"), Ok((Length::Known(5), false)));
         assert_eq!(length("HTTP/1.1 200 OK\r\n\r\n"), Ok((Length::ToClose, false)));
         assert_eq!(length("HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n"), Ok((Length::None, true)));
+    }
+
+    #[test]
+    fn an_answer_begins_behind_what_is_informational() {
+        let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        for text in ["", "HTTP/1.1 ", "HTTP/1.1 1", "HTTP/1.1 100 Continue\r\n\r", early, &early.repeat(2)] {
+            assert!(!has_begun(text.as_bytes()), "{text}");
+        }
+        for text in ["HTTP/1.1 4", "<html>Bad gateway", &format!("{early}HTTP/1.1 2")] {
+            assert!(has_begun(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -158,16 +158,21 @@ impl Connection {
 
     fn poll_early_answer(&mut self, context: &mut Context<'_>) -> io::Result<Poll<()>> {
         let mut room = [0; SMALL_READ];
-        let mut read = ReadBuf::new(&mut room);
-        if Pin::new(&mut self.stream).poll_read(context, &mut read)?.is_pending() {
-            return Ok(Poll::Pending);
+        loop {
+            let mut read = ReadBuf::new(&mut room);
+            if Pin::new(&mut self.stream).poll_read(context, &mut read)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            if read.filled().is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.extend_from_slice(read.filled());
+            self.answered = true;
+            // An informational answer is no reason to stop: the provider still waits for the rest of the body.
+            if answer::has_begun(&self.buffer) || self.buffer.len() > MAX_HEAD {
+                return Ok(Poll::Ready(()));
+            }
         }
-        if read.filled().is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.buffer.extend_from_slice(read.filled());
-        self.answered = true;
-        Ok(Poll::Ready(()))
     }
 
     /// Reads the answer's head; informational ones (1xx) are passed over. `head_only` is true for `HEAD`.

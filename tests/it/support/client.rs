@@ -74,6 +74,11 @@ impl Connection {
         timeout(SOON, self.stream.write_all(bytes.as_ref())).await.expect("in time").expect("sent");
     }
 
+    /// Sends bytes and tells whether the gateway took them all: it may close in the middle.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        timeout(SOON, self.stream.write_all(bytes.as_ref())).await.expect("in time").is_ok()
+    }
+
     /// A JSON request with the test key.
     pub async fn post(&mut self, path: &str, body: &str) -> Response {
         let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
