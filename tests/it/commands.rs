@@ -131,8 +131,13 @@ async fn the_originals_environment_works_as_it_is() {
     let local = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let answer = Connection::open(local(address.port())).await.post("/openai/v1/chat/completions", &chat("hi")).await;
     assert_eq!(answer.status, 200);
-    let metrics = Connection::open(local(admin.port())).await.request("GET", "/metrics", &[], b"").await.text();
-    assert!(metrics.contains("\ngateway_request_duration_ms_count{"), "the original's summaries are on: {metrics}");
+    // A call is told when it is over, a moment after its answer.
+    eventually("the original's summaries are on", async || {
+        let mut admin = Connection::open(local(admin.port())).await;
+        let metrics = admin.request("GET", "/metrics", &[], b"").await.text();
+        metrics.contains("\ngateway_request_duration_ms_count{")
+    })
+    .await;
     process.says("WARN admin.listen: other machines can reach the admin service").await;
 }
 

@@ -144,7 +144,7 @@ async fn each_event_is_there_before_the_next_one_is_sent() {
     assert_eq!(client.head().await.status, 200, "the head is there before the first event");
     for count in 0..20 {
         // Every other event in two writes, of which the first is there before the second is sent.
-        let parts = [format!("data: {{\"n\":"), format!("{count}}}\n\n")];
+        let parts = ["data: {\"n\":".to_owned(), format!("{count}}}\n\n")];
         let parts = if count % 2 == 0 { vec![parts.concat()] } else { parts.to_vec() };
         for part in parts {
             provider.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).await.expect("sent");
