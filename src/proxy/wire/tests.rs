@@ -1,4 +1,6 @@
-//! Facts about the translations.
+//! Facts about the translations: what goes upstream, what comes back, and what never does either.
+//!
+//! Never does: send anything; heads are bytes and maps.
 
 use super::*;
 use crate::route::tests::provider;
