@@ -6,10 +6,13 @@
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `smoke` | a call, from its key to its record |
+//! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
+#![expect(clippy::expect_used, clippy::panic, reason = "this is how a test fails")]
 
 mod contract;
 mod exchange;
 mod smoke;
 mod support;
+mod upstream;
