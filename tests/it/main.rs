@@ -5,6 +5,7 @@
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
+//! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
 
@@ -13,6 +14,7 @@
 
 mod contract;
 mod exchange;
+mod property;
 mod smoke;
 mod support;
 mod upstream;
