@@ -143,12 +143,14 @@ fn telemetry(snapshot: &Snapshot, log: LogWriter) -> Result<Telemetry, Telemetry
     Telemetry::new(&settings, log)
 }
 
-/// Pingora's own settings. Its grace periods are off: [`Lifecycle`] drains, and ends as soon as the last call does.
+/// Pingora's own settings. Its grace period is off: [`Lifecycle`] drains, and ends as soon as the last call does. What is
+/// left is the time for its threads to drop what they hold, the listeners among it: with none, a stop would come back
+/// while the ports are still taken.
 fn server_conf(threads: usize) -> ServerConf {
     ServerConf {
         threads,
         grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
 }
@@ -204,6 +206,7 @@ impl Running {
         {
             log::error!("the gateway's main thread panicked");
         }
+        self.lifecycle.last_words();
     }
 
     /// Says at start what is being served, and what is dangerous about it.

@@ -1,4 +1,6 @@
 //! Facts about the admin service over real sockets.
+//!
+//! Never does: use a fixed port, or go around the service's own connections.
 
 use super::*;
 use crate::config::{Cors, ServerSettings, Snapshot, Startup};

@@ -5,7 +5,7 @@
 //! Never does: stand in for a test; what it starts is the real gateway, by the road that `serve` takes.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ use super::Failure;
 use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
 use crate::keys::{NewKey, Scope, create_alone};
-use crate::server::{Options, Running, Signals, serve, start};
+use crate::server::{Options, Running, Signals, StartError, start};
 use crate::units::Secret;
 
 /// Shows the gateway with a built-in provider.
@@ -42,6 +42,7 @@ const PROVIDER_KEY: &str = "sk-demo-provider-key";
 const PACE: Duration = Duration::from_millis(60);
 const PROXY_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 8081;
+const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -52,19 +53,29 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
     let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), pace: PACE, ..ProviderOptions::default() };
     let provider = runtime.block_on(Provider::start(options))?;
     let (key, key_file) = create_key()?;
-    let sources = sources(provider.addr(), key_file);
-    let options = Options { log: Box::new(io::stderr()), logger: true };
+    let running = start_somewhere(provider.addr(), &key_file)?;
     if args.check {
-        let running = start(sources, options)?;
         let answered = ask(&running, &key);
         running.stop();
         return answered;
     }
-    serve(signals, sources, options, |running| {
-        // Without a reader there is nobody to tell.
-        let _ = io::stdout().write_all(welcome(running, &key).as_bytes());
-    })?;
+    // Without a reader there is nobody to tell.
+    let _ = io::stdout().write_all(welcome(&running, &key).as_bytes());
+    signals.obey(running);
     Ok(0)
+}
+
+/// Starts the gateway on the usual ports where they are free, else on any. Somebody may take one between our look and
+/// our start, so that a busy port is no reason to give up.
+fn start_somewhere(provider: SocketAddr, key_file: &str) -> Result<Running, StartError> {
+    let start_on = |proxy, admin| {
+        let options = Options { log: Box::new(io::stderr()), logger: true };
+        start(sources(provider, key_file, proxy, admin), options)
+    };
+    match start_on(free(PROXY_PORT), free(ADMIN_PORT)) {
+        Err(StartError::Listen { .. }) => start_on(ANY_PORT, ANY_PORT),
+        started => started,
+    }
 }
 
 async fn provider_alone(args: &DemoArgs) -> Result<u8, Failure> {
@@ -96,8 +107,7 @@ fn create_key() -> Result<(Secret, String), Failure> {
     Ok((Secret::new(created.token.expose().to_owned()), STANDARD.encode(file)))
 }
 
-fn sources(provider: SocketAddr, key_file: String) -> Sources {
-    let (proxy, admin) = (free(PROXY_PORT), free(ADMIN_PORT));
+fn sources(provider: SocketAddr, key_file: &str, proxy: SocketAddr, admin: SocketAddr) -> Sources {
     let yaml = format!(
         "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms, grace: 30s }} }}\n\
          admin: {{ listen: \"{admin}\" }}\n\
@@ -113,7 +123,7 @@ fn free(port: u16) -> SocketAddr {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match TcpListener::bind(usual) {
         Ok(_) => usual,
-        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        Err(_) => ANY_PORT,
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct ServeArgs {
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     let signals = Signals::catch()?;
     let options = Options { log: Box::new(io::stdout()), logger: true };
-    serve(signals, Sources::of_process(args.config), options, |_| {}).map(|()| 0).map_err(Failure::from)
+    serve(signals, Sources::of_process(args.config), options).map(|()| 0).map_err(Failure::from)
 }
 
 impl From<StartError> for Failure {

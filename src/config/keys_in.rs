@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::interpolate::reason;
 use super::report::Problem;
-use crate::keys::{self, KeyFile, KeyRing, Scope, StoreError};
+use crate::keys::{self, KeyFile, KeyRing, Scope, Stamp, StoreError};
 use crate::route::RouteTable;
 use crate::units::{RouteSet, Secret};
 
@@ -22,6 +22,16 @@ pub(super) enum KeySource {
     Variable(Secret),
 }
 
+impl KeySource {
+    /// The file as it is now; `None` where there is none, or where it cannot be looked at.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::File(path, _) => Stamp::of(path).ok().flatten(),
+            Self::Variable(_) => None,
+        }
+    }
+}
+
 /// The keys of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct KeysIn {
@@ -30,6 +40,8 @@ pub(super) struct KeysIn {
     pub(super) count: usize,
     /// What is odd about them.
     pub(super) warnings: Vec<String>,
+    /// Whether there was a file at all.
+    pub(super) found: bool,
 }
 
 /// The variable that holds a key file in base64.
@@ -42,24 +54,28 @@ pub(super) fn read(source: &KeySource, env_salt: Option<&Secret>, routes: &Route
     let mut warnings = Vec::new();
     let file = match source {
         KeySource::Variable(text) => KeyFile::from_env(text.expose(), env_salt)
+            .map(Some)
             .map_err(|problems| problems.into_iter().map(|problem| told(VARIABLE, problem)).collect::<Vec<_>>())?,
         KeySource::File(path, name) => {
             warnings.extend(warn_of_readers(path, name));
             of_file(path, name, env_salt)?
         }
     };
+    let found = file.is_some();
+    let file = file.unwrap_or_default();
     if file.is_empty() {
         warnings.push("no keys yet: create one with `ai-gateway keys create`".to_owned());
     }
     warnings.extend(warn_of_idle_scopes(&file, routes));
     let ring = KeyRing::build(file, |scopes| routes_of(scopes, routes));
-    Ok(KeysIn { count: ring.len(), ring, warnings })
+    Ok(KeysIn { count: ring.len(), ring, warnings, found })
 }
 
-fn of_file(path: &Path, name: &str, env_salt: Option<&Secret>) -> Result<KeyFile, Vec<Problem>> {
+/// The file's keys; `None` where there is no file.
+fn of_file(path: &Path, name: &str, env_salt: Option<&Secret>) -> Result<Option<KeyFile>, Vec<Problem>> {
     match keys::load(path, env_salt) {
-        Ok(file) => Ok(file),
-        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(KeyFile::default()),
+        Ok(file) => Ok(Some(file)),
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(StoreError::Io { source, .. }) => {
             let message = format!("cannot be read: {}", reason(source.kind()));
             Err(vec![Problem::of_file(name, message)])

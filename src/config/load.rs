@@ -15,6 +15,7 @@ use super::keys_in::{self, KeySource};
 use super::report::{FieldPath, Problem, Report};
 use super::tree::Tree;
 use super::{Snapshot, defaults, read, routes};
+use crate::keys::Stamp;
 use crate::units::Secret;
 
 /// Where a configuration comes from.
@@ -41,6 +42,8 @@ pub struct Loaded {
     pub describes: String,
     /// How many keys there are, revoked and expired ones too.
     pub keys: usize,
+    /// The key file as it was before it was read, so that a change since then is not missed.
+    pub key_file_stamp: Option<Stamp>,
 }
 
 /// What the `keys` commands need to know. It can be had without any provider's key.
@@ -97,6 +100,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     }
     let compiled = compile(&mut check, &file, &Host::ask(), original);
     let salt = env_salt(&read.environment);
+    let key_file_stamp = source.stamp();
     let keys = keys_in::read(&source, salt.as_ref(), &compiled.routes).unwrap_or_else(|problems| {
         check.problems.extend(problems);
         keys_in::KeysIn::default()
@@ -115,6 +119,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
         warnings,
         describes: read.describes,
         keys: keys.count,
+        key_file_stamp,
     })
 }
 
@@ -133,7 +138,7 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
 /// Reads the key file again and puts its keys beside the configuration as it is; gives what is odd about them too.
 ///
 /// # Errors
-/// The [`Report`] of the key file's problems.
+/// The [`Report`] of the key file's problems. That it is gone is one too: it may be in the middle of being replaced.
 pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Arc<Snapshot>, Vec<String>), Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
     let (keys, warnings) = match &current.key_file {
@@ -142,6 +147,10 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
             let problem = || Problem::of_file("key file", "could not be read");
             let read = keys_in::read(&source, env_salt(&environment).as_ref(), &current.routes)
                 .map_err(|problems| Report::of(problems).unwrap_or_else(|| problem().into()))?;
+            if !read.found {
+                let gone = Problem::of_file(&path.display().to_string(), "is gone");
+                return Err(gone.hint("SIGHUP takes this for a gateway without keys").into());
+            }
             (read.ring, read.warnings)
         }
         None => Default::default(),

@@ -1,4 +1,6 @@
 //! Facts about the configuration as a whole: each bad file with its exact report, precedence, secrets, defaults.
+//!
+//! Never does: read the process's own environment or folder; each test brings its files and variables.
 
 mod bad;
 mod good;

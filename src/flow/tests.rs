@@ -1,4 +1,6 @@
 //! Facts about the life of a call.
+//!
+//! Never does: read a clock or open a socket.
 
 use super::*;
 

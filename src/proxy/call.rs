@@ -16,6 +16,8 @@ use crate::telemetry::{InFlight, Telemetry};
 pub struct Call {
     /// Absent once it is settled or forgotten.
     arrived: Option<Arrived>,
+    /// Whether it was served or refused to its end. A call that is dropped before was cut by the gateway's own end.
+    over: bool,
     telemetry: Arc<Telemetry>,
     _in_flight: InFlight,
 }
@@ -24,7 +26,7 @@ impl Call {
     pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>) -> Self {
         let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
         let _in_flight = telemetry.enter();
-        Self { arrived: Some(arrived), telemetry, _in_flight }
+        Self { arrived: Some(arrived), over: false, telemetry, _in_flight }
     }
 
     /// The facts so far.
@@ -38,6 +40,11 @@ impl Call {
     /// Leaves no trace: a health check or a preflight is no call.
     pub(super) fn forget(&mut self) {
         self.arrived = None;
+    }
+
+    /// Takes note that there is nothing left to do for it.
+    pub(super) fn finished(&mut self) {
+        self.over = true;
     }
 
     /// Waits for somebody else and takes note of how long that took.
@@ -59,9 +66,14 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let Some(mut arrived) = self.arrived.take() else { return };
-        if arrived.record.status == 0 {
-            arrived.record.status = Refusal::ClientGone.status();
-            arrived.record.refusal.get_or_insert(Refusal::ClientGone);
+        let record = &mut arrived.record;
+        let unfinished = if self.over { Refusal::ClientGone } else { Refusal::ShuttingDown };
+        if record.status == 0 {
+            record.status = unfinished.status();
+            record.refusal.get_or_insert(unfinished);
+        } else if !self.over {
+            // What was sent of the answer looks like success, which it was not.
+            record.refusal.get_or_insert(unfinished);
         }
         let access_log = arrived.snapshot.access_log;
         self.telemetry.observe(&arrived.settle(Instant::now()), access_log);

@@ -33,6 +33,12 @@ const MAX_URI: usize = 8 * 1024;
 
 /// Serves one call; true once it is answered. An error aborts the client's connection.
 pub(super) async fn serve(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Result<bool> {
+    let answered = answer(gateway, session, call).await;
+    call.finished();
+    answered
+}
+
+async fn answer(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Result<bool> {
     let session = session.as_downstream_mut();
     let served = match contained(handle(gateway, session, call)).await {
         Ok(served) => served,

@@ -100,11 +100,14 @@ struct Tail([u8; 4], bool);
 
 impl Tail {
     fn push(&mut self, piece: &[u8]) {
-        for &byte in &piece[piece.len().saturating_sub(4)..] {
-            self.0.rotate_left(1);
-            self.0[3] = byte;
-        }
         self.1 |= !piece.is_empty();
+        match piece.last_chunk::<4>() {
+            Some(last) => self.0 = *last,
+            None => {
+                self.0.copy_within(piece.len().., 0);
+                self.0[4 - piece.len()..].copy_from_slice(piece);
+            }
+        }
     }
 
     /// Whether an event may begin here: at the start, or behind an empty line (the HTML standard, section 9.2.6).

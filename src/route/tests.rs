@@ -1,4 +1,6 @@
 //! Facts about routes and their table.
+//!
+//! Never does: any IO.
 
 use super::*;
 use http::Method;

@@ -28,9 +28,24 @@ pub(super) struct Control {
     peers: Arc<Peers>,
     /// What only a restart can change, as it was at start.
     startup: Startup,
-    /// The key file as it was when it was last read. Its lock is what puts reloads in a row.
-    keys_read: Mutex<Option<Stamp>>,
+    /// The lock of this is what puts reloads in a row.
+    keys_read: Mutex<KeysRead>,
     providers_changed: Notify,
+}
+
+/// What was read of the key file.
+#[derive(Default)]
+struct KeysRead {
+    /// The file that is in force, as it was before it was read.
+    applied: Option<Stamp>,
+    /// The file that was refused last, where none was applied since.
+    refused: Option<Option<Stamp>>,
+}
+
+impl KeysRead {
+    fn applied(stamp: Option<Stamp>) -> Self {
+        Self { applied: stamp, refused: None }
+    }
 }
 
 impl Control {
@@ -41,17 +56,15 @@ impl Control {
         telemetry: &Arc<Telemetry>,
         peers: &Arc<Peers>,
     ) -> Self {
-        let control = Self {
+        Self {
             sources,
             live: Arc::clone(live),
             telemetry: Arc::clone(telemetry),
             peers: Arc::clone(peers),
             startup: loaded.snapshot.startup.clone(),
-            keys_read: Mutex::new(None),
+            keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
             providers_changed: Notify::new(),
-        };
-        *control.keys_read.lock().unwrap_or_else(PoisonError::into_inner) = control.stamp();
-        control
+        }
     }
 
     /// Reads everything again.
@@ -72,7 +85,7 @@ impl Control {
         let snapshot = &loaded.snapshot;
         let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.len());
         self.live.replace(Arc::clone(snapshot));
-        *keys_read = self.stamp();
+        *keys_read = KeysRead::applied(loaded.key_file_stamp);
         self.telemetry.reload(Reload::Applied);
         self.providers_changed.notify_one();
         log::info!("configuration reloaded from {}: {routes} routes, {keys} keys", loaded.describes);
@@ -84,20 +97,22 @@ impl Control {
     fn reload_changed_keys(&self) {
         let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = self.stamp();
-        if stamp == *keys_read {
+        if stamp == keys_read.applied {
             return;
         }
-        // A file that cannot be read is told once, not every second.
-        *keys_read = stamp;
         match config::with_keys_read_again(&self.sources, &self.live.pin()) {
             Ok((snapshot, warnings)) => {
                 let keys = snapshot.keys.len();
                 self.live.replace(snapshot);
+                *keys_read = KeysRead::applied(stamp);
                 self.telemetry.reload(Reload::Applied);
                 warnings.iter().for_each(|warning| log::warn!("{warning}"));
                 log::info!("key file reloaded: {keys} keys");
             }
+            // It is tried every second, because the fault may be elsewhere and pass, but told once.
+            Err(_) if keys_read.refused == Some(stamp) => {}
             Err(report) => {
+                keys_read.refused = Some(stamp);
                 self.telemetry.reload(Reload::Refused);
                 log::error!("the key file was not reloaded, the old keys stay in force:\n{report}");
             }

@@ -59,6 +59,11 @@ impl Lifecycle {
         self.order(Order::Stop);
     }
 
+    /// Waits for the last lines of the log: those of calls that were cut are handed in only when all threads have ended.
+    pub(super) fn last_words(&self) {
+        self.telemetry.log().flush(LAST_WORDS);
+    }
+
     fn order(&self, order: Order) {
         self.order.send_if_modified(|current| {
             let further = order > *current;
@@ -103,7 +108,7 @@ impl ShutdownSignalWatch for Watch {
             () = self.0.ordered(Order::Stop) => {}
         }
         self.0.readiness.advance(Phase::Draining);
-        self.0.telemetry.log().flush(LAST_WORDS);
-        ShutdownSignal::FastShutdown
+        // Pingora's quick way would come back while its threads still hold the listeners.
+        ShutdownSignal::GracefulTerminate
     }
 }

@@ -37,8 +37,10 @@ impl Signals {
         Ok(Self { runtime, hangup, terminate, interrupt, quit })
     }
 
-    /// Does what signals say until the gateway has ended: SIGHUP reloads, SIGTERM drains, SIGINT stops.
+    /// Does what signals say until the gateway has ended: SIGHUP reloads, SIGTERM drains, SIGINT stops. From here on
+    /// the process is the gateway's: its panics go to the log.
     pub fn obey(mut self, running: Running) {
+        std::panic::set_hook(Box::new(log_panic));
         let runtime = self.runtime;
         runtime.block_on(async {
             let mut ended = running.ended.clone();
@@ -59,20 +61,12 @@ impl Signals {
     }
 }
 
-/// Runs a gateway as this process until a signal ends it. `started` is called once it serves.
+/// Runs a gateway as this process until a signal ends it.
 ///
 /// # Errors
 /// [`StartError`], before anything serves.
-pub fn serve(
-    signals: Signals,
-    sources: Sources,
-    options: Options,
-    started: impl FnOnce(&Running),
-) -> Result<(), StartError> {
-    let running = start(sources, options)?;
-    std::panic::set_hook(Box::new(log_panic));
-    started(&running);
-    signals.obey(running);
+pub fn serve(signals: Signals, sources: Sources, options: Options) -> Result<(), StartError> {
+    signals.obey(start(sources, options)?);
     Ok(())
 }
 

@@ -1,4 +1,8 @@
 //! Facts about what is exported and logged for a record, and about what never becomes a label.
+//!
+//! Never does: read a clock; look into a family instead of at what is exported.
+
+mod dashboard;
 
 use super::log::tests::Sink;
 use super::*;

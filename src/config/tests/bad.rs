@@ -1,6 +1,7 @@
 //! Files that are refused. `tests/fixtures/config/bad` holds each beside its exact report.
 //!
 //! To write the reports anew after a change of words: `BLESS=1 cargo test --lib config::`, then read the diff.
+//! Never does: accept a report by its sense; it is compared to the letter.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,6 @@
 //! Files and variables that are accepted, and what they come to.
+//!
+//! Never does: look at how a value is written; the snapshot is what counts.
 
 use super::*;
 
@@ -120,7 +122,7 @@ fn query_and_headers_go_with_each_request() {
                 headers: { OpenAI-Organization: org-1 } } }";
     let loaded = load_text(yaml, &[]).expect("fine");
     let provider = &loaded.snapshot.providers[0];
-    assert_eq!(provider.query.as_ref().map(crate::units::Secret::expose), Some("a%20b=x%26y&api-version=2024-10-21"));
+    assert_eq!(provider.query.as_ref().map(Secret::expose), Some("a%20b=x%26y&api-version=2024-10-21"));
     assert_eq!(provider.headers[0].0, "openai-organization");
     assert_eq!(provider.headers[0].1, "org-1");
 }

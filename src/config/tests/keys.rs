@@ -1,4 +1,6 @@
 //! The gateway's keys as part of a configuration.
+//!
+//! Never does: check what a key file may hold; that is tested with `keys`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

@@ -1,4 +1,6 @@
 //! `conf/gateway.yaml` against the picture of the file: each field is there, and shows its default.
+//!
+//! Never does: keep a list of its own; what is in `file.rs` must be in the YAML, and the other way round.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Facts about the log writer: what comes out, and what a stuck or vanished reader costs.
+//!
+//! Never does: write to the process's own stdout.
 
 use super::*;
 use std::io::Read;

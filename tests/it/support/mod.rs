@@ -5,6 +5,7 @@
 
 mod client;
 mod log;
+mod process;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 
 pub use client::{Connection, Response, head};
 pub use log::Log;
+pub use process::{Ended, Process, SERVE, Service, prepare};
 
 /// What the provider takes for the gateway's own key. Must never be seen by a client or in the log.
 pub const PROVIDER_KEY: &str = "sk-provider-canary-7f3a";
@@ -25,7 +27,7 @@ pub const KEY: &str = "fake";
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// The key file of the original's tests, as it shipped (`shared/keyfile.md`), with its fourth route.
-const KEY_FILE: &str = r#"{
+pub const KEY_FILE: &str = r#"{
   "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
     "username": "test",
     "salt": "ZmFrZQ==",
@@ -64,7 +66,7 @@ pub struct World {
     pub provider: Provider,
     pub gateway: Running,
     pub log: Log,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl World {
@@ -87,7 +89,17 @@ impl World {
         let options = Options { log: Box::new(log.clone()), logger: false };
         let gateway = tokio::task::spawn_blocking(|| server::start(sources, options)).await.expect("no panic");
         let gateway = gateway.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
-        Self { provider, gateway, log, _folder: folder }
+        Self { provider, gateway, log, folder }
+    }
+
+    /// The path of the key file.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.path().join("keys.json")
+    }
+
+    /// The path of the YAML file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("gateway.yaml")
     }
 
     /// A new connection to the gateway.
@@ -136,6 +148,13 @@ pub fn chat(content: &str) -> String {
 pub fn chat_stream(content: &str) -> String {
     let messages = serde_json::json!([{ "role": "user", "content": content }]);
     serde_json::json!({ "model": "gpt-4o-mini", "stream": true, "messages": messages }).to_string()
+}
+
+/// The value of one series of an exposition, given with its labels; 0 where it is not there.
+pub fn metric(exposition: &str, series: &str) -> f64 {
+    let mut lines = exposition.lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
 /// Waits until something is so; fails the test where it does not become so in [`SOON`].

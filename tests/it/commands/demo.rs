@@ -1,0 +1,58 @@
+//! `ai-gateway demo`: what it prints is what works.
+
+use std::process::Command;
+
+use super::*;
+
+#[tokio::test]
+async fn the_demo_checks_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ended = run(folder.path(), &["demo", "--check"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.starts_with("POST http://127.0.0.1:"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("chat.completion"), "{}", ended.stdout);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 0, "it leaves nothing behind");
+}
+
+/// What stands between two marks.
+fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
+    let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("no {from:?} in {text}"));
+    rest.split_once(to).unwrap_or_else(|| panic!("no {to:?} in {rest}")).0
+}
+
+#[tokio::test]
+async fn the_printed_curl_line_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut process = Process::start(folder.path(), &["demo"], NO_VARIABLES);
+    eventually("it is ready", async || process.stdout().contains("Ctrl-C")).await;
+    let welcome = process.stdout();
+    let line = welcome.lines().find(|line| line.starts_with("curl ")).expect("a curl line").to_owned();
+    let (base_url, key) = (between(&welcome, "base URL   ", "\n"), between(&welcome, "API key    ", "\n"));
+    assert!(base_url.ends_with("/openai/v1") && key.starts_with("sk-aigw-"), "{welcome}");
+    let python = between(&welcome, "from openai import OpenAI\n", "print()\n");
+    assert!(python.contains(&format!("client = OpenAI(base_url=\"{base_url}\", api_key=\"{key}\")\n")), "{python}");
+
+    // Nothing of this process's environment, such as a proxy, but where programs are.
+    let path = std::env::var_os("PATH").expect("a path");
+    let shell = tokio::task::spawn_blocking(move || {
+        let line = format!("{line} --silent --show-error --max-time 10");
+        Command::new("sh").arg("-c").arg(line).env_clear().env("PATH", path).output()
+    });
+    let output = shell.await.expect("no panic").expect("sh runs");
+    assert!(output.status.success(), "{output:?}");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["object"], "chat.completion");
+    assert!(answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
+
+    process.signal("INT");
+    assert_eq!(process.end().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn two_demos_do_not_mind_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demos: Vec<Process> = (0..3).map(|_| Process::start(folder.path(), &["demo"], NO_VARIABLES)).collect();
+    for demo in &demos {
+        eventually("it is ready", async || demo.stdout().contains("Ctrl-C")).await;
+    }
+}
