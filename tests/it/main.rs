@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `commands` | the commands: keys, check, demo, and the original's environment |
-//! | `lifecycle` | start, reload and end of a gateway, by real signals |
-//! | `observability` | health, metrics and log: what is told of calls, and what never is |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
+//! | `lifecycle` | start, reload and end of a gateway, by real signals |
+//! | `observability` | health, metrics and log: what is told of calls, and what never is |
+//! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
+//! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
@@ -19,6 +21,8 @@ mod contract;
 mod exchange;
 mod lifecycle;
 mod observability;
+mod property;
 mod smoke;
 mod support;
 mod tls;
+mod upstream;
