@@ -220,7 +220,7 @@ impl Running {
         for route in snapshot.routes.iter() {
             log::info!("route {} {} -> {}", route.method, route.pattern, route.upstream_url());
         }
-        log::info!("{} keys", snapshot.keys.len());
+        log::info!("{} from {}", snapshot.keys.tally(SystemTime::now()), snapshot.key_source());
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }
