@@ -104,7 +104,7 @@ pub(super) fn nearest<'n>(misspelt: &str, known: &[&'n str]) -> Option<&'n str> 
 
 /// Insertions, deletions, replacements and swaps of neighbours between two texts; more than `reach` where the lengths
 /// alone say so.
-fn edits(one: &str, other: &str, reach: usize) -> usize {
+pub(super) fn edits(one: &str, other: &str, reach: usize) -> usize {
     if one.len().abs_diff(other.len()) > reach {
         return reach + 1;
     }
