@@ -12,7 +12,7 @@ use super::environment::{Environment, Host, MAX_FILE, read_bytes, read_text};
 use super::file::File;
 use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
-use super::report::{FieldPath, Problem, Report};
+use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
 use super::{Snapshot, defaults, read, routes};
 use crate::keys::Stamp;
@@ -64,9 +64,6 @@ impl Sources {
     }
 }
 
-/// How a configuration without a file is called.
-const BUILT_IN: &str = "built-in defaults";
-
 /// What all readers of a configuration share.
 struct Read {
     tree: Tree,
@@ -107,6 +104,9 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     }
     if read.environment.get("HTTPS_PROXY").is_some() {
         check.warn("HTTPS_PROXY is set, but proxies are not supported yet: calls to providers go direct");
+    }
+    for path in read.tree.bare_variables() {
+        check.warn(format!("{path} looks like a variable: write ${{...}}, or $$ for a literal $"));
     }
     let compiled = compile(&mut check, &file, &Host::ask(), original);
     let salt = env_salt(&read.environment);
@@ -209,7 +209,7 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
 
 fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
-    let built_in = Tree::built_in(BUILT_IN, defaults::PROVIDERS)?;
+    let built_in = Tree::built_in(defaults::PROVIDERS)?;
     let (mut tree, describes) = match text(sources)? {
         Some((name, text)) => {
             let mut tree = Tree::parse(&name, text.strip_prefix('\u{feff}').unwrap_or(&text))?;
@@ -221,6 +221,10 @@ fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
     let values = Outside { environment: &environment, directory: &sources.directory };
     let mut problems = tree.fill_in(&values, lenient);
     let file = read::read(&mut tree, &mut problems);
+    // Where a field at the top is wrong, it may be `providers` itself: what the defaults lack is then nobody's matter.
+    if problems.iter().any(|problem| problem.file != BUILT_IN && !problem.path.contains(['.', '['])) {
+        problems.retain(|problem| problem.file != BUILT_IN);
+    }
     Ok(Read { tree, file, environment, problems, describes })
 }
 
