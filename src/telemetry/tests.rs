@@ -338,6 +338,7 @@ fn the_access_line_has_the_originals_shape() {
             "providerName": "openai",
             "model": "gpt-4o",
             "username": "john.doe",
+            "keyId": "key_1",
             "onBehalfOf": "john.doe",
             "statusCode": "200",
             "requestId": "req-1",
