@@ -36,6 +36,10 @@ async fn help_and_version_are_on_standard_output() {
     let create = run(folder.path(), &["keys", "create", "--help"]).await;
     assert_eq!(create.code, Some(0));
     assert!(create.stdout.contains("get:/openai/v1/models,post:/openai/v1/embeddings"), "{}", create.stdout);
+    let demo = run(folder.path(), &["demo", "--help"]).await;
+    for option in ["--provider-only", "--listen <ADDRESS>", "--api-key <KEY>"] {
+        assert!(demo.stdout.contains(option), "{}", demo.stdout);
+    }
 }
 
 #[tokio::test]
