@@ -111,7 +111,9 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     let compiled = compile(&mut check, &file, &Host::ask(), original);
     let salt = env_salt(&read.environment);
     let key_file_stamp = source.stamp();
-    let needed = current.is_some_and(|current| !current.keys.is_empty());
+    // Where the field itself is wrong, the file that is looked for is not the one that was meant.
+    let is_named = !read.tree.is_told(&FieldPath::of("keys.file"));
+    let needed = is_named && current.is_some_and(|current| !current.keys.is_empty());
     let keys = keys_in::read(&source, salt.as_ref(), &compiled.routes, needed).unwrap_or_else(|problems| {
         check.problems.extend(problems);
         keys_in::KeysIn::default()

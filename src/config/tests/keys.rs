@@ -75,6 +75,13 @@ fn a_missing_key_file_is_a_warning_at_start_and_a_problem_while_keys_are_in_forc
     );
     assert_eq!(load_again(&sources, &with).expect_err("refused").to_string(), told);
     assert_eq!(with_keys_read_again(&sources, &with).expect_err("refused").to_string(), told);
+    write("g.yaml", "keys: { file: '${NOT_SET}' }");
+    let told_once = load_again(&sources, &with).expect_err("refused").to_string();
+    assert!(
+        told_once.lines().count() == 1 && told_once.starts_with("g.yaml:1:15 keys.file: the variable"),
+        "{told_once}"
+    );
+    write("g.yaml", "keys: { file: k.json }");
     assert!(load_again(&sources, &without.snapshot).is_ok(), "nothing is lost where no key is in force");
     write("k.json", "{}");
     let empty = load_again(&sources, &with).expect("fine");
