@@ -249,11 +249,12 @@ fn sensitive(text: &Secret) -> Option<HeaderValue> {
 }
 
 /// Headers that the gateway itself sets or that belong to one connection.
-const OWN_HEADERS: [&str; 14] = [
+const OWN_HEADERS: [&str; 16] = [
     "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
+    "content-type",
     "expect",
     "host",
     "keep-alive",
@@ -264,6 +265,7 @@ const OWN_HEADERS: [&str; 14] = [
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-request-id",
 ];
 
 fn header_name(text: &str) -> Result<HeaderName, &'static str> {
@@ -304,10 +306,9 @@ fn headers(
     headers
 }
 
-fn query(written: &BTreeMap<String, Hidden>) -> Option<Secret> {
-    let pairs: Vec<String> =
-        written.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value.0.expose()))).collect();
-    (!pairs.is_empty()).then(|| Secret::new(pairs.join("&")))
+fn query(written: &BTreeMap<String, Hidden>) -> Vec<(String, Secret)> {
+    let pair = |name: &str, value: &Hidden| Secret::new(format!("{}={}", encoded(name), encoded(value.0.expose())));
+    written.iter().map(|(name, value)| (name.clone(), pair(name, value))).collect()
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters.

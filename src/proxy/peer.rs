@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::error::{Refusal, UpstreamFault};
 use crate::route::Provider;
@@ -23,12 +24,19 @@ use super::upstream::Broken;
 pub(crate) const REFRESH: Duration = Duration::from_secs(30);
 /// How long one look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
+/// How long a name that did not resolve is not asked for again.
+const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// The addresses of all providers.
 #[derive(Default)]
 pub(crate) struct Peers {
     known: RwLock<HashMap<ProviderId, Arc<Known>>>,
+    /// Whose turn it is to look a name up, and how the last turn failed.
+    first_look_ups: Mutex<HashMap<ProviderId, Arc<Turn>>>,
 }
+
+/// One look-up at a time: when the last one failed, and why.
+type Turn = AsyncMutex<Option<(Instant, String)>>;
 
 /// What makes a connection fit for a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,23 +64,43 @@ impl Peers {
             return Ok(peer);
         }
         // Boxed, because it is rare and its state would otherwise weigh on every open stream.
-        let cause = match Box::pin(look_up(provider)).await {
-            Ok(addresses) => {
-                self.learn(provider, addresses);
-                match self.known(provider).and_then(|known| known.peer()) {
-                    Some(peer) => return Ok(peer),
-                    None => "the name has no address".to_owned(),
-                }
-            }
-            Err(cause) => cause,
-        };
-        Err(Broken { refusal: Refusal::Upstream(UpstreamFault::Resolve), cause })
+        Box::pin(self.first_look_up(provider))
+            .await
+            .map_err(|cause| Broken { refusal: Refusal::Upstream(UpstreamFault::Resolve), cause })
     }
 
-    /// Takes note that connecting failed: the next call tries the place's next address.
-    pub(super) fn failed(&self, provider: &Provider) {
-        if let Some(known) = self.known(provider) {
-            known.current.fetch_add(1, Ordering::Relaxed);
+    /// Looks a name up for the first time. One call does it, the others wait for what it finds: each look-up holds a
+    /// thread until the resolver answers, however long ago its caller has left.
+    async fn first_look_up(&self, provider: &Provider) -> Result<Arc<HttpPeer>, String> {
+        let turn = {
+            let mut turns = self.first_look_ups.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(provider.id.clone()).or_default())
+        };
+        let mut failed = turn.lock().await;
+        if let Some(peer) = self.known(provider).and_then(|known| known.peer()) {
+            return Ok(peer);
+        }
+        if let Some((at, cause)) = failed.as_ref().filter(|(at, _)| at.elapsed() < FAILED_FOR) {
+            debug!("the host of provider {} failed to resolve {:?} ago", provider.id, at.elapsed());
+            return Err(cause.clone());
+        }
+        let found = look_up(provider).await.and_then(|addresses| {
+            self.learn(provider, addresses);
+            let peer = self.known(provider).and_then(|known| known.peer());
+            peer.ok_or_else(|| "the name has no address".to_owned())
+        });
+        *failed = found.as_ref().err().map(|cause| (Instant::now(), cause.clone()));
+        found
+    }
+
+    /// Takes note that connecting to an address failed: the next call tries the place's next one. Of many calls that fail
+    /// at once only the first has a say, so that they do not turn back to the address that failed.
+    pub(super) fn failed(&self, provider: &Provider, peer: &HttpPeer) {
+        let Some(known) = self.known(provider) else { return };
+        let current = known.current.load(Ordering::Relaxed);
+        if known.peer().is_some_and(|other| other._address == peer._address) {
+            let next = current.wrapping_add(1);
+            let _ = known.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -180,7 +208,10 @@ mod tests {
         let current = || peers.known(&provider).and_then(|known| known.peer()).map(|peer| peer._address.to_string());
         peers.learn(&provider, addresses(&["::1", "127.0.0.2", "127.0.0.1"]));
         assert_eq!(current().as_deref(), Some("127.0.0.1:443"));
-        peers.failed(&provider);
+        let first = peers.known(&provider).and_then(|known| known.peer()).expect("a peer");
+        // Two calls that failed at once.
+        peers.failed(&provider, &first);
+        peers.failed(&provider, &first);
         peers.learn(&provider, addresses(&["127.0.0.2", "::1", "127.0.0.1"]));
         assert_eq!(current().as_deref(), Some("127.0.0.2:443"), "the same addresses are no change");
         peers.learn(&provider, Vec::new());

@@ -53,6 +53,8 @@ pub(super) fn outcome(record: &Record) -> &'static str {
         Some(Refusal::Upstream(UpstreamFault::Reset)) => "reset",
         Some(Refusal::Upstream(UpstreamFault::BadAnswer)) => "bad_answer",
         Some(Refusal::ClientGone) => "client_gone",
+        Some(Refusal::ShuttingDown) => "cut",
+        Some(Refusal::Bug(_)) => "internal_error",
         _ => match record.upstream_status {
             Some(100..=399) => "success",
             Some(429) => "rate_limited",

@@ -122,7 +122,8 @@ fn query_and_headers_go_with_each_request() {
                 headers: { OpenAI-Organization: org-1 } } }";
     let loaded = load_text(yaml, &[]).expect("fine");
     let provider = &loaded.snapshot.providers[0];
-    assert_eq!(provider.query.as_ref().map(Secret::expose), Some("a%20b=x%26y&api-version=2024-10-21"));
+    let query: Vec<_> = provider.query.iter().map(|(name, pair)| (name.as_str(), pair.expose())).collect();
+    assert_eq!(query, [("a b", "a%20b=x%26y"), ("api-version", "api-version=2024-10-21")]);
     assert_eq!(provider.headers[0].0, "openai-organization");
     assert_eq!(provider.headers[0].1, "org-1");
 }
