@@ -78,6 +78,8 @@ pub enum UpstreamFault {
     Resolve,
     /// No TCP connection, or no verified TLS on it.
     Connect,
+    /// The HTTP proxy on the way to it refused, cannot be reached, or answered rubbish.
+    Proxy,
     /// The connection ended before the answer was complete.
     Reset,
     /// What came back is no valid HTTP/1.1.
@@ -89,6 +91,8 @@ pub enum UpstreamFault {
 pub enum Silence {
     /// `connect`
     Connect,
+    /// `connect`, spent on the HTTP proxy on the way to it
+    Proxy,
     /// `first_byte`
     FirstByte,
     /// `idle`
@@ -186,9 +190,15 @@ impl Refusal {
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
             Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
             Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
+            Self::Upstream(UpstreamFault::Proxy) => {
+                "The provider could not be reached: the proxy on the way to it did not open a connection"
+            }
             Self::Upstream(UpstreamFault::Reset) => "The provider closed the connection before its answer was complete",
             Self::Upstream(UpstreamFault::BadAnswer) => "The provider's answer could not be understood",
             Self::UpstreamTimeout(Silence::Connect) => "The provider could not be reached in time",
+            Self::UpstreamTimeout(Silence::Proxy) => {
+                "The provider could not be reached: the proxy on the way to it did not open a connection in time"
+            }
             Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
             Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
             Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",

@@ -244,6 +244,11 @@ impl Running {
         for route in snapshot.routes.iter() {
             log::info!("route {} {} -> {}", route.method, route.pattern, route.upstream_url());
         }
+        for provider in &snapshot.providers {
+            if let Some(proxy) = &provider.proxy {
+                log::info!("provider {} is reached through proxy {proxy}", provider.id);
+            }
+        }
         log::info!("{} keys", snapshot.keys.len());
         for warning in &loaded.warnings {
             log::warn!("{warning}");

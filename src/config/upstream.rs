@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue, Uri, header};
 use super::compile::Check;
 use super::file::{self, Auth, Dialect};
 use super::report::FieldPath;
-use super::routes;
 use super::values::{Hidden, NOT_YET};
+use super::{certificates, proxies, routes};
 use crate::route::{Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
@@ -67,9 +67,6 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     if written.dialect == Dialect::Anthropic {
         check.refuse_with(&path.key("dialect"), NOT_YET, "a later version brings it");
     }
-    if !written.proxy.0.expose().is_empty() {
-        check.refuse_with(&path.key("proxy"), NOT_YET, "leave it out; calls go direct");
-    }
     let base = base(check, path, written.base_url.as_deref());
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
     let (auth_header, credential) = credential(check, path, id, written);
@@ -81,6 +78,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         id: ProviderId::new(id),
         tls: base.tls,
         headers: headers(check, &path.key("headers"), &written.headers, own),
+        proxy: proxies::proxy(check, path, written.proxy.as_ref(), &base),
+        certificates: certificates::certificates(check, path, written, base.tls),
         authority: HeaderValue::try_from(base.authority).unwrap_or(HeaderValue::from_static("")),
         host: base.host,
         port: base.port,
@@ -242,7 +241,8 @@ fn credential(
     (name, Some(value))
 }
 
-fn sensitive(text: &Secret) -> Option<HeaderValue> {
+/// The value of a header that must not be shown.
+pub(super) fn sensitive(text: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)

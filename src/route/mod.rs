@@ -5,6 +5,7 @@
 //! Never does: any IO, resolving of names, choosing among several targets.
 
 mod table;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use percent_encoding::percent_decode_str;
 use crate::units::{ProviderId, RouteId, Secret};
 
 pub use table::{Match, RouteTable, TableError};
+pub use way::{Authority, Certificates, ClientCertificate, HttpProxy};
 
 /// A configured upstream API and how to reach it.
 #[derive(Debug)]
@@ -46,12 +48,16 @@ pub struct Provider {
     pub query: Vec<(String, Secret)>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// The proxy that it is reached through; absent: directly.
+    pub proxy: Option<HttpProxy>,
+    /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.
+    pub certificates: Option<Certificates>,
 }
 
 /// How long to wait for a provider. Every duration is more than zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a TCP connection, and as long again for TLS.
+    /// For a TCP connection, a proxy's tunnel included, and as long again for TLS.
     pub connect: Duration,
     /// From the request sent to the answer's head, for calls that ask for a stream.
     pub first_byte_stream: Duration,

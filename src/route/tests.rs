@@ -20,6 +20,8 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         headers: Vec::new(),
         query: Vec::new(),
         timeouts: Timeouts::default(),
+        proxy: None,
+        certificates: None,
     })
 }
 

@@ -12,6 +12,7 @@
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
+//! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
@@ -27,4 +28,5 @@ mod property;
 mod smoke;
 mod support;
 mod tls;
+mod tunnel;
 mod upstream;

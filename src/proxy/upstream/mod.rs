@@ -28,6 +28,11 @@ use crate::error::{Refusal, Silence, UpstreamFault};
 pub(super) use answer::{AnswerHead, Length};
 use framing::{Framing, Piece};
 
+/// What a tunnel through a proxy that took too long fails with.
+pub(super) const PROXY_TIMED_OUT: ErrorType = ErrorType::Custom("ProxyTimedout");
+/// What a tunnel that could not be opened fails with.
+pub(super) const PROXY_FAILED: ErrorType = ErrorType::ConnectProxyFailure;
+
 /// Quiet connections that are kept in all. Each costs a file descriptor and its buffers.
 const POOL_SIZE: usize = 1024;
 /// How long a quiet connection is kept: below the idle limits of providers' edges, so that it is us who close.
@@ -265,6 +270,8 @@ impl Connection {
 impl Broken {
     fn connecting(peer: &HttpPeer, error: &pingora_core::Error) -> Self {
         let refusal = match error.etype() {
+            etype if *etype == PROXY_TIMED_OUT => Refusal::UpstreamTimeout(Silence::Proxy),
+            etype if *etype == PROXY_FAILED => Refusal::Upstream(UpstreamFault::Proxy),
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Refusal::UpstreamTimeout(Silence::Connect),
             _ => Refusal::Upstream(UpstreamFault::Connect),
         };
