@@ -63,7 +63,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
     writeln!(out, "keys           {keys} from {}", loaded.snapshot.key_source())?;
     for provider in &loaded.snapshot.providers {
-        writeln!(out, "\nprovider {}{}", provider.id, credential(provider))?;
+        writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
         writeln!(out, "  timeouts {}", timeouts(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method.as_str(), &route.pattern);
@@ -189,9 +189,13 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
 
 fn provider_as_json(provider: &Provider) -> serde_json::Value {
     let times = &provider.timeouts;
+    let certificates = provider.certificates.as_ref();
     serde_json::json!({
         "name": provider.id.as_str(),
         "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
+        "proxy": provider.proxy.as_ref().map(ToString::to_string),
+        "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
+        "client_cert": certificates.is_some_and(|own| own.client.is_some()),
         "timeouts": {
             "connect_ms": millis(times.connect),
             "first_byte_stream_ms": millis(times.first_byte_stream),
@@ -231,6 +235,19 @@ fn credential(provider: &Provider) -> String {
         Some(_) => format!(", key in {}", provider.auth_header),
         None => ", no key".to_owned(),
     }
+}
+
+/// What is particular about the way to a provider; of a proxy its host and port only.
+fn way(provider: &Provider) -> String {
+    let mut way = provider.proxy.as_ref().map_or_else(String::new, |proxy| format!(", through proxy {proxy}"));
+    let certificates = provider.certificates.as_ref();
+    if certificates.is_some_and(|own| own.authorities.is_some()) {
+        way.push_str(", authorities of ca_file");
+    }
+    if certificates.is_some_and(|own| own.client.is_some()) {
+        way.push_str(", with client_cert");
+    }
+    way
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -91,8 +91,13 @@ pub fn load_again(sources: &Sources, current: &Snapshot) -> Result<Loaded, Repor
 
 fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, Report> {
     let read = read_file(sources, false)?;
-    let mut check =
-        Check { tree: &read.tree, environment: &read.environment, problems: read.problems, warnings: Vec::new() };
+    let mut check = Check {
+        tree: &read.tree,
+        environment: &read.environment,
+        directory: &sources.directory,
+        problems: read.problems,
+        warnings: Vec::new(),
+    };
     let Some(file) = read.file else {
         return Err(report(check.problems));
     };
@@ -101,9 +106,6 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     let original = matches!(source, KeySource::Variable(_));
     if !original && read.environment.get("HASHED_API_KEYS").is_some() {
         check.warn("HASHED_API_KEYS is not used, because keys.file names a key file");
-    }
-    if read.environment.get("HTTPS_PROXY").is_some() {
-        check.warn("HTTPS_PROXY is set, but proxies are not supported yet: calls to providers go direct");
     }
     for path in read.tree.bare_variables() {
         check.warn(format!("{path} looks like a variable: write ${{...}}, or $$ for a literal $"));
