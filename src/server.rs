@@ -4,10 +4,12 @@
 //! changes nothing.
 //! Never does: handle a request.
 
+mod connections;
 mod control;
 mod lifecycle;
 mod listen;
 mod signals;
+mod tls;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryEr
 use control::{Control, Upkeep};
 use lifecycle::Lifecycle;
 use listen::{ProxyService, bind};
+use tls::Certificates;
 
 pub use signals::{Signals, serve};
 
@@ -102,7 +105,7 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
         init_logger(snapshot.startup.log_level, &log, SystemTime::now);
     }
     let telemetry = Arc::new(telemetry(snapshot, log)?);
-    let listeners = snapshot.startup.listen.iter().map(|address| bind("server.listen", *address));
+    let listeners = snapshot.startup.listen.iter().map(|listener| bind("server.listen", listener.address));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     let (admin_listener, admin) = bind("admin.listen", snapshot.startup.admin_listen)?;
     let addresses = listeners.iter().map(|(_, address)| *address).collect();
@@ -111,15 +114,17 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     let readiness = Arc::new(Readiness::new());
     let peers = Arc::new(Peers::default());
     let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness)));
-    let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers));
+    let certificates = Certificates::of(&snapshot.startup.listen);
 
     let conf = server_conf(snapshot.startup.threads);
     let process = process_id().ok_or(StartError::NoRandomness)?;
-    let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
+    let gateway =
+        Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), Arc::clone(&peers), process);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = ProxyService::new(&server.configuration, gateway, listeners, &lifecycle);
-    server.add_service(proxy);
+    let proxy = ProxyService::new(&server.configuration, gateway, &snapshot.server, &lifecycle);
+    server.add_service(proxy.on(listeners, &snapshot.startup, &certificates)?);
+    let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers, certificates));
     let token = snapshot.startup.admin_token.clone();
     let state = AdminState { telemetry, readiness, live, token };
     server.add_service(background_service("admin", Admin::new(admin_listener, state)));
@@ -212,8 +217,8 @@ impl Running {
     /// Says at start what is being served, and what is dangerous about it.
     fn told(self, loaded: &Loaded) -> Self {
         let snapshot = &loaded.snapshot;
-        for address in &self.addresses {
-            log::info!("listening on http://{address}");
+        for (listener, address) in snapshot.startup.listen.iter().zip(&self.addresses) {
+            log::info!("listening on {}://{address}", listener.scheme());
         }
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
@@ -221,7 +226,7 @@ impl Running {
             log::info!("route {} {} -> {}", route.method, route.pattern, route.upstream_url());
         }
         log::info!("{} keys", snapshot.keys.len());
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings_at(SystemTime::now()) {
             log::warn!("{warning}");
         }
         self

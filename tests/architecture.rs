@@ -46,6 +46,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("httparse", &["proxy/", "demo/"]),
     ("rusqlite", &["ledger/"]),
     ("redis", &["limit/redis.rs"]),
+    ("rustls", &["config/tls.rs", "server/tls.rs"]),
+    ("x509_parser", &["config/tls.rs"]),
     ("std::fs", &["config/", "keys/store.rs", "keys/store/", "ledger/"]),
     ("tokio::fs", &["config/", "keys/store.rs", "keys/store/", "ledger/"]),
     ("tokio::spawn", RING),

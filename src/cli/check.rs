@@ -5,8 +5,9 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
-use crate::config::{self, Loaded, Report, Snapshot, Sources};
+use crate::config::{self, Listener, Loaded, Report, Snapshot, Sources};
 use crate::route::{Provider, Route};
 
 /// The arguments of `check`.
@@ -51,7 +52,7 @@ fn check(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn
 
 fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
-    let listen: Vec<String> = startup.listen.iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = startup.listen.iter().map(shown).collect();
     let token = if startup.admin_token.is_some() { "" } else { ", no token: only health and metrics" };
     writeln!(out, "configuration  {}", loaded.describes)?;
     writeln!(out, "listen         {}", listen.join(", "))?;
@@ -80,11 +81,16 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     let mut title = "\n";
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings_at(SystemTime::now()) {
         writeln!(out, "{title}warning: {warning}")?;
         title = "";
     }
     Ok(())
+}
+
+/// A plain listener by its address, one with TLS as a URL.
+fn shown(listener: &Listener) -> String {
+    if listener.tls.is_some() { format!("https://{}", listener.address) } else { listener.address.to_string() }
 }
 
 fn as_json(loaded: &Loaded) -> serde_json::Value {
@@ -105,7 +111,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
     serde_json::json!({
         "ok": true,
         "configuration": loaded.describes,
-        "listen": startup.listen,
+        "listen": startup.listen.iter().map(shown).collect::<Vec<_>>(),
         "admin": { "listen": startup.admin_listen, "token": startup.admin_token.is_some() },
         "threads": startup.threads,
         "limits": {
@@ -118,7 +124,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "shutdown": { "readiness_delay_ms": millis(server.readiness_delay), "grace_ms": millis(server.grace) },
         "keys": { "count": loaded.keys, "source": key_source(&loaded.snapshot) },
         "routes": routes,
-        "warnings": loaded.warnings,
+        "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
     })
 }
 

@@ -124,7 +124,8 @@ fn warn_of_idle_scopes(file: &KeyFile, routes: &RouteTable) -> Option<String> {
     Some(format!("{begin} no configured route: {}{more}", named.join(", ")))
 }
 
-fn warn_of_readers(path: &Path, name: &str) -> Option<String> {
+/// Warns of a file of secrets that others can read.
+pub(super) fn warn_of_readers(path: &Path, name: &str) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o077 != 0).then(|| format!("{name} can be read by other users of this machine: chmod 600 it"))
 }

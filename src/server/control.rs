@@ -4,7 +4,7 @@
 //! Never does: touch a call that runs; it keeps the snapshot it began with.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
@@ -12,6 +12,7 @@ use pingora_core::services::background::BackgroundService;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::tls::Certificates;
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
 use crate::proxy::{Peers, REFRESH};
@@ -26,6 +27,7 @@ pub(super) struct Control {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     peers: Arc<Peers>,
+    certificates: Certificates,
     /// What only a restart can change, as it was at start.
     startup: Startup,
     /// The lock of this is what puts reloads in a row.
@@ -55,12 +57,14 @@ impl Control {
         live: &Arc<Live>,
         telemetry: &Arc<Telemetry>,
         peers: &Arc<Peers>,
+        certificates: Certificates,
     ) -> Self {
         Self {
             sources,
             live: Arc::clone(live),
             telemetry: Arc::clone(telemetry),
             peers: Arc::clone(peers),
+            certificates,
             startup: loaded.snapshot.startup.clone(),
             keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
             providers_changed: Notify::new(),
@@ -74,7 +78,7 @@ impl Control {
             self.telemetry.reload(Reload::Refused);
             log::error!("the configuration was not reloaded, the old one stays in force:\n{report}");
         })?;
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings_at(SystemTime::now()) {
             log::warn!("{warning}");
         }
         let differences = self.startup.differences(&loaded.snapshot.startup);
@@ -85,6 +89,7 @@ impl Control {
         let snapshot = &loaded.snapshot;
         let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.len());
         self.live.replace(Arc::clone(snapshot));
+        self.certificates.replace(&snapshot.startup.listen);
         *keys_read = KeysRead::applied(loaded.key_file_stamp);
         self.telemetry.reload(Reload::Applied);
         self.providers_changed.notify_one();
