@@ -30,7 +30,6 @@ use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryEr
 use control::{Control, Upkeep};
 use lifecycle::Lifecycle;
 use listen::{ProxyService, bind};
-use tls::Certificates;
 
 pub use signals::{Signals, serve};
 
@@ -114,17 +113,15 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     let readiness = Arc::new(Readiness::new());
     let peers = Arc::new(Peers::default());
     let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness)));
-    let certificates = Certificates::of(&snapshot.startup.listen);
+    let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers));
 
     let conf = server_conf(snapshot.startup.threads);
     let process = process_id().ok_or(StartError::NoRandomness)?;
-    let gateway =
-        Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), Arc::clone(&peers), process);
+    let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let proxy = ProxyService::new(&server.configuration, gateway, &snapshot.server, &lifecycle);
-    server.add_service(proxy.on(listeners, &snapshot.startup, &certificates)?);
-    let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers, certificates));
+    server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
     let token = snapshot.startup.admin_token.clone();
     let state = AdminState { telemetry, readiness, live, token };
     server.add_service(background_service("admin", Admin::new(admin_listener, state)));

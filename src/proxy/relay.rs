@@ -4,7 +4,7 @@
 //! Never does: hold a piece back, change one.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -21,6 +21,9 @@ use super::call::Call;
 use super::exchange::{facts, unspeakable, until, while_client_stays, written};
 use super::upstream::{Broken, Connection, Length};
 use super::wire::{self, Timing};
+
+/// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
+const BEFORE_RESET: Duration = Duration::from_millis(50);
 
 /// Sends the answer's head and body to the client and gives the connection back.
 ///
@@ -65,15 +68,13 @@ pub(super) async fn relay(
     warn!("provider {} in the middle of an answer: {}", provider.id, broken.cause);
     if events && unframed && tail.is_between_events() {
         tell(session, settings, &broken.refusal).await;
+    } else if session.is_http2() {
+        tokio::time::sleep(BEFORE_RESET).await;
     }
     Err(broken.refusal)
 }
 
-async fn next(
-    connection: &mut Connection,
-    deadline: Instant,
-    idle: std::time::Duration,
-) -> Result<Option<Bytes>, Broken> {
+async fn next(connection: &mut Connection, deadline: Instant, idle: Duration) -> Result<Option<Bytes>, Broken> {
     match tokio::time::timeout_at(until(deadline, idle), connection.chunk()).await {
         Ok(piece) => piece,
         Err(_) if Instant::now() >= deadline => Err(Broken::silent(Silence::Total)),
@@ -81,11 +82,13 @@ async fn next(
     }
 }
 
-/// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows.
+/// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows. Over
+/// HTTP/1.1 the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
 async fn tell(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal) {
     let event = format!("data: {}\n\n", refusal.body());
-    // The stream is lost either way; the caller aborts the connection next.
-    let _ = written(settings, session.write_response_body(event.into(), false)).await;
+    let end = session.is_http2();
+    // The stream is lost either way.
+    let _ = written(settings, session.write_response_body(event.into(), end)).await;
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -57,18 +57,22 @@ impl Control {
         live: &Arc<Live>,
         telemetry: &Arc<Telemetry>,
         peers: &Arc<Peers>,
-        certificates: Certificates,
     ) -> Self {
         Self {
             sources,
             live: Arc::clone(live),
             telemetry: Arc::clone(telemetry),
             peers: Arc::clone(peers),
-            certificates,
+            certificates: Certificates::of(&loaded.snapshot.startup.listen),
             startup: loaded.snapshot.startup.clone(),
             keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
             providers_changed: Notify::new(),
         }
+    }
+
+    /// What listeners show to clients.
+    pub(super) fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Reads everything again.
