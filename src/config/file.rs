@@ -109,11 +109,12 @@ pub struct ServerLimits {
     /// Size of all request bodies held at once; more: 503. At least `max_body`. Default `auto`: a quarter of the
     /// memory, at least 64MiB.
     pub max_buffered: AutoSize,
-    /// Size of a request's head; larger: 431. 4KiB to 1MiB. Default 64KiB.
+    /// Size of a request's head; larger: 431. Over HTTP/2 more waits for a restart. 4KiB to 1MiB. Default 64KiB.
     pub max_header_bytes: Size,
     /// From the head to the body's last byte; longer: 408. Up to 1h. Default 60s.
     pub body_timeout: Period,
-    /// How long a kept connection may be quiet between two requests. Up to 1h. Default 60s.
+    /// How long a kept connection may be quiet between two requests; over HTTP/2 a change waits for a restart. Up to 1h.
+    /// Default 60s.
     pub idle_timeout: Period,
     /// Not available yet: how long a request's head may take.
     pub head_timeout: Later,

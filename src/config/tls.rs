@@ -163,7 +163,8 @@ fn private_key(
     directory: &Path,
 ) -> Option<PrivateKeyDer<'static>> {
     let bytes = bytes(check, path, file, directory)?;
-    if let Some(warning) = warn_of_readers(&directory.join(file), &path.to_string()) {
+    // A group may read it, which is how a gateway with a user of its own comes to a key of root's.
+    if let Some(warning) = warn_of_readers(&directory.join(file), &path.to_string(), (0o007, "o=")) {
         check.warn(warning);
     }
     let key = PrivateKeyDer::from_pem_slice(&bytes);

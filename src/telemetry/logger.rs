@@ -102,11 +102,27 @@ mod tests {
             "pingora_core::connectors::http::v1",
             "pingora_pool",
             "httparse",
+            "pingora_core::apps",
             "rustls",
             "rustls::client::hs",
         ] {
             assert!(heard(LevelFilter::Trace, target).is_empty(), "{target}");
         }
+    }
+
+    #[test]
+    fn failed_handshakes_are_for_debug() {
+        let told = |level, text: &str| {
+            let sink = Sink::default();
+            let writer = sink.writer();
+            let target = "pingora_core::services::listening";
+            logger(level, &writer, || SystemTime::UNIX_EPOCH)
+                .log(&Record::builder().level(Level::Error).target(target).args(format_args!("{text}")).build());
+            sink.lines(&writer).len()
+        };
+        let failed = "Downstream handshake error from 192.0.2.1:1: x";
+        assert_eq!((told(LevelFilter::Info, failed), told(LevelFilter::Debug, failed)), (0, 1));
+        assert_eq!(told(LevelFilter::Info, "Accept() failed"), 1);
     }
 
     #[test]
