@@ -40,6 +40,11 @@ pub(super) async fn relay(
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = is_event_stream(&head.headers);
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
+    // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
+    let mut left = match head.length {
+        Length::Known(length) if session.is_http2() && length > 0 => Some(length),
+        _ => None,
+    };
     let timing = Timing { upstream_head: after, gateway: call.own_time() };
     let reply =
         wire::answer(head, &provider, &timing, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
@@ -55,10 +60,13 @@ pub(super) async fn relay(
         {
             Ok(Some(piece)) => {
                 tail.push(&piece);
-                call.waiting(written(settings, session.write_response_body(piece, false))).await?;
+                left = left.map(|left| left.saturating_sub(piece.len() as u64));
+                call.waiting(written(settings, session.write_response_body(piece, left == Some(0)))).await?;
             }
             Ok(None) => {
-                call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
+                if left != Some(0) {
+                    call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
+                }
                 gateway.upstream.release(connection);
                 return Ok(());
             }

@@ -46,6 +46,24 @@ async fn a_head_has_no_body() {
 }
 
 #[tokio::test]
+async fn an_answer_of_known_length_ends_with_its_last_piece() {
+    let (world, client) = world("").await;
+    let h2 = client.h2().await;
+    for length in [0, 1, 100_000] {
+        let reply = Reply::Fixed { status: 200, headers: Vec::new(), body: vec![b'x'; length].into() };
+        world.provider.script(Script { reply, ..Script::default() });
+        let mut begun = h2.begin("POST", CHAT, &json(), chat("x").as_bytes()).await;
+        assert_eq!(begun.head.header("content-length"), Some(&*length.to_string()));
+        let mut got = 0;
+        while let Some(piece) = begun.piece().await.expect("whole") {
+            assert!(!piece.is_empty() || length == 0, "no empty frame behind {got} bytes");
+            got += piece.len();
+        }
+        assert_eq!(got, length);
+    }
+}
+
+#[tokio::test]
 async fn a_stream_arrives_event_by_event() {
     let (world, client) = world("").await;
     world.provider.script(Script { words: Some(4), gap: Some(Duration::from_millis(100)), ..Script::default() });
@@ -104,7 +122,8 @@ async fn a_body_may_end_by_a_frame_of_its_own() {
     let h2 = client.h2().await;
     let body = chat("hello");
     let with_length: Vec<_> = json().into_iter().chain([("content-length", body.len().to_string())]).collect();
-    for headers in [&json()[..], &with_length] {
+    let expecting: Vec<_> = json().into_iter().chain([("expect", "100-continue".to_owned())]).collect();
+    for headers in [&json()[..], &with_length, &expecting] {
         let (answer, mut send) = h2.send("POST", CHAT, headers, false).await;
         for piece in body.as_bytes().chunks(7) {
             send_all(&mut send, piece, false).await;
@@ -201,4 +220,24 @@ async fn a_quiet_connection_is_closed() {
     let mut silent = client.connect(&["h2"]).await.expect("a handshake");
     let mut told = Vec::new();
     let _ = timeout(SOON, silent.read_to_end(&mut told)).await.expect("closed in time");
+}
+
+#[tokio::test]
+async fn more_calls_than_a_connection_may_have_wait_in_the_client() {
+    let (world, client) = world("").await;
+    world.provider.script(Script { delay: Duration::from_secs(1), times: 300, ..Script::json(200, "{}") });
+    let h2 = Arc::new(client.h2().await);
+    // The gateway's settings have arrived with the first answer.
+    assert_eq!(h2.request("GET", "/livez", &[], b"").await.status, 200);
+    let calls: Vec<_> = (0..300)
+        .map(|_| {
+            let h2 = Arc::clone(&h2);
+            tokio::spawn(async move { h2.post(CHAT, &chat("x")).await.status })
+        })
+        .collect();
+    eventually("the first calls run", async || world.provider.received().len() >= 250).await;
+    assert_eq!(world.provider.received().len(), 250);
+    for call in calls {
+        assert_eq!(call.await.expect("no panic"), 200);
+    }
 }
