@@ -4,10 +4,12 @@
 //! changes nothing.
 //! Never does: handle a request.
 
+mod connections;
 mod control;
 mod lifecycle;
 mod listen;
 mod signals;
+mod tls;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -109,7 +111,7 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     }
     check_roots(snapshot)?;
     let telemetry = Arc::new(telemetry(snapshot, log)?);
-    let listeners = snapshot.startup.listen.iter().map(|address| bind("server.listen", *address));
+    let listeners = snapshot.startup.listen.iter().map(|listener| bind("server.listen", listener.address));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     let (admin_listener, admin) = bind("admin.listen", snapshot.startup.admin_listen)?;
     let addresses = listeners.iter().map(|(_, address)| *address).collect();
@@ -125,8 +127,8 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = ProxyService::new(&server.configuration, gateway, listeners, &lifecycle);
-    server.add_service(proxy);
+    let proxy = ProxyService::new(&server.configuration, gateway, &snapshot.server, &lifecycle);
+    server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
     let token = snapshot.startup.admin_token.clone();
     let state = AdminState { telemetry, readiness, live, token };
     server.add_service(background_service("admin", Admin::new(admin_listener, state)));
@@ -236,8 +238,8 @@ impl Running {
     /// Says at start what is being served, and what is dangerous about it.
     fn told(self, loaded: &Loaded) -> Self {
         let snapshot = &loaded.snapshot;
-        for address in &self.addresses {
-            log::info!("listening on http://{address}");
+        for (listener, address) in snapshot.startup.listen.iter().zip(&self.addresses) {
+            log::info!("listening on {}://{address}", listener.scheme());
         }
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
@@ -250,7 +252,7 @@ impl Running {
             }
         }
         log::info!("{} from {}", snapshot.keys.tally(SystemTime::now()), snapshot.key_source());
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings_at(SystemTime::now()) {
             log::warn!("{warning}");
         }
         self

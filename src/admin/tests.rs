@@ -3,7 +3,7 @@
 //! Never does: use a fixed port, or go around the service's own connections.
 
 use super::*;
-use crate::config::{Cors, ServerSettings, Snapshot, Startup};
+use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
 use crate::route::RouteTable;
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
@@ -37,7 +37,7 @@ fn snapshot() -> Snapshot {
             grace: LONG,
         },
         startup: Startup {
-            listen: vec![address],
+            listen: vec![Listener { address, tls: None }],
             threads: 1,
             admin_listen: address,
             admin_token: None,

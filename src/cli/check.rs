@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{self, Cors, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
+use crate::config::{self, Cors, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
 use crate::route::{Provider, Route};
 
 /// The arguments of `check`.
@@ -52,7 +52,7 @@ fn check(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn
 
 fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
-    let listen: Vec<String> = startup.listen.iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = startup.listen.iter().map(shown).collect();
     let keys = loaded.snapshot.keys.tally(SystemTime::now());
     let token = if startup.admin_token.is_some() { "" } else { ", no token: only health and metrics" };
     writeln!(out, "configuration  {}", loaded.describes)?;
@@ -71,7 +71,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     let mut title = "\n";
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings_at(SystemTime::now()) {
         writeln!(out, "{title}warning: {warning}")?;
         title = "";
     }
@@ -131,6 +131,11 @@ fn size(bytes: u64) -> String {
     if bytes.is_multiple_of(unit) { format!("{whole} {name}") } else { format!("{whole}.{tenths} {name}") }
 }
 
+/// A plain listener by its address, one with TLS as a URL.
+fn shown(listener: &Listener) -> String {
+    if listener.tls.is_some() { format!("https://{}", listener.address) } else { listener.address.to_string() }
+}
+
 fn as_json(loaded: &Loaded) -> serde_json::Value {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
     let keys = loaded.snapshot.keys.tally(SystemTime::now());
@@ -155,7 +160,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
     serde_json::json!({
         "ok": true,
         "configuration": loaded.describes,
-        "listen": startup.listen,
+        "listen": startup.listen.iter().map(shown).collect::<Vec<_>>(),
         "admin": { "listen": startup.admin_listen, "token": startup.admin_token.is_some() },
         "threads": startup.threads,
         "limits": {
@@ -183,7 +188,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         },
         "providers": providers,
         "routes": routes,
-        "warnings": loaded.warnings,
+        "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
     })
 }
 

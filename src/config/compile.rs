@@ -13,7 +13,7 @@ use super::file::{self, AccessLog, CompatMetrics, File};
 use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
-use super::{Cors, Network, ServerSettings, Startup};
+use super::{Cors, Listener, Network, ServerSettings, Startup};
 use crate::route::RouteTable;
 
 /// What the check of a file collects.
@@ -250,7 +250,7 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
     }
 }
 
-fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<SocketAddr> {
+fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<Listener> {
     let path = FieldPath::of("server.listen");
     if file.is_empty() {
         check.refuse(&path, "expected at least one address");
@@ -258,10 +258,11 @@ fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<Sock
     let mut listen = Vec::new();
     for (index, entry) in file.iter().enumerate() {
         let address = check.address(&path.item(index), &entry.address, host);
-        if address.port() != 0 && listen.contains(&address) {
+        if address.port() != 0 && listen.iter().any(|other: &Listener| other.address == address) {
             check.refuse(&path.item(index), "this address stands twice");
         }
-        listen.push(address);
+        // Certificates are files, which `load` reads.
+        listen.push(Listener { address, tls: None });
     }
     listen
 }
@@ -269,14 +270,14 @@ fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<Sock
 fn admin_listen(
     check: &mut Check<'_>,
     text: Option<&str>,
-    listen: &[SocketAddr],
+    listen: &[Listener],
     host: &Host,
     original: bool,
 ) -> SocketAddr {
     let path = FieldPath::of("admin.listen");
     let default = if original { "[::]:8081" } else { "127.0.0.1:8081" };
     let address = check.address(&path, text.unwrap_or(default), host);
-    if address.port() != 0 && listen.iter().any(|other| overlap(*other, address)) {
+    if address.port() != 0 && listen.iter().any(|other| overlap(other.address, address)) {
         check.refuse(&path, "expected another port than that of server.listen");
     }
     if !address.ip().is_loopback() {

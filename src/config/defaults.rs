@@ -42,7 +42,7 @@ const fn seconds(seconds: u64) -> Period {
 
 impl Default for Server {
     fn default() -> Self {
-        let all = Listen { address: "[::]:8080".to_owned() };
+        let all = Listen { address: "[::]:8080".to_owned(), tls: None };
         Self {
             listen: vec![all],
             threads: 0,

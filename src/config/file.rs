@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
-use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings};
+use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings, some_mapping};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -47,7 +47,8 @@ pub struct File {
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Addresses to listen on. `[::]` stands for all addresses, of IPv4 too, and for `0.0.0.0` where the machine has
-    /// no IPv6. Default: `["[::]:8080"]`. Needs a restart.
+    /// no IPv6. An entry with TLS is `{ address: ..., tls: { cert: FILE, key: FILE } }`. Default: `["[::]:8080"]`. Needs
+    /// a restart, but for the content of certificates.
     pub listen: Vec<Listen>,
     /// Worker threads, up to 1024. Default 0: one a core. Needs a restart.
     pub threads: u32,
@@ -70,6 +71,21 @@ pub struct Server {
 pub struct Listen {
     /// `ADDRESS:PORT`; an IPv6 address in brackets.
     pub address: String,
+    /// Makes clients speak TLS, and lets them speak HTTP/2. Default: plain HTTP/1.1.
+    pub tls: Option<Tls>,
+}
+
+/// What makes a listener one with TLS. Files are relative to the working directory, and read again at each reload.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the certificate, and behind it those that link it to its authority. Needed.
+    pub cert: PathBuf,
+    /// PEM file of its private key. Needed.
+    pub key: PathBuf,
+    /// PEM file of the authorities of clients: each client has to show a certificate that one of them signed. Default:
+    /// none, and clients need no certificate. Needs a restart.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The way to a clean stop.
@@ -93,11 +109,12 @@ pub struct ServerLimits {
     /// Size of all request bodies held at once; more: 503. At least `max_body`. Default `auto`: a quarter of the
     /// memory, at least 64MiB.
     pub max_buffered: AutoSize,
-    /// Size of a request's head; larger: 431. 4KiB to 1MiB. Default 64KiB.
+    /// Size of a request's head; larger: 431. Over HTTP/2 more waits for a restart. 4KiB to 1MiB. Default 64KiB.
     pub max_header_bytes: Size,
     /// From the head to the body's last byte; longer: 408. Up to 1h. Default 60s.
     pub body_timeout: Period,
-    /// How long a kept connection may be quiet between two requests. Up to 1h. Default 60s.
+    /// How long a kept connection may be quiet between two requests; over HTTP/2 a change waits for a restart. Up to 1h.
+    /// Default 60s.
     pub idle_timeout: Period,
     /// Not available yet: how long a request's head may take.
     pub head_timeout: Later,
@@ -279,8 +296,8 @@ pub enum AccessLog {
 #[serde(default, deny_unknown_fields)]
 struct ListenMapping {
     address: String,
-    #[serde(rename = "tls")]
-    _tls: Later,
+    #[serde(deserialize_with = "some_mapping")]
+    tls: Option<Tls>,
 }
 
 struct ListenVisitor;
@@ -293,12 +310,12 @@ impl<'de> Visitor<'de> for ListenVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
-        Ok(Listen { address: text.to_owned() })
+        Ok(Listen { address: text.to_owned(), tls: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
-        let ListenMapping { address, .. } = ListenMapping::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Listen { address })
+        let ListenMapping { address, tls } = ListenMapping::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Listen { address, tls })
     }
 }
 

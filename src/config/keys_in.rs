@@ -67,7 +67,7 @@ pub(super) fn read(
             .map_err(|problems| problems.into_iter().map(|problem| told(VARIABLE, problem)).collect::<Vec<_>>())?,
         KeySource::File(path) => {
             let name = path.display().to_string();
-            warnings.extend(warn_of_readers(path, &name));
+            warnings.extend(warn_of_readers(path, &name, (0o077, "600")));
             of_file(path, &name, env_salt)?
         }
     };
@@ -140,7 +140,8 @@ fn warn_of_idle_scopes(file: &KeyFile, routes: &RouteTable) -> Option<String> {
     Some(format!("{begin} no configured route: {}{more}", named.join(", ")))
 }
 
-fn warn_of_readers(path: &Path, name: &str) -> Option<String> {
+/// Warns of a file of secrets with a bit of its mode that it should not have; `chmod` with the second mends it.
+pub(super) fn warn_of_readers(path: &Path, name: &str, (bits, mend): (u32, &str)) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
-    (mode & 0o077 != 0).then(|| format!("{name} can be read by other users of this machine: chmod 600 it"))
+    (mode & bits != 0).then(|| format!("{name} can be read by other users of this machine: chmod {mend} it"))
 }

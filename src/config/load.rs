@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::compile::{Check, Compiled, compile};
 use super::environment::{Environment, Host, MAX_FILE, read_bytes, read_text};
@@ -14,7 +15,7 @@ use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
 use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
-use super::{Snapshot, defaults, read, routes};
+use super::{Snapshot, defaults, read, routes, tls};
 use crate::keys::Stamp;
 use crate::units::Secret;
 
@@ -36,7 +37,7 @@ pub struct Sources {
 pub struct Loaded {
     /// What runs.
     pub snapshot: Arc<Snapshot>,
-    /// Dangerous or odd things, to be told at start and by `check`.
+    /// Dangerous or odd things but for those that time brings; see [`Loaded::warnings_at`].
     pub warnings: Vec<String>,
     /// Where it came from: the file's name, or `built-in defaults`.
     pub describes: String,
@@ -55,6 +56,15 @@ pub struct KeySettings {
     pub in_variable: bool,
     /// All configured routes: the method in lower case, and the pattern with the provider.
     pub routes: Vec<(String, String)>,
+}
+
+impl Loaded {
+    /// All that is dangerous or odd at this time, certificates that have expired included.
+    pub fn warnings_at(&self, now: SystemTime) -> impl Iterator<Item = String> {
+        let listeners = self.snapshot.startup.listen.iter();
+        let of_certificates = listeners.filter_map(move |listener| listener.tls.as_ref()?.certificate.warning(now));
+        self.warnings.iter().cloned().chain(of_certificates)
+    }
 }
 
 impl Sources {
@@ -110,7 +120,11 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     for path in read.tree.bare_variables() {
         check.warn(format!("{path} looks like a variable: write ${{...}}, or $$ for a literal $"));
     }
-    let compiled = compile(&mut check, &file, &Host::ask(), original);
+    let mut compiled = compile(&mut check, &file, &Host::ask(), original);
+    for (index, (listener, entry)) in compiled.startup.listen.iter_mut().zip(&file.server.listen).enumerate() {
+        let path = FieldPath::of("server.listen").item(index);
+        listener.tls = entry.tls.as_ref().and_then(|tls| tls::read(&mut check, &path, tls, &sources.directory));
+    }
     let salt = env_salt(&read.environment);
     let key_file_stamp = source.stamp();
     // Where the field itself is wrong, the file that is looked for is not the one that was meant.

@@ -15,6 +15,7 @@ mod proxies;
 mod read;
 mod report;
 mod routes;
+mod tls;
 mod tree;
 mod upstream;
 pub mod values;
@@ -35,6 +36,7 @@ pub use environment::Environment;
 pub use environment::hostname;
 pub use load::{KeySettings, Loaded, Sources, env_salt_alone, key_settings, load, load_again, with_keys_read_again};
 pub use report::{Problem, Report};
+pub use tls::{Certificate, ClientCa, Tls};
 
 /// Everything that a request needs to know, fixed for its lifetime.
 #[derive(Debug)]
@@ -113,11 +115,33 @@ impl Cors {
     }
 }
 
-/// What only a restart can change.
+/// A listener of the proxy.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Present where clients are to speak TLS.
+    pub tls: Option<Tls>,
+}
+
+impl Listener {
+    /// Tells whether the other is the same but for its certificate, which a reload can replace.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let client_ca = |listener: &Self| listener.tls.as_ref().map(|tls| tls.client_ca.clone());
+        self.address == other.address && client_ca(self) == client_ca(other)
+    }
+
+    /// The scheme of its URLs.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+/// What only a restart can change, and the certificates of listeners.
 #[derive(Clone, Debug)]
 pub struct Startup {
-    /// Addresses of the proxy.
-    pub listen: Vec<SocketAddr>,
+    /// Listeners of the proxy.
+    pub listen: Vec<Listener>,
     /// Worker threads; at least 1.
     pub threads: usize,
     /// Address of the admin service.
@@ -137,7 +161,7 @@ impl Startup {
     pub fn differences(&self, next: &Self) -> Vec<&'static str> {
         let token = |startup: &Self| startup.admin_token.as_ref().map(|token| token.expose().to_owned());
         let fields = [
-            ("server.listen", self.listen != next.listen),
+            ("server.listen", !self.listens_like(next)),
             ("server.threads", self.threads != next.threads),
             ("admin.listen", self.admin_listen != next.admin_listen),
             ("admin.token", token(self) != token(next)),
@@ -146,6 +170,11 @@ impl Startup {
             ("LOG_LEVEL", self.log_level != next.log_level),
         ];
         fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+
+    fn listens_like(&self, next: &Self) -> bool {
+        self.listen.len() == next.listen.len()
+            && self.listen.iter().zip(&next.listen).all(|(own, other)| own.is_like(other))
     }
 }
 

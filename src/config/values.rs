@@ -143,6 +143,13 @@ pub(super) fn mapping<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializ
     Mapping::deserialize(deserializer).map(|Mapping(value)| value)
 }
 
+/// Reads a struct that need not be there from a mapping only.
+pub(super) fn some_mapping<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    mapping(deserializer).map(Some)
+}
+
 /// Reads a mapping of names to structs, each from a mapping only.
 pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,

@@ -101,6 +101,7 @@ async fn gather(
         if whole.is_empty() {
             // Most bodies are one piece, which needs no copy.
             if declared.is_some_and(|length| length == piece.len() as u64) {
+                ended(session).await?;
                 return Ok(piece);
             }
             let expected = declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
@@ -118,6 +119,15 @@ async fn gather(
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
+}
+
+/// HTTP/2 may end a body by a frame of its own, and a stream without one would be reset behind its answer. That nothing
+/// but the end comes is held by the framing: bytes beyond `content-length` are an error (RFC 9113 section 8.1.1).
+async fn ended(session: &mut ServerSession) -> Result<(), Refusal> {
+    if session.is_http2() {
+        while session.read_request_body().await.map_err(|error| refusal(&error))?.is_some() {}
+    }
+    Ok(())
 }
 
 fn refusal(error: &pingora_core::Error) -> Refusal {

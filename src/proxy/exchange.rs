@@ -10,9 +10,11 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, StatusCode, Version};
 use log::{debug, error};
+use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -142,8 +144,7 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
         _ => return Ok(false),
     };
     let reply = reply.map_err(unspeakable)?;
-    written(&snapshot.server, session.write_response_header(reply)).await?;
-    written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
+    whole(session, &snapshot.server, reply, text.into()).await?;
     call.forget();
     Ok(true)
 }
@@ -175,12 +176,23 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     body::before_refusal(session, refusal);
     debug!("call {}: refused: {refusal:?}", call.arrived()?.record.request_id);
     call.waiting(async {
-        written(&snapshot.server, session.write_response_header(head)).await?;
-        written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
+        whole(session, &snapshot.server, head, text.into()).await?;
         body::after_refusal(session, &snapshot.server).await;
         Ok(())
     })
     .await
+}
+
+/// Writes an answer of the gateway's own. HTTP/2 would send a body in answer to HEAD, too.
+async fn whole(
+    session: &mut ServerSession,
+    settings: &ServerSettings,
+    head: Box<ResponseHeader>,
+    body: Bytes,
+) -> Result<(), Refusal> {
+    let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
+    written(settings, session.write_response_header(head)).await?;
+    written(settings, session.write_response_body(body, true)).await
 }
 
 /// What every answer tells. Borrows from the session, so that it is made where it is used.
@@ -191,7 +203,8 @@ pub(super) fn facts<'a>(
 ) -> Result<Facts<'a>, Refusal> {
     let head = session.req_header();
     let request_id = &call.arrived()?.record.request_id;
-    Ok(Facts { request_id, cors: &settings.cors, request: &head.headers, version: head.version })
+    let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    Ok(Facts { request_id, cors: &settings.cors, request: &head.headers, version: head.version, secure })
 }
 
 pub(super) fn unspeakable(_: Unspeakable) -> Refusal {

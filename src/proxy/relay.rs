@@ -5,7 +5,7 @@
 //! Never does: hold back a piece of a stream, change one.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -23,6 +23,9 @@ use super::exchange::{facts, part_when_draining, unspeakable, until, while_clien
 use super::upstream::{Broken, Connection, Length};
 use super::wire::{self, Timing};
 
+/// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
+const BEFORE_RESET: Duration = Duration::from_millis(50);
+
 /// Sends the answer's head and body to the client and gives the connection back.
 ///
 /// # Errors
@@ -38,6 +41,11 @@ pub(super) async fn relay(
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = is_event_stream(&head.headers);
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
+    // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
+    let mut left = match head.length {
+        Length::Known(length) if session.is_http2() && length > 0 => Some(length),
+        _ => None,
+    };
     let timing = Timing { upstream_head: after, gateway: call.own_time() };
     let reply =
         wire::answer(head, &provider, &timing, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
@@ -54,10 +62,13 @@ pub(super) async fn relay(
         {
             Ok(Some(piece)) => {
                 tail.push(&piece);
-                call.waiting(written(settings, session.write_response_body(piece, false))).await?;
+                left = left.map(|left| left.saturating_sub(piece.len() as u64));
+                call.waiting(written(settings, session.write_response_body(piece, left == Some(0)))).await?;
             }
             Ok(None) => {
-                call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
+                if left != Some(0) {
+                    call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
+                }
                 gateway.upstream.release(connection);
                 return Ok(());
             }
@@ -68,15 +79,13 @@ pub(super) async fn relay(
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
     if events && unframed && tail.is_between_events() {
         tell(session, settings, &broken.refusal).await;
+    } else if session.is_http2() {
+        tokio::time::sleep(BEFORE_RESET).await;
     }
     Err(broken.refusal)
 }
 
-async fn next(
-    connection: &mut Connection,
-    deadline: Instant,
-    idle: std::time::Duration,
-) -> Result<Option<Bytes>, Broken> {
+async fn next(connection: &mut Connection, deadline: Instant, idle: Duration) -> Result<Option<Bytes>, Broken> {
     // A timeout alone would let an answer go on for ever that always has the next piece ready.
     if Instant::now() >= deadline {
         return Err(Broken::silent(Silence::Total));
@@ -88,11 +97,13 @@ async fn next(
     }
 }
 
-/// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows.
+/// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows. Over
+/// HTTP/1.1 the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
 async fn tell(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal) {
     let event = format!("data: {}\n\n", refusal.body());
-    // The stream is lost either way; the caller aborts the connection next.
-    let _ = written(settings, session.write_response_body(event.into(), false)).await;
+    let end = session.is_http2();
+    // The stream is lost either way.
+    let _ = written(settings, session.write_response_body(event.into(), end)).await;
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

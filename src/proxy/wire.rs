@@ -147,8 +147,10 @@ pub(super) struct Facts<'a> {
     pub(super) request_id: &'a str,
     pub(super) cors: &'a Cors,
     pub(super) request: &'a HeaderMap,
-    /// HTTP/1.0 has no chunks.
+    /// HTTP/1.0 has no chunks, HTTP/2 frames bodies itself.
     pub(super) version: Version,
+    /// Whether the client came over TLS.
+    pub(super) secure: bool,
 }
 
 /// Times that `server-timing` and `provider-response-time` tell.
@@ -162,6 +164,9 @@ pub(super) struct Timing {
 pub(super) struct Unspeakable;
 
 type Built = Result<Box<ResponseHeader>, Unspeakable>;
+
+/// As the original's helmet sent it. In clear text browsers ignore it (RFC 6797 section 8.1), and it would mislead.
+const HSTS: &str = "max-age=15552000; includeSubDomains";
 
 const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
@@ -186,7 +191,7 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
     }
     let mut reply = Builder::new(head.status, headers);
     match head.length {
-        Length::Chunked | Length::ToClose if facts.version != Version::HTTP_10 => {
+        Length::Chunked | Length::ToClose if facts.version == Version::HTTP_11 => {
             reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         // Said twice alike it is good, but a client may mind.
@@ -280,6 +285,9 @@ impl Builder {
     fn finish(mut self, facts: &Facts<'_>) -> Built {
         self.text("x-request-id", facts.request_id)?;
         self.text("x-content-type-options", "nosniff")?;
+        if facts.secure {
+            self.set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+        }
         let origin = facts.request.get(ORIGIN);
         let allowed = match facts.cors {
             Cors::Any => Some(HeaderValue::from_static("*")),

@@ -12,6 +12,7 @@ use pingora_core::services::background::BackgroundService;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::tls::Certificates;
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
 use crate::proxy::{Peers, REFRESH};
@@ -26,6 +27,7 @@ pub(super) struct Control {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     peers: Arc<Peers>,
+    certificates: Certificates,
     /// What only a restart can change, as it was at start.
     startup: Startup,
     /// The lock of this is what puts reloads in a row.
@@ -61,10 +63,16 @@ impl Control {
             live: Arc::clone(live),
             telemetry: Arc::clone(telemetry),
             peers: Arc::clone(peers),
+            certificates: Certificates::of(&loaded.snapshot.startup.listen),
             startup: loaded.snapshot.startup.clone(),
             keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
             providers_changed: Notify::new(),
         }
+    }
+
+    /// What listeners show to clients.
+    pub(super) fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// Reads everything again.
@@ -74,7 +82,7 @@ impl Control {
             self.telemetry.reload(Part::Configuration, Reload::Refused);
             log::error!("the configuration was not reloaded, the old one stays in force:\n{report}");
         })?;
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings_at(SystemTime::now()) {
             log::warn!("{warning}");
         }
         let differences = self.startup.differences(&loaded.snapshot.startup);
@@ -85,6 +93,7 @@ impl Control {
         let snapshot = &loaded.snapshot;
         let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.tally(SystemTime::now()));
         self.live.replace(Arc::clone(snapshot));
+        self.certificates.replace(&snapshot.startup.listen);
         *keys_read = KeysRead::applied(loaded.key_file_stamp);
         self.telemetry.reload(Part::Configuration, Reload::Applied);
         self.providers_changed.notify_one();

@@ -10,12 +10,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::connections::OpenConnections;
 use crate::config::Live;
 use crate::telemetry::{Phase, Readiness, Telemetry};
 
 /// How often a drain looks whether the last call is over.
 const GLANCE: Duration = Duration::from_millis(20);
+/// How long HTTP/2 connections may take to send what they hold and to close, once no call runs.
+const LAST_BYTES: Duration = Duration::from_secs(2);
 /// How long the last lines of the log may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -34,12 +38,18 @@ pub(super) struct Lifecycle {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    connections: Arc<OpenConnections>,
 }
 
 impl Lifecycle {
     pub(super) fn new(live: Arc<Live>, telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Self {
         let (order, listeners) = (watch::Sender::new(Order::Serve), watch::Sender::new(false));
-        Self { order, listeners, live, telemetry, readiness }
+        Self { order, listeners, live, telemetry, readiness, connections: Arc::default() }
+    }
+
+    /// The HTTP/2 connections that are open.
+    pub(super) fn connections(&self) -> &Arc<OpenConnections> {
+        &self.connections
     }
 
     /// Turns true when the listeners are to close.
@@ -85,8 +95,13 @@ impl Lifecycle {
         self.listeners.send_replace(true);
         log::info!("listeners are closed, {} calls run on for up to {:?}", self.telemetry.in_flight(), server.grace);
         let last = async {
-            while self.telemetry.in_flight() > 0 {
+            // What a call has written over HTTP/2 is sent behind it, by its connection.
+            let mut over = Instant::now();
+            while self.telemetry.in_flight() > 0 || (self.connections.count() > 0 && over.elapsed() < LAST_BYTES) {
                 tokio::time::sleep(GLANCE).await;
+                if self.telemetry.in_flight() > 0 {
+                    over = Instant::now();
+                }
             }
         };
         match tokio::time::timeout(server.grace, last).await {

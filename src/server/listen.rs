@@ -2,28 +2,45 @@
 //!
 //! Invariant: a busy port is told at once, by the address and the field that names it (Pingora would try for 30 s and
 //! then panic).
-//! Never does: bind with SO_REUSEPORT, which would let two gateways share a port unnoticed.
+//! Never does: speak HTTP/2 in clear text, which Pingora would wait for without an end; bind with SO_REUSEPORT, which would let two gateways share a port unnoticed.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::listening::Service;
 use pingora_core::services::{ServiceReadyNotifier, ServiceWithDependents};
-use pingora_proxy::{HttpProxy, http_proxy_service};
+use pingora_proxy::http_proxy;
 
 use super::StartError;
+use super::connections::Door;
 use super::lifecycle::Lifecycle;
+use super::tls::Certificates;
+use crate::config::{ServerSettings, Startup};
 use crate::proxy::Gateway;
 
 /// Room for reads from a client, at rest.
 const READ_BUFFER: usize = 4 * 1024;
 /// Room for writes to a client, so that an answer's head and a small body leave together.
 const WRITE_BUFFER: usize = 16 * 1024;
+
+/// Calls at once on one HTTP/2 connection; more wait in the client.
+const MAX_STREAMS: u32 = 250;
+/// What a client may send of one body, and of all bodies of a connection, before the gateway has read it. The protocol's
+/// 64 KiB would make 32 MiB over 100 ms of distance take 50 s.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// What is held of one answer for a client that does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Room beyond `max_header_bytes`: HTTP/2 counts 32 bytes for each header, and its own refusal has no body that an SDK
+/// could read, so that ours should come first.
+const HEADER_ROOM: usize = 16 * 1024;
 
 /// Binds an address; gives the listener and the address as bound.
 pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -51,7 +68,7 @@ pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<(TcpListe
 
 /// Pingora's proxy service on listeners of ours.
 pub(super) struct ProxyService {
-    service: Service<HttpProxy<Gateway>>,
+    service: Service<Door>,
     /// By the names under which Pingora looks for them.
     listeners: Vec<(String, TcpListener)>,
     lifecycle: Arc<Lifecycle>,
@@ -61,19 +78,58 @@ impl ProxyService {
     pub(super) fn new(
         conf: &Arc<ServerConf>,
         gateway: Gateway,
-        listeners: Vec<(TcpListener, SocketAddr)>,
+        settings: &ServerSettings,
         lifecycle: &Arc<Lifecycle>,
     ) -> Self {
-        let mut service = http_proxy_service(conf, gateway);
-        let mut named = Vec::new();
-        for (listener, address) in listeners {
+        let mut proxy = http_proxy(conf, gateway);
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(settings.idle_timeout);
+        proxy.server_options = Some(options);
+        proxy.h2_options = Some(h2_options(settings));
+        let open = Arc::clone(lifecycle.connections());
+        let door = Door { proxy: Arc::new(proxy), open, begin_within: settings.idle_timeout };
+        Self {
+            service: Service::new("proxy".to_owned(), door),
+            listeners: Vec::new(),
+            lifecycle: Arc::clone(lifecycle),
+        }
+    }
+
+    /// Adds the listeners, in the order of the configuration.
+    ///
+    /// # Errors
+    /// `System`, where Pingora does not take the settings of one with TLS.
+    pub(super) fn on(
+        mut self,
+        listeners: Vec<(TcpListener, SocketAddr)>,
+        startup: &Startup,
+        certificates: &Certificates,
+    ) -> Result<Self, StartError> {
+        for (index, (listener, address)) in listeners.into_iter().enumerate() {
             let name = address.to_string();
             let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
-            service.add_listener(ListenerConfig::tcp(name.clone()).l4_buffer(buffers));
-            named.push((name, listener));
+            let mut config = ListenerConfig::tcp(name.clone()).l4_buffer(buffers);
+            let tls = startup.listen.get(index).and_then(|listener| listener.tls.as_ref());
+            if let Some(tls) = certificates.settings(index, tls).map_err(std::io::Error::other)? {
+                config = config.tls(tls);
+            }
+            self.service.add_listener(config);
+            self.listeners.push((name, listener));
         }
-        Self { service, listeners: named, lifecycle: Arc::clone(lifecycle) }
+        Ok(self)
     }
+}
+
+fn h2_options(settings: &ServerSettings) -> H2Options {
+    let mut options = H2Options::new();
+    let headers = settings.max_header_bytes + HEADER_ROOM;
+    options
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(headers).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER);
+    options
 }
 
 #[async_trait]

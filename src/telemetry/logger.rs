@@ -14,7 +14,8 @@ use super::line;
 use super::log::LogWriter;
 
 /// Targets that print request heads in their errors or debug output.
-const SILENT: [&str; 7] = [
+const SILENT: [&str; 8] = [
+    "pingora_core::apps",
     "pingora_proxy",
     "pingora_http",
     "pingora_core::protocols",
@@ -44,13 +45,19 @@ fn logger(level: LevelFilter, writer: &LogWriter, clock: fn() -> SystemTime) -> 
         builder.filter_module(target, LevelFilter::Off);
     }
     let out = writer.clone();
+    let tells_handshakes = level >= LevelFilter::Debug;
     builder.target(Target::Pipe(Box::new(writer.clone())));
     builder.format(move |buffer, record| {
+        let message = record.args().to_string();
+        // Any scanner of ports makes one, at ERROR.
+        if message.starts_with("Downstream handshake") && !tells_handshakes {
+            return Ok(());
+        }
         let mut text = Vec::with_capacity(256);
         line::begin(&mut text, record.level().as_str(), clock(), out.origin());
         text.extend_from_slice(br#""target":"#);
         line::string(&mut text, record.target());
-        line::finish(&mut text, &record.args().to_string());
+        line::finish(&mut text, &message);
         buffer.write_all(&text)
     });
     builder.build()
@@ -95,11 +102,27 @@ mod tests {
             "pingora_core::connectors::http::v1",
             "pingora_pool",
             "httparse",
+            "pingora_core::apps",
             "rustls",
             "rustls::client::hs",
         ] {
             assert!(heard(LevelFilter::Trace, target).is_empty(), "{target}");
         }
+    }
+
+    #[test]
+    fn failed_handshakes_are_for_debug() {
+        let told = |level, text: &str| {
+            let sink = Sink::default();
+            let writer = sink.writer();
+            let target = "pingora_core::services::listening";
+            logger(level, &writer, || SystemTime::UNIX_EPOCH)
+                .log(&Record::builder().level(Level::Error).target(target).args(format_args!("{text}")).build());
+            sink.lines(&writer).len()
+        };
+        let failed = "Downstream handshake error from 192.0.2.1:1: x";
+        assert_eq!((told(LevelFilter::Info, failed), told(LevelFilter::Debug, failed)), (0, 1));
+        assert_eq!(told(LevelFilter::Info, "Accept() failed"), 1);
     }
 
     #[test]

@@ -12,8 +12,8 @@ fn runs_without_a_file() {
     let loaded = load(&sources(directory.path(), None, &KEY)).expect("the defaults");
     assert_eq!(loaded.describes, "built-in defaults");
     let snapshot = &loaded.snapshot;
-    assert_eq!(snapshot.startup.listen[0].port(), 8080);
-    assert!(snapshot.startup.listen[0].ip().is_unspecified());
+    assert_eq!(snapshot.startup.listen[0].address.port(), 8080);
+    assert!(snapshot.startup.listen[0].address.ip().is_unspecified());
     assert_eq!(snapshot.startup.admin_listen.to_string(), "127.0.0.1:8081");
     assert!(snapshot.startup.admin_token.is_none() && !snapshot.startup.compat_metrics && snapshot.access_log);
     assert!(snapshot.startup.threads >= 1);

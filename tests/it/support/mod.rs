@@ -61,6 +61,10 @@ pub struct Setup {
     pub variables: Vec<(String, String)>,
     /// Another base URL than the scriptable provider's.
     pub base_url: Option<String>,
+    /// Further entries of `server.listen`, behind a plain one: `{ address: ..., tls: ... }`.
+    pub listen: Vec<String>,
+    /// Further files: their names and texts.
+    pub files: Vec<(String, String)>,
     /// How the provider behaves.
     pub options: Option<ProviderOptions>,
 }
@@ -86,6 +90,9 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("keys.json"), setup.key_file.as_deref().unwrap_or(KEY_FILE))
             .expect("written");
+        for (name, text) in &setup.files {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
         let yaml = yaml(&setup, &provider);
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
         let log = Log::default();
@@ -176,9 +183,10 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     let default =
         |name: &str, value: &str| if setup.server.contains(name) { String::new() } else { format!(", {value}") };
     format!(
-        "server: {{ listen: [\"127.0.0.1:0\"]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
+        "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
          telemetry: {{ compat_metrics: on{} }}\n",
+        and(&setup.listen.join(", ")),
         and(&setup.server),
         default("shutdown", "shutdown: { readiness_delay: 10ms, grace: 900s }"),
         and(&setup.admin),

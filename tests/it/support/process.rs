@@ -255,6 +255,7 @@ pub async fn prepare(setup: &Setup) -> (Provider, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
     write("keys.json", setup.key_file.as_deref().unwrap_or(KEY_FILE));
+    setup.files.iter().for_each(|(name, text)| write(name, text));
     write("gateway.yaml", &yaml(setup, &provider));
     (provider, folder)
 }
