@@ -1,8 +1,10 @@
-//! `ai-gateway keys`: make, list and revoke the gateway's own keys.
+//! `ai-gateway keys`: make, list, replace, revoke and import the gateway's own keys.
 //!
 //! Invariant: a key is shown once, by the command that made it; salts and digests are never shown.
 //! Never does: read the configuration, a clock or the environment: the caller hands them in.
 
+mod import;
+mod rotate;
 mod table;
 
 use std::io::{self, Write};
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use crate::keys::{self, Created, KeyRecord, NewKey, Scope, ScopeError, StoreError};
 use crate::units::{KeyId, Secret};
 
-/// The commands that make, list and revoke keys.
+/// The commands that make and change keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// Makes a key and prints it, once
@@ -24,6 +26,10 @@ pub(super) enum KeysCommand {
     List(ListKeys),
     /// Revokes a key; its entry stays in the file
     Revoke(RevokeKey),
+    /// Replaces a key by a new one; the old one works on for a while
+    Rotate(rotate::RotateKey),
+    /// Merges another key file into this one, all of it or nothing
+    Import(import::ImportKeys),
 }
 
 /// The arguments of `keys create`.
@@ -125,6 +131,8 @@ impl KeysError {
                 StoreError::Invalid { .. }
                 | StoreError::Unwritable { .. }
                 | StoreError::UnknownId { .. }
+                | StoreError::NotUsable { .. }
+                | StoreError::Conflicts { .. }
                 | StoreError::Ambiguous { .. },
             ) => 2,
             Self::Store(_) | Self::Lost { .. } | Self::Output(_) => 1,
@@ -146,6 +154,8 @@ pub(super) fn run(
         KeysCommand::Create(command) => create(command, context, out, warnings),
         KeysCommand::List(command) => list(command, context, out),
         KeysCommand::Revoke(command) => revoke(command, context, out),
+        KeysCommand::Rotate(command) => rotate::run(command, context, out, warnings),
+        KeysCommand::Import(command) => import::run(command, context, out, warnings),
     }
 }
 
@@ -164,49 +174,67 @@ fn create(
         team: command.team.as_deref().map(|team| name("--team", team)).transpose()?,
         now: context.now,
     };
-    for scope in &scopes {
-        let touches = |(method, pattern): &(String, String)| scope.touches_route(method, pattern);
-        if !context.routes.iter().any(touches) {
-            writeln!(
-                warnings,
-                "warning: no route is configured for the scope {scope}; until one is, it opens nothing"
-            )?;
-        }
-    }
+    warn_of_idle(&scopes, context, warnings)?;
     let file = command.common.file.as_ref().unwrap_or(&context.file);
     let created = keys::create(file, context.env_salt.as_ref(), new.clone())?;
     show(&created, &new, command.common.json, file, out)
         .map_err(|source| KeysError::Lost { id: created.id.clone(), source })
 }
 
+/// Warns of scopes that no route is configured for.
+fn warn_of_idle<'s>(
+    scopes: impl IntoIterator<Item = &'s Scope>,
+    context: &KeysContext,
+    warnings: &mut dyn Write,
+) -> io::Result<()> {
+    for scope in scopes {
+        let touches = |(method, pattern): &(String, String)| scope.touches_route(method, pattern);
+        if !context.routes.iter().any(touches) {
+            let scope = table::printable(&scope.to_string());
+            writeln!(
+                warnings,
+                "warning: no route is configured for the scope {scope}; until one is, it opens nothing"
+            )?;
+        }
+    }
+    Ok(())
+}
+
 /// Shows a new key to its owner: the only time that its text leaves the process.
 fn show(created: &Created, new: &NewKey, as_json: bool, file: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let key = created.token.expose();
     if as_json {
-        let json = json!({
-            "id": created.id.as_str(),
-            "username": new.username,
-            "key": key,
-            "scopes": texts(&new.scopes),
-            "created_at": time(new.now),
-            "expires_at": new.expires_at.map(time),
-            "team": new.team,
-            "models": new.models,
-            "file": file.display().to_string(),
-        });
-        writeln!(out, "{json:#}")?;
-        return out.flush();
+        writeln!(out, "{:#}", json_of_new(created, new, file))?;
+    } else {
+        show_to_eyes(created, new, file, out)?;
     }
-    writeln!(out, "{key}\n")?;
-    writeln!(out, "This is the key of {}, shown this once: it is stored nowhere, only its hash is.", new.username)?;
+    out.flush()
+}
+
+fn json_of_new(created: &Created, new: &NewKey, file: &Path) -> Value {
+    json!({
+        "id": created.id.as_str(),
+        "username": new.username,
+        "key": created.token.expose(),
+        "scopes": texts(&new.scopes),
+        "created_at": time(new.now),
+        "expires_at": new.expires_at.map(time),
+        "team": new.team,
+        "models": new.models,
+        "file": file.display().to_string(),
+    })
+}
+
+fn show_to_eyes(created: &Created, new: &NewKey, file: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let user = table::printable(&new.username);
+    writeln!(out, "{}\n", created.token.expose())?;
+    writeln!(out, "This is the key of {user}, shown this once: it is stored nowhere, only its hash is.")?;
     writeln!(out, "  id       {}", created.id)?;
-    writeln!(out, "  scopes   {}", texts(&new.scopes).join("\n           "))?;
+    writeln!(out, "  scopes   {}", table::printable(&texts(&new.scopes).join(" ")).replace(' ', "\n           "))?;
     writeln!(out, "  expires  {}", new.expires_at.map_or_else(|| "never".to_owned(), time))?;
     if let Some(models) = &new.models {
-        writeln!(out, "  models   {}", models.join(", "))?;
+        writeln!(out, "  models   {}", table::printable(&models.join(", ")))?;
     }
-    writeln!(out, "  file     {}", file.display())?;
-    out.flush()
+    writeln!(out, "  file     {}", file.display())
 }
 
 fn list(command: &ListKeys, context: &KeysContext, out: &mut dyn Write) -> Result<(), KeysError> {

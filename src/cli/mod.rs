@@ -33,7 +33,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Checks the configuration and shows what it comes to.
     Check(check::CheckArgs),
-    /// Makes, lists and revokes gateway keys.
+    /// Makes, lists, replaces, revokes and imports gateway keys.
     Keys(KeysArgs),
 }
 

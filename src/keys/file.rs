@@ -95,15 +95,7 @@ impl KeyFile {
     /// # Errors
     /// As [`KeyFile::parse`], or one problem where it is no base64.
     pub fn from_env(value: &str, env_salt: Option<&Secret>) -> Result<Self, Vec<Problem>> {
-        let json = decode_base64(value.as_bytes()).ok_or_else(|| {
-            let hint = if value.trim_start().starts_with('{') {
-                "this is the JSON itself; the variable holds its base64: base64 -w0 < FILE"
-            } else {
-                "make the value with: base64 -w0 < FILE"
-            };
-            vec![whole(1, 1, "is not base64".to_owned(), Some(hint.to_owned()))]
-        })?;
-        Self::parse(&json, env_salt)
+        Self::parse(&json_of_variable(value.as_bytes())?, env_salt)
     }
 
     /// How many keys the file holds.
@@ -135,6 +127,21 @@ impl KeyFile {
         })
         .collect()
     }
+}
+
+/// The key file's JSON that the value of `HASHED_API_KEYS` stands for.
+///
+/// # Errors
+/// One problem, where it is no base64.
+pub(super) fn json_of_variable(value: &[u8]) -> Result<Vec<u8>, Vec<Problem>> {
+    decode_base64(value).ok_or_else(|| {
+        let hint = if value.trim_ascii_start().starts_with(b"{") {
+            "this is the JSON itself; the variable holds its base64: base64 -w0 < FILE"
+        } else {
+            "make the value with: base64 -w0 < FILE"
+        };
+        vec![whole(1, 1, "is not base64".to_owned(), Some(hint.to_owned()))]
+    })
 }
 
 /// Decodes base64 as Node does: both alphabets, padding or none.

@@ -2,6 +2,7 @@
 
 mod demo;
 mod keys;
+mod rotate;
 
 use std::path::Path;
 
