@@ -122,7 +122,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
     })
 }
 
-fn report_as_json(report: &Report) -> serde_json::Value {
+pub(super) fn report_as_json(report: &Report) -> serde_json::Value {
     let problems: Vec<_> = report
         .problems()
         .iter()

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use crate::keys::{self, Created, KeyRecord, NewKey, Scope, ScopeError, StoreError};
 use crate::units::{KeyId, Secret};
 
+pub(super) use import::salt_warnings;
+
 /// The commands that make and change keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {

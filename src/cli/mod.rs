@@ -6,6 +6,7 @@
 mod check;
 mod demo;
 mod keys;
+mod migrate;
 mod serve;
 
 use std::io::{self, Write};
@@ -35,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Makes, lists, replaces, revokes and imports gateway keys.
     Keys(KeysArgs),
+    /// Moves from the NodeJS gateway: reads its TOML and environment, writes our YAML.
+    Migrate(migrate::MigrateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
         Command::Keys(args) => run_keys(&args),
+        Command::Migrate(args) => migrate::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
     };
     match done {
         Ok(code) => ExitCode::from(code),

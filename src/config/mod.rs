@@ -10,6 +10,7 @@ pub mod file;
 mod interpolate;
 mod keys_in;
 mod load;
+mod migrate;
 mod read;
 mod report;
 mod routes;
@@ -31,6 +32,7 @@ use crate::units::Secret;
 pub use environment::Environment;
 pub use environment::hostname;
 pub use load::{KeySettings, Loaded, Sources, key_settings, load, with_keys_read_again};
+pub use migrate::{Finding, Grade, Migration, OldSources, may_write, migrate, write};
 pub use report::{Problem, Report};
 
 /// Everything that a request needs to know, fixed for its lifetime.

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
-//! | `commands` | the commands: keys, check, demo, and the original's environment |
+//! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |

@@ -96,7 +96,7 @@ fn show(
 }
 
 /// What the salt rule means to entries without an `id`.
-fn salt_warnings(imported: &Imported) -> Vec<String> {
+pub(in crate::cli) fn salt_warnings(imported: &Imported) -> Vec<String> {
     let mut warnings = Vec::new();
     if !imported.by_other_salt.is_empty() {
         warnings.push(format!(
