@@ -265,3 +265,20 @@ fn a_file_that_is_there_stays_unless_it_may_go() {
     assert_eq!(std::fs::read_dir(folder.path().join("conf")).expect("read").count(), 1, "nothing is left over");
     assert!(write(folder.path(), "b", true).is_err(), "a folder is no file");
 }
+
+#[test]
+fn any_cut_or_change_of_the_file_is_read_or_told() {
+    let text = SHIPPED.replace("get", "g\u{e9}t");
+    for (at, character) in text.char_indices() {
+        for odd in ["", "\"", "[", "\u{1f600}\n"] {
+            let changed = format!("{}{odd}{}", &text[..at], &text[at + character.len_utf8()..]);
+            for toml in [&text[..at], &changed] {
+                if let Err(problems) = original::read("config.toml", toml) {
+                    assert!(problems.iter().all(|problem| problem.line > 0 && problem.column > 0), "{toml}");
+                }
+            }
+        }
+    }
+    let deep = format!("a = {}", "[".repeat(100_000));
+    assert!(original::read("config.toml", &deep).is_err());
+}
