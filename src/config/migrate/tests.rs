@@ -242,6 +242,24 @@ fn variables_are_graded_by_their_place() {
 }
 
 #[test]
+fn keys_that_cannot_be_read_are_told_and_odd_names_are_graded() {
+    use base64::Engine as _;
+    let of = |keys: &str| {
+        let keys = base64::engine::general_purpose::STANDARD.encode(keys);
+        migrate(&Old::new(SHIPPED, &[("HASHED_API_KEYS", &keys), ("OPENAI_API_KEY", "k")]).sources)
+    };
+    let entry = |name: &str| {
+        format!(r#"{{ "{}": {{ "username": "{name}", "salt": "ZmFrZQ==", "scopes": [] }} }}"#, "a".repeat(64))
+    };
+    for (name, grade) in [("zo\\u00eb", Grade::Exact), ("zo\u{eb}", Grade::Approximate)] {
+        let migration = of(&entry(name)).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(graded(&migration, "HASHED_API_KEYS").0, grade, "{name}");
+    }
+    let told = of("canary").expect_err("no JSON").to_string();
+    assert!(told.starts_with("HASHED_API_KEYS:1:1") && !told.contains("canary"), "{told}");
+}
+
+#[test]
 fn a_key_file_is_named_and_needs_keys() {
     let mut old = Old::new(SHIPPED, &[("HASHED_API_KEYS", "e30="), ("OPENAI_API_KEY", "k")]);
     old.sources.key_file = Some(PathBuf::from("secrets/$keys.json"));

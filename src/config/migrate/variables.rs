@@ -1,7 +1,7 @@
 //! The variables of the NodeJS gateway, set or missing, and what each means here.
 //!
 //! Invariant: a variable is told by its name; the values that are looked at are those of switches.
-//! Never does: keep or tell a value.
+//! Never does: keep or tell a value, or judge the keys themselves.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use super::provider::NewProvider;
 use super::{Finding, Grade};
 use crate::config::environment::Environment;
 use crate::config::report::ENVIRONMENT;
+use crate::keys::Incoming;
 
 /// Both places of variables.
 pub(super) struct Variables<'e> {
@@ -46,20 +47,25 @@ impl Variables<'_> {
     fn keys(&self) -> Vec<Finding> {
         let name = "HASHED_API_KEYS";
         let salt = "HASH_AUTH_SALT";
-        if self.all.get(name).is_none() {
+        let Some(value) = self.all.get(name) else {
             let reason = "is not set here; where it is set when the gateway runs, it is used as it is";
             return vec![self.finding(name, Grade::Manual, None, reason)];
-        }
-        let keys = match self.key_file {
+        };
+        // What is no base64 is told when the YAML is proved, or the keys are imported.
+        let ascii = Incoming::of(Path::new(name), value.as_bytes().to_vec(), true).is_ok_and(|keys| keys.is_ascii());
+        let (becomes, reason) = match self.key_file {
             Some(file) => {
                 let becomes = format!("keys.file: {}", file.display());
-                let reason = "its entries are written there; the variable is no longer used, unset it";
-                self.finding(name, Grade::Exact, Some(becomes), reason)
+                (Some(becomes), "its entries are written there; the variable is no longer used, unset it")
             }
-            None => {
-                let reason = "used as it is; `--keys FILE` would write a key file, which can change while it serves";
-                self.finding(name, Grade::Exact, None, reason)
-            }
+            None => (None, "used as it is; `--keys FILE` would write a key file, which can change while it serves"),
+        };
+        let keys = if ascii {
+            self.finding(name, Grade::Exact, becomes, reason)
+        } else {
+            let names =
+                "; user names beyond ASCII, which the NodeJS gateway garbled, come out right in logs and metrics";
+            self.finding(name, Grade::Approximate, becomes, format!("{reason}{names}"))
         };
         let salt = if self.all.get(salt).is_some() {
             let reason = "used as it is: the salt of entries without an id; leave it set as long as there are such";

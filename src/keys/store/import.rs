@@ -97,6 +97,11 @@ impl Incoming {
         };
         Ok(Self { name, json })
     }
+
+    /// Tells whether its text is ASCII throughout, which is all that the original reads out of `HASHED_API_KEYS`.
+    pub fn is_ascii(&self) -> bool {
+        self.json.is_ascii()
+    }
 }
 
 /// Merges a key file into the one at the path, which is made where it is missing. A dry run only tells what would
