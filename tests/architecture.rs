@@ -40,6 +40,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("marked_yaml", &["config/"]),
     ("toml", &["config/migrate/"]),
     ("dotenvy", &["config/"]),
+    ("rustls", &["config/"]),
+    ("x509_parser", &["config/"]),
     ("clap", &["cli/"]),
     ("arc_swap", &["config/mod.rs"]),
     ("axum*", &["admin/"]),

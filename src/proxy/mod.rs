@@ -10,6 +10,7 @@ mod call;
 mod exchange;
 mod peer;
 mod relay;
+mod tunnel;
 mod upstream;
 mod wire;
 

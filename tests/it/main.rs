@@ -8,9 +8,11 @@
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
+//! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
+//! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
@@ -21,8 +23,10 @@ mod contract;
 mod exchange;
 mod lifecycle;
 mod observability;
+mod permissions;
 mod property;
 mod smoke;
 mod support;
 mod tls;
+mod tunnel;
 mod upstream;

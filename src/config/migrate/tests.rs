@@ -206,6 +206,8 @@ fn what_somebody_must_look_at_is_manual() {
     let (grade, becomes, _) = graded(&migration, "providers.openai.routes[2]");
     assert_eq!((grade, becomes), (Grade::Manual, None));
     assert_eq!(graded(&migration, "HASHED_API_KEYS").0, Grade::Manual);
+    let lower = fine(SHIPPED, &[("https_proxy", "http://proxy:1"), ("OPENAI_API_KEY", "k")]);
+    assert_eq!(graded(&lower, "https_proxy").0, Grade::Approximate);
     let missing = fine(SHIPPED, &[]);
     assert!(graded(&missing, "OPENAI_API_KEY").2.starts_with("is not set here"));
 }
@@ -215,6 +217,8 @@ fn variables_are_graded_by_their_place() {
     let variables = [
         ("SERVER_CONFIG_FILE_PATH", "config.toml"),
         ("HTTPS_PROXY", "http://user:canary@proxy"),
+        ("https_proxy", "http://canary:1"),
+        ("NO_PROXY", "canary.example.com"),
         ("LOG_LEVEL", "debug"),
         ("LOG_PRETTY", "true"),
         ("NODE_ENV", "production"),
@@ -226,7 +230,9 @@ fn variables_are_graded_by_their_place() {
     let migration = migrate(&old.sources).unwrap_or_else(|report| panic!("{report}"));
     for (setting, grade, file) in [
         ("SERVER_CONFIG_FILE_PATH", Grade::Manual, "environment"),
-        ("HTTPS_PROXY", Grade::Manual, "environment"),
+        ("HTTPS_PROXY", Grade::Exact, "environment"),
+        ("https_proxy", Grade::Exact, "environment"),
+        ("NO_PROXY", Grade::Approximate, "environment"),
         ("LOG_LEVEL", Grade::Exact, "environment"),
         ("LOG_PRETTY", Grade::Approximate, "environment"),
         ("NODE_ENV", Grade::Exact, "environment"),

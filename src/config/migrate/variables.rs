@@ -85,13 +85,21 @@ impl Variables<'_> {
         };
         let pretty = |value: &str| matches!(value, "true" | "1");
         let node = "there is no Node any more; unset it";
+        let no_proxy =
+            (Grade::Approximate, "the NodeJS gateway ignored it; here the hosts that it names are reached directly");
         let all = [
             self.set("SERVER_CONFIG_FILE_PATH", |_| {
                 (Grade::Manual, "unset it before `serve`, which refuses to start with a file that it does not read")
             }),
-            self.set("HTTPS_PROXY", |_| {
-                (Grade::Manual, "proxies are not supported yet: calls to providers go direct, with a warning at start")
+            self.set("HTTPS_PROXY", |_| (Grade::Exact, "used as it is, for providers at https URLs, by CONNECT")),
+            self.set("https_proxy", |_| match self.all.get("HTTPS_PROXY") {
+                Some(_) => (Grade::Exact, "not used, since HTTPS_PROXY goes before it"),
+                None => {
+                    (Grade::Approximate, "the NodeJS gateway ignored it; here it is used: unset it, or `proxy: off`")
+                }
             }),
+            self.set("NO_PROXY", |_| no_proxy),
+            self.set("no_proxy", |_| no_proxy),
             self.set("LOG_LEVEL", |level| match known(level) {
                 true => (Grade::Exact, "used as it is"),
                 false => (Grade::Manual, "is none of the levels: info is used"),
