@@ -38,6 +38,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("prometheus", &["telemetry/"]),
     ("env_logger", &["telemetry/"]),
     ("marked_yaml", &["config/"]),
+    ("toml", &["config/migrate/"]),
     ("dotenvy", &["config/"]),
     ("clap", &["cli/"]),
     ("arc_swap", &["config/mod.rs"]),
@@ -178,6 +179,7 @@ fn an_outside_crate_stays_behind_its_fence() {
     refuses("src/flow/mod.rs", "use pingora_proxy::Session;", "pingora* is used outside proxy/, admin/");
     refuses("src/flow/mod.rs", "fn f(x: &pingora::proxy::Session) {}", "pingora* is used");
     refuses("src/config/load.rs", "use arc_swap::ArcSwap;", "arc_swap is used outside config/mod.rs");
+    refuses("src/config/load.rs", "use toml::de::DeTable;", "toml is used outside config/migrate/");
     refuses("src/server.rs", "#[derive(clap::Args)]\nstruct X;", "clap is used");
     refuses("src/route/mod.rs", "use std::{io, fs::File};", "std::fs is used");
     refuses("src/keys/file.rs", "fn f() { std::fs::read(1); }", "std::fs is used");

@@ -211,7 +211,7 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
     })
 }
 
-fn report_as_json(report: &Report) -> serde_json::Value {
+pub(super) fn report_as_json(report: &Report) -> serde_json::Value {
     let problems: Vec<_> = report
         .problems()
         .iter()

@@ -1,8 +1,10 @@
-//! `ai-gateway keys`: make, list and revoke the gateway's own keys.
+//! `ai-gateway keys`: make, list, replace, revoke and import the gateway's own keys.
 //!
 //! Invariant: a key is shown once, by the command that made it; salts and digests are never shown.
 //! Never does: read the configuration, a clock or the environment: the caller hands them in.
 
+mod import;
+mod rotate;
 mod show;
 mod table;
 
@@ -16,7 +18,9 @@ use serde_json::{Value, json};
 use crate::keys::{self, KeyRecord, NewKey, Scope, ScopeError, StoreError};
 use crate::units::{KeyId, Secret};
 
-/// The commands that make, list and revoke keys.
+pub(super) use import::salt_warnings;
+
+/// The commands that make and change keys.
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
     /// Makes a key and prints it, once
@@ -25,6 +29,10 @@ pub(super) enum KeysCommand {
     List(ListKeys),
     /// Revokes a key; its entry stays in the file
     Revoke(RevokeKey),
+    /// Replaces a key by a new one; the old one works on for a while
+    Rotate(rotate::RotateKey),
+    /// Merges another key file into this one, all of it or nothing
+    Import(import::ImportKeys),
 }
 
 /// The arguments of `keys create`.
@@ -127,6 +135,8 @@ impl KeysError {
                 StoreError::Invalid { .. }
                 | StoreError::Unwritable { .. }
                 | StoreError::UnknownId { .. }
+                | StoreError::NotUsable { .. }
+                | StoreError::Conflicts { .. }
                 | StoreError::Ambiguous { .. },
             ) => 2,
             Self::Store(_) | Self::Lost { .. } | Self::Output(_) => 1,
@@ -141,6 +151,8 @@ impl KeysCommand {
             Self::Create(command) => &command.common,
             Self::List(command) => &command.common,
             Self::Revoke(command) => &command.common,
+            Self::Rotate(command) => &command.common,
+            Self::Import(command) => &command.common,
         };
         common.file.as_deref()
     }
@@ -149,8 +161,8 @@ impl KeysCommand {
     pub(super) fn routes(&self) -> Routes {
         match self {
             Self::Create(command) if command.scopes.trim() == ALL => Routes::Needed,
-            Self::Create(_) => Routes::Helpful,
-            Self::List(_) | Self::Revoke(_) => Routes::Unused,
+            Self::Create(_) | Self::Import(_) => Routes::Helpful,
+            Self::List(_) | Self::Revoke(_) | Self::Rotate(_) => Routes::Unused,
         }
     }
 }
@@ -180,6 +192,8 @@ pub(super) fn run(
         KeysCommand::Create(command) => create(command, context, out, warnings),
         KeysCommand::List(command) => list(command, context, out),
         KeysCommand::Revoke(command) => revoke(command, context, out),
+        KeysCommand::Rotate(command) => rotate::run(command, context, out, warnings),
+        KeysCommand::Import(command) => import::run(command, context, out, warnings),
     }
 }
 
@@ -204,8 +218,11 @@ fn create(
     let file = command.common.file.as_ref().unwrap_or(&context.file);
     let new_folder = file.parent().filter(|folder| !folder.exists());
     let created = keys::create(file, context.env_salt.as_ref(), new.clone())?;
-    show::key(&created, &new, command.common.json, file, out)
-        .map_err(|source| KeysError::Lost { id: created.id.clone(), source })?;
+    let shown = match command.common.json {
+        true => show::json(&show::json_of_new(&created, &new, file), out),
+        false => show::key(&created, out),
+    };
+    shown.map_err(|source| KeysError::Lost { id: created.id.clone(), source })?;
     // The key is made and its owner has it: that nobody reads the rest is no failure.
     if !command.common.json {
         let _ = show::details(&created, &new, file, warnings);

@@ -6,6 +6,7 @@
 mod check;
 mod demo;
 mod keys;
+mod migrate;
 mod serve;
 
 use std::io::{self, Write};
@@ -34,8 +35,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Checks the configuration and shows what it comes to.
     Check(check::CheckArgs),
-    /// Makes, lists and revokes gateway keys.
+    /// Makes, lists, replaces, revokes and imports gateway keys.
     Keys(KeysArgs),
+    /// Moves from the NodeJS gateway: reads its TOML and environment, writes our YAML.
+    Migrate(migrate::MigrateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
         Command::Keys(args) => run_keys(&args),
+        Command::Migrate(args) => migrate::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
     };
     match done {
         Ok(code) => ExitCode::from(code),

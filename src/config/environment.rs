@@ -44,6 +44,12 @@ impl Environment {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The same with a variable set, or unset by an empty value.
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// These variables over those of the directory's `.env`, where there is one.
     pub(super) fn over_dotenv(&self, directory: &Path) -> Result<Self, Problem> {
         let text = match read_text(&directory.join(".env"), MAX_FILE) {

@@ -299,9 +299,7 @@ fn refuse_the_originals_file(check: &mut Check<'_>) {
                 "SERVER_CONFIG_FILE_PATH",
                 "names the NodeJS gateway's TOML file, which this gateway does not read",
             )
-            .hint(
-                "unset it; `ai-gateway migrate` comes with a later version, today write its settings into conf/gateway.yaml",
-            ),
+            .hint("`ai-gateway migrate` writes its settings into conf/gateway.yaml; then unset the variable"),
         );
     }
 }

@@ -11,6 +11,7 @@ pub mod file;
 mod interpolate;
 mod keys_in;
 mod load;
+mod migrate;
 mod proxies;
 mod read;
 mod report;
@@ -35,6 +36,7 @@ use crate::units::Secret;
 pub use environment::Environment;
 pub use environment::hostname;
 pub use load::{KeySettings, Loaded, Sources, env_salt_alone, key_settings, load, load_again, with_keys_read_again};
+pub use migrate::{Finding, Grade, Migration, OldSources, may_write, migrate, write};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, ClientCa, Tls};
 

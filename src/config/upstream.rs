@@ -51,16 +51,26 @@ pub(super) fn compile(
 }
 
 fn check_id(check: &mut Check<'_>, path: &FieldPath, id: &str) {
+    match id_fault(id) {
+        Some((message, Some(hint))) => check.refuse_with(path, message, hint),
+        Some((message, None)) => check.refuse(path, message),
+        None => {}
+    }
+}
+
+/// What is wrong with a provider's name, and how to mend it.
+pub(super) fn id_fault(id: &str) -> Option<(&'static str, Option<&'static str>)> {
     let fine = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
     let first_is_fine = id.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit());
     if !first_is_fine || !id.bytes().all(fine) || id.len() > 64 {
-        check.refuse_with(
-            path,
+        Some((
             "expected a name of lower-case letters, digits, \".\", \"_\" and \"-\", the first a letter or digit",
-            "it is the first segment of the paths that clients call",
-        );
+            Some("it is the first segment of the paths that clients call"),
+        ))
     } else if matches!(id, "livez" | "readyz") {
-        check.refuse(path, "this name is the gateway's own path");
+        Some(("this name is the gateway's own path", None))
+    } else {
+        None
     }
 }
 
@@ -189,25 +199,30 @@ fn is_beyond_the_api(base: &str, version_is_given: bool) -> bool {
 
 /// What stands in place of `/{provider}` and of `/{provider}/v1`.
 fn prefixes(check: &mut Check<'_>, path: &FieldPath, base: &str, version: Option<&str>) -> (String, String) {
-    let Some(version) = version else {
-        return match base.rsplit_once('/') {
-            Some((above, last)) if is_version(last) => (above.to_owned(), base.to_owned()),
-            _ => (base.to_owned(), format!("{base}/v1")),
-        };
-    };
-    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~');
-    let segments = version.split('/').skip(1).all(|segment| !segment.is_empty() && !segment.starts_with('.'));
-    let begins = version.is_empty() || version.starts_with('/');
-    if !begins || !segments || !version.bytes().all(fine) {
-        check.refuse_with(
-            &path.key("version_path"),
-            "expected a path that begins with \"/\" and does not end with it, or an empty text",
-            "such as \"/api/v3\"",
-        );
+    if let Some(version) = version {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~');
+        let segments = version.split('/').skip(1).all(|segment| !segment.is_empty() && !segment.starts_with('.'));
+        let begins = version.is_empty() || version.starts_with('/');
+        if !begins || !segments || !version.bytes().all(fine) {
+            check.refuse_with(
+                &path.key("version_path"),
+                "expected a path that begins with \"/\" and does not end with it, or an empty text",
+                "such as \"/api/v3\"",
+            );
+        }
     }
-    match base.strip_suffix(version) {
-        Some(above) => (above.to_owned(), base.to_owned()),
-        None => (base.to_owned(), format!("{base}{version}")),
+    prefixes_of(base, version)
+}
+
+/// The same without a check; `version` is `version_path`.
+pub(super) fn prefixes_of(base: &str, version: Option<&str>) -> (String, String) {
+    match (version, base.rsplit_once('/')) {
+        (None, Some((above, last))) if is_version(last) => (above.to_owned(), base.to_owned()),
+        (None, _) => (base.to_owned(), format!("{base}/v1")),
+        (Some(version), _) => match base.strip_suffix(version) {
+            Some(above) => (above.to_owned(), base.to_owned()),
+            None => (base.to_owned(), format!("{base}{version}")),
+        },
     }
 }
 

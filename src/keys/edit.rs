@@ -1,4 +1,4 @@
-//! Edits of the key file's text: an entry added, an entry marked as revoked.
+//! Edits of the key file's text: entries added, an entry marked as revoked, an entry given an end.
 //!
 //! Invariant: every byte outside the edited entry stays as it was; the text given is one that [`super::KeyFile`]
 //! has understood.
@@ -14,35 +14,55 @@ use super::KeyRecord;
 use super::json::{members, offset};
 use super::token::Digest;
 
-/// Adds an entry behind the last one.
+/// Adds entries behind the last one, in their order.
 ///
 /// # Errors
 /// Where the text is no JSON object.
-pub(super) fn insert(text: &str, digest: Digest, entry: &Map<String, Value>) -> serde_json::Result<String> {
+pub(super) fn insert(text: &str, entries: &[(Digest, Map<String, Value>)]) -> serde_json::Result<String> {
     let members = members(text)?;
-    let entry = format!("\n  \"{}\": {}", digest.to_hex(), pretty(entry));
+    let entries: Vec<String> =
+        entries.iter().map(|(digest, entry)| format!("\n  \"{}\": {}", digest.to_hex(), pretty(entry))).collect();
+    let entries = entries.join(",");
     Ok(match members.last() {
+        _ if entries.is_empty() => text.to_owned(),
         Some(last) => {
             let end = offset(text, last.value.get()) + last.value.get().len();
-            format!("{},{entry}{}", &text[..end], &text[end..])
+            format!("{},{entries}{}", &text[..end], &text[end..])
         }
-        None => format!("{{{entry}\n}}\n"),
+        None => format!("{{{entries}\n}}\n"),
     })
 }
 
-/// Marks the entry at this place in the file as revoked, unless it is already.
+/// Marks the entry at this place in the file as revoked.
 ///
 /// # Errors
 /// Where the text is no JSON object, or has no such entry.
 pub(super) fn revoke(text: &str, index: usize, now: SystemTime) -> serde_json::Result<String> {
+    change(text, index, |entry| {
+        entry.insert("disabled".to_owned(), true.into());
+        entry.insert("revoked_at".to_owned(), time(now));
+    })
+}
+
+/// Gives the entry at this place in the file an end. Nothing else of it changes: without an `id` it has none after this
+/// either, and so keeps its rule for the salt.
+///
+/// # Errors
+/// Where the text is no JSON object, or has no such entry.
+pub(super) fn expire(text: &str, index: usize, end: SystemTime) -> serde_json::Result<String> {
+    change(text, index, |entry| {
+        entry.insert("expires_at".to_owned(), time(end));
+    })
+}
+
+fn change(text: &str, index: usize, edit: impl FnOnce(&mut Map<String, Value>)) -> serde_json::Result<String> {
     let members = members(text)?;
     let Some(member) = members.get(index) else {
         return Ok(text.to_owned());
     };
     let old = member.value.get();
     let mut entry: Map<String, Value> = serde_json::from_str(old)?;
-    entry.insert("disabled".to_owned(), true.into());
-    entry.insert("revoked_at".to_owned(), time(now));
+    edit(&mut entry);
     let start = offset(text, old);
     Ok(format!("{}{}{}", &text[..start], pretty(&entry), &text[start + old.len()..]))
 }

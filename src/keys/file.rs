@@ -95,17 +95,7 @@ impl KeyFile {
     /// # Errors
     /// As [`KeyFile::parse`], or one problem without a place where it is not the base64 of an object.
     pub fn from_env(value: &str, env_salt: Option<&Secret>) -> Result<Self, Vec<Problem>> {
-        // Nearly any word is base64 of something.
-        let object = |json: &Vec<u8>| json.trim_ascii_start().first() == Some(&b'{');
-        let json = decode_base64(value.as_bytes()).filter(object).ok_or_else(|| {
-            let hint = if value.trim_start().starts_with('{') {
-                "this is the JSON itself; the variable holds its base64: base64 -w0 < FILE"
-            } else {
-                "make the value with: base64 -w0 < FILE"
-            };
-            vec![whole(0, 0, "is not the base64 of a key file".to_owned(), Some(hint.to_owned()))]
-        })?;
-        Self::parse(&json, env_salt)
+        Self::parse(&json_of_variable(value.as_bytes())?, env_salt)
     }
 
     /// How many keys the file holds.
@@ -137,6 +127,23 @@ impl KeyFile {
         })
         .collect()
     }
+}
+
+/// The key file's JSON that the value of `HASHED_API_KEYS` stands for.
+///
+/// # Errors
+/// One problem, where it is no base64.
+pub(super) fn json_of_variable(value: &[u8]) -> Result<Vec<u8>, Vec<Problem>> {
+    // Nearly any word is base64 of something.
+    let object = |json: &Vec<u8>| json.trim_ascii_start().first() == Some(&b'{');
+    decode_base64(value).filter(object).ok_or_else(|| {
+        let hint = if value.trim_ascii_start().starts_with(b"{") {
+            "this is the JSON itself; the variable holds its base64: base64 -w0 < FILE"
+        } else {
+            "make the value with: base64 -w0 < FILE"
+        };
+        vec![whole(0, 0, "is not the base64 of a key file".to_owned(), Some(hint.to_owned()))]
+    })
 }
 
 /// Decodes base64 as Node does: both alphabets, padding or none.

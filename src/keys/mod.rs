@@ -21,7 +21,10 @@ pub use file::{KeyFile, MAX_PROBLEMS, MAX_SALTS};
 pub use json::Problem;
 pub use ring::{KeyRing, Tally};
 pub use scope::{Scope, ScopeError};
-pub use store::{Created, NewKey, Revoked, Stamp, StoreError, create, create_alone, list, load, revoke};
+pub use store::{
+    Conflict, Created, Imported, Incoming, NewKey, Revoked, Rotated, Stamp, StoreError, create, create_alone, import,
+    list, load, revoke, rotate,
+};
 pub use token::{NoRandomness, PREFIX, PlainToken};
 
 /// What the key file says of one key.

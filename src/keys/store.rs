@@ -5,6 +5,8 @@
 //! Never does: delete an entry; follow anything but the path it is given; keep a key's text.
 
 mod disk;
+mod import;
+mod rotate;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use super::{KeyRecord, Scope, edit};
 use crate::units::{KeyId, Secret};
 
 pub use disk::Stamp;
+pub use import::{Conflict, Imported, Incoming, import};
+pub use rotate::{Rotated, rotate};
 
 /// What is to be known of a key that is made.
 #[derive(Clone, Debug)]
@@ -58,7 +62,7 @@ pub struct Revoked {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The system refused.
-    #[error("cannot {doing} {}: {source}{}", path.display(), hint_for(source))]
+    #[error("cannot {doing} {}: {source}{}", path.display(), hint_for(doing, source))]
     Io {
         /// What was to be done.
         doing: &'static str,
@@ -111,6 +115,22 @@ pub enum StoreError {
         /// How many there are.
         count: usize,
     },
+    /// The key that was to be replaced does not work any more.
+    #[error("the key {id} {state}, so there is nothing to replace (hint: `ai-gateway keys create` issues a new key)")]
+    NotUsable {
+        /// Its public name.
+        id: KeyId,
+        /// What became of it: `is revoked`, `has expired`.
+        state: &'static str,
+    },
+    /// Entries to be imported contradict those of the file.
+    #[error("nothing was imported into {}: its entries and the new ones contradict each other:{}", path.display(), Listed(conflicts))]
+    Conflicts {
+        /// The file.
+        path: PathBuf,
+        /// All contradictions.
+        conflicts: Vec<Conflict>,
+    },
     /// No random bytes.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -140,7 +160,7 @@ pub fn list(path: &Path, env_salt: Option<&Secret>) -> Result<Vec<KeyRecord>, St
 /// Any but `UnknownId`, `Ambiguous`.
 pub fn create(path: &Path, env_salt: Option<&Secret>, new: NewKey) -> Result<Created, StoreError> {
     let (created, record) = make(new)?;
-    update(path, env_salt, |text, file| Ok((Some(added(path, text, file, &created, &record)?), ())))?;
+    update(path, env_salt, |text, file| Ok((Some(added(path, text, file, (&created, &record))?), ())))?;
     Ok(created)
 }
 
@@ -150,7 +170,7 @@ pub fn create(path: &Path, env_salt: Option<&Secret>, new: NewKey) -> Result<Cre
 /// `NoRandomness`.
 pub fn create_alone(new: NewKey) -> Result<(Created, String), StoreError> {
     let (created, record) = make(new)?;
-    let text = added(Path::new("(none)"), "{}", &KeyFile::default(), &created, &record)?;
+    let text = added(Path::new("(none)"), "{}", &KeyFile::default(), (&created, &record))?;
     Ok((created, text))
 }
 
@@ -172,14 +192,19 @@ fn make(new: NewKey) -> Result<(Created, KeyRecord), StoreError> {
 }
 
 /// The file's text with one more entry.
-fn added(path: &Path, text: &str, file: &KeyFile, created: &Created, record: &KeyRecord) -> Result<String, StoreError> {
+fn added(
+    path: &Path,
+    text: &str,
+    file: &KeyFile,
+    (created, record): (&Created, &KeyRecord),
+) -> Result<String, StoreError> {
     let salt = match file.entries.iter().find(|entry| entry.has_id) {
         Some(ours) => file.salts[usize::from(ours.salt)].text.0.to_vec(),
         // The salt is a text, as in the original: the hex digits themselves key the HMAC.
         None => hex(&random::<16>()?).into_bytes(),
     };
     let digest = KeyedHash::new(&salt).digest(created.token.expose().as_bytes());
-    edit::insert(text, digest, &edit::entry(record, &salt)).map_err(|error| disk::no_json(path, error))
+    edit::insert(text, &[(digest, edit::entry(record, &salt))]).map_err(|error| disk::no_json(path, error))
 }
 
 /// Revokes the key that has this id, or whose id alone begins like this. The entry stays in the file.
@@ -187,10 +212,7 @@ fn added(path: &Path, text: &str, file: &KeyFile, created: &Created, record: &Ke
 /// # Errors
 /// Any but `NoRandomness`.
 pub fn revoke(path: &Path, env_salt: Option<&Secret>, id: &str, now: SystemTime) -> Result<Revoked, StoreError> {
-    if !path.exists() {
-        // Else the update would begin a new file.
-        disk::read(path)?;
-    }
+    disk::must_exist(path)?;
     update(path, env_salt, |text, file| {
         let index = position(file, id)?;
         let mut record = file.entries[index].record.clone();
@@ -244,17 +266,18 @@ fn position(file: &KeyFile, id: &str) -> Result<usize, StoreError> {
     }
 }
 
-/// Problems, one a line below the message.
-struct Listed<'p>(&'p [Problem]);
+/// Problems or contradictions, one a line below the message.
+struct Listed<'p, P>(&'p [P]);
 
-impl fmt::Display for Listed<'_> {
+impl<P: fmt::Display> fmt::Display for Listed<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
     }
 }
 
-fn hint_for(error: &io::Error) -> &'static str {
+fn hint_for(doing: &str, error: &io::Error) -> &'static str {
     match error.kind() {
+        _ if doing == import::DOING => "",
         io::ErrorKind::NotFound => " (hint: `ai-gateway keys create USER all` makes the file with a first key)",
         io::ErrorKind::PermissionDenied => " (hint: run as the user that owns the file and its folder)",
         io::ErrorKind::ReadOnlyFilesystem => " (hint: change the file where it is mounted from)",

@@ -244,7 +244,10 @@ mod tests {
             let mut body = serde_json::to_vec(&value).expect("a value");
             let at = at.index(body.len());
             body[at] = byte;
-            let object = serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|value| value.is_object());
+            let value = serde_json::from_slice::<serde_json::Value>(&body);
+            // A number that no f64 holds is JSON, but no tree.
+            prop_assume!(!value.as_ref().is_err_and(|error| error.to_string().contains("out of range")));
+            let object = value.is_ok_and(|value| value.is_object());
             // A tree keeps the last of two members; the scan refuses two where it reads them.
             let twice = scan(&body).err().map(Fault::into_text);
             let twice = twice.is_some_and(|fault| fault.contains("stands twice") || fault.contains("letters' case"));

@@ -2,6 +2,8 @@
 
 mod demo;
 mod keys;
+mod migrate;
+mod rotate;
 
 use std::path::Path;
 
@@ -30,7 +32,7 @@ async fn help_and_version_are_on_standard_output() {
     assert_eq!((version.code, version.stdout, version.stderr), (Some(0), expected, String::new()));
     let help = run(folder.path(), &["--help"]).await;
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for command in ["serve", "demo", "check", "keys"] {
+    for command in ["serve", "demo", "check", "keys", "migrate"] {
         assert!(help.stdout.contains(&format!("\n  {command} ")), "{}", help.stdout);
     }
     let create = run(folder.path(), &["keys", "create", "--help"]).await;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
-//! | `commands` | the commands: keys, check, demo, and the original's environment |
+//! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ALL, texts, time};
 use crate::keys::{Created, NewKey, Scope};
@@ -28,24 +28,29 @@ pub(super) fn warn_of(scope: &Scope, routes: &[(String, String)], warnings: &mut
 }
 
 /// Gives a new key to its owner, alone on its line: the only time that its text leaves the process.
-pub(super) fn key(created: &Created, new: &NewKey, as_json: bool, file: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let key = created.token.expose();
-    if as_json {
-        let json = json!({
-            "id": created.id.as_str(),
-            "username": new.username,
-            "key": key,
-            "scopes": texts(&new.scopes),
-            "created_at": time(new.now),
-            "expires_at": new.expires_at.map(time),
-            "team": new.team,
-            "models": new.models,
-            "file": file.display().to_string(),
-        });
-        writeln!(out, "{json:#}")?;
-    } else {
-        writeln!(out, "{key}")?;
-    }
+pub(super) fn key(created: &Created, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", created.token.expose())?;
+    out.flush()
+}
+
+/// The same for programs, with all that belongs to the key.
+pub(super) fn json_of_new(created: &Created, new: &NewKey, file: &Path) -> Value {
+    json!({
+        "id": created.id.as_str(),
+        "username": new.username,
+        "key": created.token.expose(),
+        "scopes": texts(&new.scopes),
+        "created_at": time(new.now),
+        "expires_at": new.expires_at.map(time),
+        "team": new.team,
+        "models": new.models,
+        "file": file.display().to_string(),
+    })
+}
+
+/// Prints JSON at once, so that what fails later does not hold it back.
+pub(super) fn json(json: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{json:#}")?;
     out.flush()
 }
 

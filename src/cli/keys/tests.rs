@@ -199,6 +199,23 @@ fn wrong_arguments_are_told_with_what_to_do() {
 }
 
 #[test]
+fn a_key_that_ends_soon_hands_its_end_on_and_says_so() {
+    let desk = Desk::new();
+    let first = desk.json("create jane all --model gpt-4o --json");
+    let (out, told) = desk.run(&format!("rotate {}", first["id"].as_str().unwrap())).unwrap();
+    assert!(out.starts_with("sk-aigw-") && out.lines().count() == 1, "the key alone: {out}");
+    assert!(told.contains("key of jane, shown this once") && told.contains("models   gpt-4o"), "{told}");
+    assert!(told.ends_with("works until 2026-11-26T10:00:00Z.\n") && !told.contains("warning"), "{told}");
+    let (_, warnings) = desk.run(&format!("rotate {} --overlap 48h", first["id"].as_str().unwrap())).unwrap();
+    assert!(warnings.contains("expires  2026-11-26T10:00:00Z"), "{warnings}");
+    assert!(warnings.contains("the new key expires at 2026-11-26T10:00:00Z, as the old one did"), "{warnings}");
+    let (_, told) = desk.run(&format!("rotate {} --overlap 0s", first["id"].as_str().unwrap())).unwrap();
+    assert!(told.contains("is revoked; a running gateway follows"), "{told}");
+    assert!(desk.refused(&format!("rotate {}", first["id"].as_str().unwrap())).contains("nothing to replace"));
+    assert!(desk.run("import /nowhere.json").unwrap_err().to_string().starts_with("cannot import"));
+}
+
+#[test]
 fn all_without_a_list_route_names_the_variable_route() {
     let mut desk = Desk::new();
     desk.context.routes.remove(0);

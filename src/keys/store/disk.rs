@@ -81,11 +81,7 @@ impl Target {
 
     /// The file's content; that of a file without keys where it is missing.
     pub(super) fn read(&self) -> Result<Vec<u8>, StoreError> {
-        match fs::read(&self.path) {
-            Ok(bytes) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(b"{}".to_vec()),
-            Err(error) => Err(failed("read", &self.path)(error)),
-        }
+        look(&self.path)
     }
 
     /// Puts a new file in the place of the old one.
@@ -131,6 +127,24 @@ impl Target {
 /// Reads a whole file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     fs::read(path).map_err(failed("read", path))
+}
+
+/// Reads a whole file of somebody else's, to do this with it.
+pub(super) fn read_to(doing: &'static str, path: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(path).map_err(failed(doing, path))
+}
+
+/// Refuses a file that is missing: an update would begin a new one.
+pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
+    if path.exists() { Ok(()) } else { read(path).map(|_| ()) }
+}
+
+/// The file's content, that of a file without keys where it is missing, for a look that takes no lock.
+pub(super) fn look(path: &Path) -> Result<Vec<u8>, StoreError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(b"{}".to_vec()),
+        read => read.map_err(failed("read", path)),
+    }
 }
 
 /// The error of an edit that found no JSON, which the parse before it rules out.
