@@ -122,10 +122,11 @@ async fn a_hangup_before_anything_serves_does_not_kill() {
     assert!(process.runs());
 }
 
+/// A gateway on an address of its own, where no other test takes a port that it has given back.
 fn embedded(provider: SocketAddr) -> Running {
     let yaml = format!(
-        "server: {{ listen: [\"127.0.0.1:0\"], threads: 1, shutdown: {{ readiness_delay: 10ms }} }}\n\
-         admin: {{ listen: \"127.0.0.1:0\" }}\nkeys: {{ file: none.json }}\n\
+        "server: {{ listen: [\"127.0.0.77:0\"], threads: 1, shutdown: {{ readiness_delay: 10ms }} }}\n\
+         admin: {{ listen: \"127.0.0.77:0\" }}\nkeys: {{ file: none.json }}\n\
          providers: {{ openai: {{ base_url: \"http://{provider}\", api_key: x }} }}\n"
     );
     let sources =
@@ -133,8 +134,9 @@ fn embedded(provider: SocketAddr) -> Running {
     server::start(sources, Options { log: Box::new(Log::default()), logger: false }).expect("started")
 }
 
+/// Whether nobody listens there. (A client's own port cannot be bound either, and is no listener.)
 fn is_free(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_ok()
+    TcpListener::bind(address).is_ok() || std::net::TcpStream::connect(address).is_err()
 }
 
 #[tokio::test]
