@@ -218,7 +218,7 @@ impl Running {
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
         for route in snapshot.routes.iter() {
-            log::info!("route {} {} -> {}", route.method, route.pattern, route.upstream_url());
+            log::info!("route {} {} -> {}", route.method_name(), route.pattern, route.upstream_url());
         }
         log::info!("{} keys", snapshot.keys.len());
         for warning in &loaded.warnings {

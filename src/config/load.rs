@@ -16,6 +16,7 @@ use super::report::{FieldPath, Problem, Report};
 use super::tree::Tree;
 use super::{Snapshot, defaults, read, routes};
 use crate::keys::Stamp;
+use crate::route::Kind;
 use crate::units::Secret;
 
 /// Where a configuration comes from.
@@ -183,7 +184,9 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
         for (index, text) in provider.routes.iter().enumerate() {
             let path = path.item(index);
             match routes::parse(text) {
-                Ok(line) => all.push((line.method.as_str().to_ascii_lowercase(), format!("/{id}{}", line.path))),
+                // `all` does not open what nobody can foresee.
+                Ok(line) if line.kind == Kind::Opaque => {}
+                Ok(line) => all.push((line.method_name(), format!("/{id}{}", line.path))),
                 Err(_) if read.tree.is_told(&path) => {}
                 Err((message, hint)) => problems.push(read.tree.problem(&path, message).hint(hint)),
             }
