@@ -7,6 +7,7 @@
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
+//! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
@@ -20,6 +21,7 @@ mod commands;
 mod contract;
 mod exchange;
 mod lifecycle;
+mod native;
 mod observability;
 mod property;
 mod smoke;
