@@ -88,6 +88,8 @@ pub(super) struct KeysContext {
     pub env_salt: Option<Secret>,
     /// Configured routes that `all` stands for: method in lower case and pattern. Opaque ones are left out.
     pub routes: Vec<(String, String)>,
+    /// Those that are left out.
+    pub opaque: Vec<(String, String)>,
     /// The time.
     pub now: SystemTime,
 }
@@ -166,7 +168,7 @@ fn create(
     };
     for scope in &scopes {
         let touches = |(method, pattern): &(String, String)| scope.touches_route(method, pattern);
-        if !context.routes.iter().any(touches) {
+        if !context.routes.iter().chain(&context.opaque).any(touches) {
             writeln!(
                 warnings,
                 "warning: no route is configured for the scope {scope}; until one is, it opens nothing"
@@ -278,7 +280,7 @@ fn all_scopes(routes: &[(String, String)]) -> Result<Vec<Scope>, KeysError> {
         }
     }
     if scopes.is_empty() {
-        let message = "`all` stands for all configured routes, and there are none: name the scopes";
+        let message = "`all` stands for all configured routes that are not opaque, and there are none: name the scopes";
         return Err(KeysError::Usage(message.to_owned()));
     }
     Ok(scopes)

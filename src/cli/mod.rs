@@ -93,6 +93,7 @@ fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
         file: settings.file,
         env_salt: settings.env_salt,
         routes: settings.routes,
+        opaque: settings.opaque,
         now: SystemTime::now(),
     };
     keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr())

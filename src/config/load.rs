@@ -56,8 +56,10 @@ pub struct KeySettings {
     pub env_salt: Option<Secret>,
     /// Whether the gateway uses `HASHED_API_KEYS` and so would not see a change of `file`.
     pub in_variable: bool,
-    /// All configured routes: the method in lower case, and the pattern with the provider.
+    /// All configured routes but opaque ones: the method in lower case, and the pattern with the provider.
     pub routes: Vec<(String, String)>,
+    /// The opaque ones.
+    pub opaque: Vec<(String, String)>,
 }
 
 impl Sources {
@@ -178,15 +180,17 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
         return Err(report(read.problems));
     };
     let mut problems = read.problems;
-    let mut all = Vec::new();
+    let (mut all, mut opaque) = (Vec::new(), Vec::new());
     for (id, provider) in &file.providers {
         let path = FieldPath::of("providers").key(id).key("routes");
         for (index, text) in provider.routes.iter().enumerate() {
             let path = path.item(index);
             match routes::parse(text) {
-                // `all` does not open what nobody can foresee.
-                Ok(line) if line.kind == Kind::Opaque => {}
-                Ok(line) => all.push((line.method_name(), format!("/{id}{}", line.path))),
+                Ok(line) => {
+                    // `all` does not open what nobody can foresee.
+                    let list = if line.kind == Kind::Opaque { &mut opaque } else { &mut all };
+                    list.push((line.method_name(), format!("/{id}{}", line.path)));
+                }
                 Err(_) if read.tree.is_told(&path) => {}
                 Err((message, hint)) => problems.push(read.tree.problem(&path, message).hint(hint)),
             }
@@ -201,6 +205,7 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
         env_salt: env_salt(&read.environment),
         in_variable: matches!(key_source(sources, &read.environment, &file), KeySource::Variable(_)),
         routes: all,
+        opaque,
     })
 }
 

@@ -228,4 +228,5 @@ fn all_leaves_opaque_routes_out() {
     let settings = key_settings(&sources(directory.path(), Some("g.yaml"), &[])).expect("settings");
     let named: Vec<String> = settings.routes.iter().map(|(method, path)| format!("{method} {path}")).collect();
     assert_eq!(named, ["post /p/v1/a", "post /p/v1/b", "get /p/v1/c"]);
+    assert_eq!(settings.opaque[0], ("any".to_owned(), "/p/v1/*".to_owned()));
 }
