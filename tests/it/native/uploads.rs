@@ -84,6 +84,45 @@ async fn connections_are_kept_and_either_framing_arrives() {
 }
 
 #[tokio::test]
+async fn requests_that_are_sent_ahead_are_answered_in_their_order() {
+    let world = world().await;
+    for number in 0..3 {
+        world.provider.script(Script::json(200, format!("{{\"n\":{number}}}")));
+    }
+    let json = [("content-type", "application/json"), ("content-length", "2")];
+    let ahead = [
+        with_key("POST", UPLOAD, &[("content-length", "5")]) + "hello",
+        with_key("POST", CHAT, &json) + "{}",
+        with_key("POST", UPLOAD, &[("transfer-encoding", "chunked")]) + "5\r\nworld\r\n0\r\n\r\n",
+    ];
+    let mut client = world.connect().await;
+    client.send(ahead.concat()).await;
+    for number in 0..3 {
+        assert_eq!(client.response("POST").await.text(), format!("{{\"n\":{number}}}"));
+    }
+    let received = world.provider.received();
+    let bodies: Vec<&[u8]> = received.iter().map(|call| &call.body[..]).collect();
+    assert_eq!(bodies, [&b"hello"[..], b"{}", b"world"]);
+}
+
+#[tokio::test]
+async fn what_follows_a_refused_body_is_never_a_request() {
+    let world = World::with(setup(&["get:/openai/v1/models"], "")).await;
+    let hidden = with_key("GET", "/openai/v1/models", &[]);
+    for framing in
+        ["content-length: 2000000", "transfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 3"]
+    {
+        let mut client = world.connect().await;
+        let head = with_key("POST", UPLOAD, &[]).replace("\r\n\r\n", &format!("\r\n{framing}\r\n\r\n"));
+        client.send(head + &hidden).await;
+        let refused = client.response("POST").await;
+        refused.error(403, "invalid_request_error", "insufficient_permissions");
+        assert!(client.is_closed().await, "{framing}");
+    }
+    assert_eq!(world.provider.received().len(), 0);
+}
+
+#[tokio::test]
 async fn a_provider_that_answers_early_is_heard() {
     let world = world_with("timeouts: { idle: 1s }").await;
     let error = r#"{"error":{"message":"too large"}}"#;
