@@ -63,6 +63,8 @@ pub enum Refusal {
 pub enum KeyFault {
     /// There was none.
     Missing,
+    /// `Authorization` is not `Bearer KEY`.
+    Malformed,
     /// Two that differ, or two `Authorization` headers.
     Conflicting,
     /// Starts like one of ours, but its checksum does not fit: mistyped or cut.
@@ -78,6 +80,8 @@ pub enum UpstreamFault {
     Resolve,
     /// No TCP connection, or no verified TLS on it.
     Connect,
+    /// The HTTP proxy on the way to it refused, cannot be reached, or answered rubbish.
+    Proxy,
     /// The connection ended before the answer was complete.
     Reset,
     /// What came back is no valid HTTP/1.1.
@@ -89,6 +93,8 @@ pub enum UpstreamFault {
 pub enum Silence {
     /// `connect`
     Connect,
+    /// `connect`, spent on the HTTP proxy on the way to it
+    Proxy,
     /// `first_byte`
     FirstByte,
     /// `idle`
@@ -99,6 +105,8 @@ pub enum Silence {
 
 /// OpenAI's `error.type`. Source: openai-python and platform.openai.com/docs/guides/error-codes, read 2026-11.
 const INVALID_REQUEST: &str = "invalid_request_error";
+/// How each challenge begins.
+const CHALLENGE: &str = "Bearer realm=\"AI Gateway\"";
 /// OpenAI's `error.type` of a fault on the serving side.
 const SERVER: &str = "server_error";
 
@@ -156,7 +164,9 @@ impl Refusal {
     pub fn message(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::UnknownRoute => "Route not found",
-            Self::InvalidKey(KeyFault::Missing | KeyFault::Unknown) => "Invalid AI Gateway API key",
+            Self::InvalidKey(KeyFault::Missing | KeyFault::Malformed | KeyFault::Unknown) => {
+                "Invalid AI Gateway API key"
+            }
             Self::InvalidKey(KeyFault::Conflicting) => {
                 "Invalid AI Gateway API key: the request carries more than one credential"
             }
@@ -186,9 +196,15 @@ impl Refusal {
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
             Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
             Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
+            Self::Upstream(UpstreamFault::Proxy) => {
+                "The provider could not be reached: the proxy on the way to it did not open a connection"
+            }
             Self::Upstream(UpstreamFault::Reset) => "The provider closed the connection before its answer was complete",
             Self::Upstream(UpstreamFault::BadAnswer) => "The provider's answer could not be understood",
             Self::UpstreamTimeout(Silence::Connect) => "The provider could not be reached in time",
+            Self::UpstreamTimeout(Silence::Proxy) => {
+                "The provider could not be reached: the proxy on the way to it did not open a connection in time"
+            }
             Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
             Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
             Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
@@ -197,6 +213,27 @@ impl Refusal {
             Self::Bug(_) => "The gateway failed to handle this request",
             Self::ClientGone => "The client closed the request",
         })
+    }
+
+    /// The value of `WWW-Authenticate`, which a 401 must have (RFC 9110 section 11.6.1) and which may say more than the
+    /// message, whose text old clients compare: RFC 6750 section 3. `scope` is the one that was missing.
+    pub fn challenge(&self, scope: Option<&str>) -> Option<String> {
+        let (error, description) = match self {
+            Self::InvalidKey(KeyFault::Missing) => {
+                return Some(format!("{CHALLENGE}, error_description=\"no key was sent\""));
+            }
+            Self::InvalidKey(KeyFault::Malformed) => ("invalid_request", "Authorization is not Bearer KEY"),
+            Self::InvalidKey(KeyFault::Conflicting) => ("invalid_request", "more than one credential"),
+            Self::InvalidKey(KeyFault::Mistyped) => ("invalid_token", "the checksum of the key does not match"),
+            Self::InvalidKey(KeyFault::Unknown) => ("invalid_token", "this gateway did not issue the key"),
+            Self::ExpiredKey => ("invalid_token", "the key has expired"),
+            Self::RevokedKey => ("invalid_token", "the key was revoked"),
+            Self::ScopeMissing => ("insufficient_scope", "the key does not have the scope"),
+            _ => return None,
+        };
+        let scope = scope.filter(|_| *self == Self::ScopeMissing).map(|scope| format!(", scope=\"{scope}\""));
+        let scope = scope.unwrap_or_default();
+        Some(format!("{CHALLENGE}, error=\"{error}\", error_description=\"{description}\"{scope}"))
     }
 
     /// How long the client should wait before it tries again, where waiting can help.
@@ -245,6 +282,15 @@ mod tests {
             Refusal::ScopeMissing.body(),
             r#"{"error":{"message":"Invalid AI Gateway API scope","type":"invalid_request_error","param":null,"code":"insufficient_permissions"}}"#
         );
+    }
+
+    #[test]
+    fn a_challenge_says_more_than_the_message() {
+        let missing = Refusal::InvalidKey(KeyFault::Missing).challenge(None);
+        assert_eq!(missing.as_deref(), Some(r#"Bearer realm="AI Gateway", error_description="no key was sent""#));
+        let scope = Refusal::ScopeMissing.challenge(Some("get:/openai/v1/models")).expect("a challenge");
+        assert!(scope.ends_with(r#"scope="get:/openai/v1/models""#), "{scope}");
+        assert_eq!(Refusal::UnknownRoute.challenge(None), None);
     }
 
     #[test]

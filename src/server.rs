@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::background::background_service;
+use pingora_rustls::{RootCertStore, load_platform_certs_incl_env_into_store};
 use tokio::sync::watch;
 
 use crate::admin::{Admin, AdminState};
@@ -55,6 +56,11 @@ pub enum StartError {
         /// What is wrong, and what can be done.
         reason: String,
     },
+    /// The machine's root certificates, or those that `SSL_CERT_FILE` names, cannot be used.
+    #[error(
+        "the root certificates that providers are verified by cannot be loaded: {0} (hint: SSL_CERT_FILE, SSL_CERT_DIR)"
+    )]
+    Roots(String),
     /// The system refused a thread or a socket.
     #[error("the gateway could not be set up: {0}")]
     System(#[from] std::io::Error),
@@ -101,6 +107,7 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
         // One gateway of a process sets it; the next ones write their access lines only.
         init_logger(snapshot.startup.log_level, &log, SystemTime::now);
     }
+    check_roots(snapshot)?;
     let telemetry = Arc::new(telemetry(snapshot, log)?);
     let listeners = snapshot.startup.listen.iter().map(|address| bind("server.listen", *address));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
@@ -132,6 +139,22 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     };
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run)?;
     Ok(Running { addresses, admin, control, lifecycle, ended, thread: Some(thread) }.told(&loaded))
+}
+
+/// Loads the root certificates once before Pingora does, which would panic where they are broken.
+fn check_roots(snapshot: &Snapshot) -> Result<(), StartError> {
+    let mut roots = RootCertStore::empty();
+    load_platform_certs_incl_env_into_store(&mut roots).map_err(|error| {
+        let cause = error.root_cause().to_string();
+        StartError::Roots(cause)
+    })?;
+    if roots.is_empty() && snapshot.providers.iter().any(|provider| provider.tls) {
+        let hint = "install ca-certificates, or set SSL_CERT_FILE";
+        log::warn!(
+            "there are no root certificates: no https provider can be verified, every call to one fails ({hint})"
+        );
+    }
+    Ok(())
 }
 
 fn telemetry(snapshot: &Snapshot, log: LogWriter) -> Result<Telemetry, TelemetryError> {
@@ -206,6 +229,7 @@ impl Running {
         {
             log::error!("the gateway's main thread panicked");
         }
+        log::info!("stopped");
         self.lifecycle.last_words();
     }
 
@@ -219,6 +243,11 @@ impl Running {
         log::info!("configuration: {}", loaded.describes);
         for route in snapshot.routes.iter() {
             log::info!("route {} {} -> {}", route.method_name(), route.pattern, route.upstream_url());
+        }
+        for provider in &snapshot.providers {
+            if let Some(proxy) = &provider.proxy {
+                log::info!("provider {} is reached through proxy {proxy}", provider.id);
+            }
         }
         log::info!("{} keys", snapshot.keys.len());
         for warning in &loaded.warnings {

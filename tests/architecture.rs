@@ -39,6 +39,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("env_logger", &["telemetry/"]),
     ("marked_yaml", &["config/"]),
     ("dotenvy", &["config/"]),
+    ("rustls", &["config/"]),
+    ("x509_parser", &["config/"]),
     ("clap", &["cli/"]),
     ("arc_swap", &["config/mod.rs"]),
     ("axum*", &["admin/"]),

@@ -73,7 +73,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(out, "keys           {} from {}", loaded.keys, key_source(&loaded.snapshot))?;
     for provider in &loaded.snapshot.providers {
-        writeln!(out, "\nprovider {}{}", provider.id, credential(provider))?;
+        writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method_name(), &route.pattern);
             let kind = if route.kind.is_native() { format!(" ({})", route.kind.name()) } else { String::new() };
@@ -119,6 +119,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         },
         "shutdown": { "readiness_delay_ms": millis(server.readiness_delay), "grace_ms": millis(server.grace) },
         "keys": { "count": loaded.keys, "source": key_source(&loaded.snapshot) },
+        "providers": loaded.snapshot.providers.iter().map(|own| provider_as_json(own)).collect::<Vec<_>>(),
         "routes": routes,
         "warnings": loaded.warnings,
     })
@@ -153,6 +154,29 @@ fn credential(provider: &Provider) -> String {
         Some(_) => format!(", key in {}", provider.auth_header),
         None => ", no key".to_owned(),
     }
+}
+
+/// What is particular about the way to a provider; of a proxy its host and port only.
+fn way(provider: &Provider) -> String {
+    let mut way = provider.proxy.as_ref().map_or_else(String::new, |proxy| format!(", through proxy {proxy}"));
+    let certificates = provider.certificates.as_ref();
+    if certificates.is_some_and(|own| own.authorities.is_some()) {
+        way.push_str(", authorities of ca_file");
+    }
+    if certificates.is_some_and(|own| own.client.is_some()) {
+        way.push_str(", with client_cert");
+    }
+    way
+}
+
+fn provider_as_json(provider: &Provider) -> serde_json::Value {
+    let certificates = provider.certificates.as_ref();
+    serde_json::json!({
+        "name": provider.id.as_str(),
+        "proxy": provider.proxy.as_ref().map(ToString::to_string),
+        "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
+        "client_cert": certificates.is_some_and(|own| own.client.is_some()),
+    })
 }
 
 fn key_source(snapshot: &Snapshot) -> String {

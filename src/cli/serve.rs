@@ -27,7 +27,7 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let code = match error {
-            StartError::Config(_) | StartError::Listen { .. } => 2,
+            StartError::Config(_) | StartError::Listen { .. } | StartError::Roots(_) => 2,
             StartError::System(_) | StartError::Telemetry(_) | StartError::NoRandomness => 1,
         };
         let text = match error {

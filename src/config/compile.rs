@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::environment::{Environment, Host};
@@ -20,6 +21,8 @@ use crate::route::RouteTable;
 pub(super) struct Check<'a> {
     pub(super) tree: &'a Tree,
     pub(super) environment: &'a Environment,
+    /// What relative paths start from.
+    pub(super) directory: &'a Path,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
 }
@@ -161,7 +164,8 @@ fn trusted_proxies(check: &mut Check<'_>, file: &[String]) -> Vec<Network> {
     networks
 }
 
-fn network(text: &str) -> Option<Network> {
+/// An address, or a range in CIDR notation.
+pub(super) fn network(text: &str) -> Option<Network> {
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) if prefix.bytes().all(|byte| byte.is_ascii_digit()) => {
             (address, Some(prefix.parse::<u8>().ok()?))

@@ -4,14 +4,14 @@
 //! Never does: look at the machine or the environment; what depends on them is worked out in `compile`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::{AccessLog, CompatMetrics};
 use super::file::{
-    Auth, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
+    Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
 };
-use super::values::{AutoSize, Hidden, Later, Off, Period, Size};
-use crate::units::Secret;
+use super::values::{AutoSize, Later, Off, Period, Size};
 
 /// The file that is looked for where none is named.
 pub(super) const FILE: &str = "conf/gateway.yaml";
@@ -93,7 +93,9 @@ impl Default for Provider {
             query: BTreeMap::new(),
             inject_usage: Off,
             timeouts: Timeouts::default(),
-            proxy: Hidden(Secret::new(String::new())),
+            proxy: None,
+            ca_file: PathBuf::new(),
+            client_cert: ClientCert::default(),
             routes: ROUTES.map(str::to_owned).to_vec(),
         }
     }

@@ -163,13 +163,31 @@ pub struct Provider {
     /// How long to wait for the provider.
     #[serde(deserialize_with = "mapping")]
     pub timeouts: Timeouts,
-    /// Not available yet, other than empty: an HTTP proxy to reach the provider through.
-    pub proxy: Hidden,
+    /// The HTTP proxy to reach the provider through, by CONNECT: `http://[USER:PASSWORD@]HOST[:PORT]`, user and password
+    /// percent-encoded; empty or `off` for none. A provider at an http URL is tunnelled too where this names a proxy.
+    /// Hosts that `NO_PROXY` names are reached directly all the same. Default: `HTTPS_PROXY` for https, none for http.
+    pub proxy: Option<Hidden>,
+    /// A PEM file with the authorities that are believed for this provider, in place of the system's; read again at
+    /// each reload. Default: empty, the system's.
+    pub ca_file: PathBuf,
+    /// What the gateway shows of itself where the provider asks for a certificate.
+    #[serde(deserialize_with = "mapping")]
+    pub client_cert: ClientCert,
     /// What clients may call: `method path [kind]`; these are also the scopes of keys. `{model}` stands for one segment.
     /// Kinds: `json` (the default), `stream` for uploads and media of any size, `websocket`, and `opaque`, which alone may
     /// have the method `any` and a path that ends in `/*`. Default: models, models/{model}, chat/completions, embeddings
     /// and images/generations.
     pub routes: Vec<String>,
+}
+
+/// A certificate of the gateway's own with its key. Both files, or neither; read again at each reload.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientCert {
+    /// A PEM file: the certificate, then those that lead to its authority. Default: empty, none is shown.
+    pub cert: PathBuf,
+    /// A PEM file with its private key, not encrypted. Default: empty.
+    pub key: PathBuf,
 }
 
 /// The API family of a provider.
@@ -197,7 +215,7 @@ pub enum Auth {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// For a TCP connection, and as long again for TLS. Up to 5m. Default 3s.
+    /// For a TCP connection, a proxy's tunnel included, and as long again for TLS. Up to 5m. Default 3s.
     pub connect: Period,
     /// From the request sent to the answer's head.
     #[serde(deserialize_with = "mapping")]

@@ -87,8 +87,13 @@ struct Read {
 /// The [`Report`] of all problems.
 pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     let read = read_file(sources, false)?;
-    let mut check =
-        Check { tree: &read.tree, environment: &read.environment, problems: read.problems, warnings: Vec::new() };
+    let mut check = Check {
+        tree: &read.tree,
+        environment: &read.environment,
+        directory: &sources.directory,
+        problems: read.problems,
+        warnings: Vec::new(),
+    };
     let Some(file) = read.file else {
         return Err(report(check.problems));
     };
@@ -97,9 +102,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     let original = matches!(source, KeySource::Variable(_));
     if !original && read.environment.get("HASHED_API_KEYS").is_some() {
         check.warn("HASHED_API_KEYS is not used, because keys.file names a key file");
-    }
-    if read.environment.get("HTTPS_PROXY").is_some() {
-        check.warn("HTTPS_PROXY is set, but proxies are not supported yet: calls to providers go direct");
     }
     let compiled = compile(&mut check, &file, &Host::ask(), original);
     let salt = env_salt(&read.environment);

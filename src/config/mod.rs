@@ -3,6 +3,7 @@
 //! Invariant: a request sees one snapshot from its start to its end; a bad configuration changes nothing.
 //! Never does: print a value that came from a variable, a file or a secret field.
 
+mod certificates;
 mod compile;
 mod defaults;
 mod environment;
@@ -10,6 +11,7 @@ pub mod file;
 mod interpolate;
 mod keys_in;
 mod load;
+mod proxies;
 mod read;
 mod report;
 mod routes;

@@ -6,6 +6,7 @@ mod bad;
 mod good;
 mod keys;
 mod reference;
+mod ways;
 
 use std::path::Path;
 

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue, Uri, header};
 use super::compile::Check;
 use super::file::{self, Auth, Dialect};
 use super::report::FieldPath;
-use super::routes;
 use super::values::{Hidden, NOT_YET};
+use super::{certificates, proxies, routes};
 use crate::route::{Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
@@ -67,9 +67,6 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     if written.dialect == Dialect::Anthropic {
         check.refuse_with(&path.key("dialect"), NOT_YET, "a later version brings it");
     }
-    if !written.proxy.0.expose().is_empty() {
-        check.refuse_with(&path.key("proxy"), NOT_YET, "leave it out; calls go direct");
-    }
     let base = base(check, path, written.base_url.as_deref());
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
     let (auth_header, credential) = credential(check, path, id, written);
@@ -81,6 +78,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         id: ProviderId::new(id),
         tls: base.tls,
         headers: headers(check, &path.key("headers"), &written.headers, own),
+        proxy: proxies::proxy(check, path, written.proxy.as_ref(), &base),
+        certificates: certificates::certificates(check, path, written, base.tls),
         authority: HeaderValue::try_from(base.authority).unwrap_or(HeaderValue::from_static("")),
         host: base.host,
         port: base.port,
@@ -242,18 +241,20 @@ fn credential(
     (name, Some(value))
 }
 
-fn sensitive(text: &Secret) -> Option<HeaderValue> {
+/// The value of a header that must not be shown.
+pub(super) fn sensitive(text: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text.expose()).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// Headers that the gateway itself sets or that belong to one connection.
-const OWN_HEADERS: [&str; 14] = [
+const OWN_HEADERS: [&str; 16] = [
     "accept-encoding",
     "connection",
     "content-encoding",
     "content-length",
+    "content-type",
     "expect",
     "host",
     "keep-alive",
@@ -264,6 +265,7 @@ const OWN_HEADERS: [&str; 14] = [
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-request-id",
 ];
 
 fn header_name(text: &str) -> Result<HeaderName, &'static str> {
@@ -304,10 +306,9 @@ fn headers(
     headers
 }
 
-fn query(written: &BTreeMap<String, Hidden>) -> Option<Secret> {
-    let pairs: Vec<String> =
-        written.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value.0.expose()))).collect();
-    (!pairs.is_empty()).then(|| Secret::new(pairs.join("&")))
+fn query(written: &BTreeMap<String, Hidden>) -> Vec<(String, Secret)> {
+    let pair = |name: &str, value: &Hidden| Secret::new(format!("{}={}", encoded(name), encoded(value.0.expose())));
+    written.iter().map(|(name, value)| (name.clone(), pair(name, value))).collect()
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters.

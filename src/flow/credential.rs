@@ -14,7 +14,7 @@ use crate::error::{KeyFault, Refusal};
 ///
 /// # Errors
 /// `InvalidKey(Missing)` where there is none, `InvalidKey(Conflicting)` where there are two `Authorization` headers or
-/// credentials that differ, `InvalidKey(Unknown)` where the header is no bearer credential.
+/// credentials that differ, `InvalidKey(Malformed)` where the header is no bearer credential.
 pub fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     let mut found: Option<&[u8]> = None;
     let mut bearers = headers.get_all(AUTHORIZATION).iter();
@@ -22,7 +22,7 @@ pub fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
         if bearers.next().is_some() {
             return Err(Refusal::InvalidKey(KeyFault::Conflicting));
         }
-        found = Some(bearer(value.as_bytes()).ok_or(Refusal::InvalidKey(KeyFault::Unknown))?);
+        found = Some(bearer(value.as_bytes()).ok_or(Refusal::InvalidKey(KeyFault::Malformed))?);
     }
     for name in ["api-key", "x-api-key"] {
         for value in headers.get_all(name) {
@@ -126,7 +126,7 @@ mod tests {
             "Bearer\tfake",
             "Bearerfake",
         ] {
-            assert_eq!(read(&[("authorization", value)]), Err(Refusal::InvalidKey(KeyFault::Unknown)), "{value}");
+            assert_eq!(read(&[("authorization", value)]), Err(Refusal::InvalidKey(KeyFault::Malformed)), "{value}");
         }
         assert_eq!(read(&[]), Err(Refusal::InvalidKey(KeyFault::Missing)));
         assert_eq!(read(&[("api-key", "")]), Err(Refusal::InvalidKey(KeyFault::Missing)));
@@ -156,6 +156,6 @@ mod tests {
         let missing = Err(Refusal::InvalidKey(KeyFault::Missing));
         assert_eq!(fault(&[(NAME, "realtime")]), missing);
         assert_eq!(fault(&[(NAME, "openai-insecure-api-key.")]), missing);
-        assert_eq!(fault(&[("authorization", "Basic k")]), Err(Refusal::InvalidKey(KeyFault::Unknown)));
+        assert_eq!(fault(&[("authorization", "Basic k")]), Err(Refusal::InvalidKey(KeyFault::Malformed)));
     }
 }

@@ -115,15 +115,21 @@ impl Arrived {
         Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: found.model.map(str::to_owned) })
     }
 
-    /// Takes in what the body asks for and decides whether the key may use that model.
+    /// Takes in what the body asks for and decides whether the key may use that model. A model in the path was decided
+    /// upon when the call was admitted, and stays the one that is told; the body's must be allowed too.
     ///
     /// # Errors
-    /// `ModelNotAllowed`.
+    /// `ModelNotAllowed`, also for a call that makes something and names no model: the provider would choose one.
     pub fn understand(&mut self, underway: &Underway, scan: &Scan<'_>) -> Result<(), Refusal> {
-        if let Some(model) = &scan.model {
+        if let (Some(model), None) = (&scan.model, &underway.model) {
             self.record.model = Some(cut(model, MAX_NAME));
         }
-        underway.key.permits_model(scan.model.as_deref())
+        let makes = !matches!(underway.route.method, Some(Method::GET | Method::HEAD | Method::DELETE));
+        match (&scan.model, &underway.model) {
+            (Some(model), _) => underway.key.permits_model(Some(model)),
+            (None, None) if makes => underway.key.permits_model(None),
+            (None, _) => Ok(()),
+        }
     }
 
     /// Ends the call: what is left to say is how long it took.

@@ -37,7 +37,7 @@ pub struct Record {
     pub status: u16,
     /// Why the call was not served, or not served to its end.
     pub refusal: Option<Refusal>,
-    /// Requests that were sent to providers for this call.
+    /// Attempts at providers for this call, also those that found no connection.
     pub attempts: u32,
     /// The provider's own status, where it answered.
     pub upstream_status: Option<u16>,

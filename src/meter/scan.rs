@@ -1,7 +1,7 @@
 //! The head scan: the few fields of a JSON request that the gateway acts on, read in one pass over its bytes.
 //!
-//! Invariant: member names are compared after unescaping and a field that is read stands once, so that no provider can
-//! understand a body differently from us. It accepts exactly the JSON objects that `serde_json` accepts, at any depth.
+//! Invariant: member names are compared after unescaping, and a field that is read stands once and in no other spelling,
+//! so that no provider can understand a body differently from us. It accepts exactly the JSON objects that `serde_json` accepts, at any depth.
 //! Never does: build a tree of the body, copy it, or keep it.
 
 use std::borrow::Cow;
@@ -65,6 +65,10 @@ impl<'de> Visitor<'de> for ScanVisitor {
             let twice = match field {
                 Field::Model => model.replace(map.next_value()?).is_some(),
                 Field::Stream => stream.replace(map.next_value()?).is_some(),
+                Field::Misspelt(name) => {
+                    let reason = format_args!("a field is `{name}` but for its letters' case");
+                    return Err(serde::de::Error::custom(reason));
+                }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
                     false
@@ -86,6 +90,8 @@ impl<'de> Visitor<'de> for ScanVisitor {
 enum Field {
     Model,
     Stream,
+    /// One that some providers take for one that is read: Go's JSON ignores case, by Unicode's simple folding.
+    Misspelt(&'static str),
     Other,
 }
 
@@ -94,7 +100,7 @@ impl Field {
         match self {
             Self::Model => "model",
             Self::Stream => "stream",
-            Self::Other => "",
+            Self::Misspelt(_) | Self::Other => "",
         }
     }
 }
@@ -118,9 +124,20 @@ impl Visitor<'_> for FieldVisitor {
         Ok(match name {
             "model" => Field::Model,
             "stream" => Field::Stream,
-            _ => Field::Other,
+            _ => {
+                ["model", "stream"].into_iter().find(|read| folds_to(name, read)).map_or(Field::Other, Field::Misspelt)
+            }
         })
     }
+}
+
+/// Whether a name is a read one but for case. U+017F is the one letter outside ASCII that folds into these names.
+fn folds_to(name: &str, read: &str) -> bool {
+    name.len() <= 2 * read.len()
+        && name
+            .chars()
+            .map(|letter| if letter == '\u{17f}' { 's' } else { letter.to_ascii_lowercase() })
+            .eq(read.chars())
 }
 
 /// A JSON string, borrowed where it has no escapes.
@@ -157,6 +174,15 @@ mod tests {
             assert!(text(body).is_err_and(|fault| fault.contains("stands twice")), "{body}");
         }
         assert!(text(r#"{"messages":1,"messages":2}"#).is_ok(), "a field that is not read is the provider's matter");
+    }
+
+    #[test]
+    fn no_other_spelling_of_a_field_that_is_read_passes() {
+        for name in ["Model", "MODEL", "mode\\u004c", "Stream", "\u{17f}tream", "\\u017ftream"] {
+            let body = format!(r#"{{"model":"allowed","{name}":"forbidden"}}"#);
+            assert!(text(&body).is_err_and(|fault| fault.contains("case")), "{body}");
+        }
+        assert!(text(r#"{"model":"m","models":1,"streams":1,"mödel":1,"streaM_options":1}"#).is_ok());
     }
 
     #[test]
@@ -220,7 +246,8 @@ mod tests {
             body[at] = byte;
             let object = serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|value| value.is_object());
             // A tree keeps the last of two members; the scan refuses two where it reads them.
-            let twice = scan(&body).err().is_some_and(|fault| fault.into_text().contains("stands twice"));
+            let twice = scan(&body).err().map(Fault::into_text);
+            let twice = twice.is_some_and(|fault| fault.contains("stands twice") || fault.contains("letters' case"));
             prop_assert_eq!(scan(&body).is_ok() || twice, object);
         }
 

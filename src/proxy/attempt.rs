@@ -3,12 +3,14 @@
 //! Invariant: a request is sent a second time only where its method is safe to repeat and nothing of an answer was seen.
 //! Never does: read an answer's body.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use log::{error, warn};
+use log::{debug, error, warn};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::Peer;
 
 use crate::error::{Refusal, Silence};
 use crate::flow::Underway;
@@ -26,7 +28,8 @@ pub(super) struct Ask {
     pub(super) underway: Underway,
     /// What the provider is told; absent where there is no body.
     pub(super) content_type: Option<Vec<u8>>,
-    pub(super) body: Body,
+    /// Absent once it was sent and cannot be sent again, so that its memory is free while the provider thinks.
+    pub(super) body: Option<Body>,
     /// Whether the call asks for a stream.
     pub(super) stream: bool,
 }
@@ -48,7 +51,7 @@ struct Failed {
     stale: bool,
 }
 
-/// Asks the provider and waits for the head of its answer. The body is dropped on return: nothing needs it any more.
+/// Asks the provider and waits for the head of its answer.
 ///
 /// # Errors
 /// `Upstream`, `UpstreamTimeout`, `UpstreamAuth`, `ClientGone`.
@@ -56,9 +59,9 @@ pub(super) async fn attempt(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    ask: Ask,
+    mut ask: Ask,
 ) -> Result<Answer, Refusal> {
-    let provider = &ask.underway.route.provider;
+    let provider = &Arc::clone(&ask.underway.route.provider);
     let timeouts = &provider.timeouts;
     let started = Instant::now();
     let deadline = started + timeouts.total;
@@ -67,12 +70,13 @@ pub(super) async fn attempt(
     let (connection, head) = loop {
         call.arrived()?.record.attempts += 1;
         let exchange =
-            exchange(gateway, provider, &ask, Sending { request: &request, method: &method, fresh, deadline });
+            exchange(gateway, provider, &mut ask, Sending { request: &request, method: &method, fresh, deadline });
         match call.waiting(while_client_stays(session, exchange)).await? {
             Ok(answer) => break answer,
             Err(failed) if failed.stale && !fresh => fresh = true,
             Err(failed) => {
-                warn!("provider {}: {}", provider.id, failed.broken.cause);
+                let request_id = &call.arrived()?.record.request_id;
+                warn!("call {request_id}: provider {}: {}", provider.id, failed.broken.cause);
                 return Err(failed.broken.refusal);
             }
         }
@@ -82,7 +86,10 @@ pub(super) async fn attempt(
     record.upstream_status = Some(status);
     record.upstream_head = Some(started.elapsed());
     if matches!(status, 401 | 403) {
-        error!("provider {} refused the gateway's own key with status {status}: check its api_key", provider.id);
+        let (id, request_id) = (&provider.id, &record.request_id);
+        error!(
+            "call {request_id}: provider {id} refused the gateway's own key with status {status}: check its api_key"
+        );
         return Err(Refusal::UpstreamAuth);
     }
     Ok(Answer { after: started.elapsed(), underway: ask.underway, connection, head, deadline })
@@ -95,7 +102,7 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
     let target = ask.underway.route.upstream_target(path, head.uri.query());
     let headers: &HeaderMap = &head.headers;
     let needs_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    let length = Some(ask.body.bytes.len()).filter(|length| *length > 0 || needs_length);
+    let length = ask.body.as_ref().map(|body| body.bytes.len()).filter(|length| *length > 0 || needs_length);
     let outgoing = Outgoing {
         method: &head.method,
         target: &target,
@@ -117,23 +124,28 @@ struct Sending<'a> {
 async fn exchange(
     gateway: &Gateway,
     provider: &Provider,
-    ask: &Ask,
+    ask: &mut Ask,
     sending: Sending<'_>,
 ) -> Result<(Connection, AnswerHead), Failed> {
     let fail = |broken| Failed { broken, stale: false };
     let peer = gateway.peers.peer(provider).await.map_err(fail)?;
     let mut connection = gateway.upstream.connect(&peer, sending.fresh).await.map_err(|broken| {
-        gateway.peers.failed(provider);
+        gateway.peers.failed(provider, &peer);
         fail(broken)
     })?;
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
     let repeatable = connection.reused && matches!(*sending.method, Method::GET | Method::HEAD);
     let first_byte = first_byte(&provider.timeouts, ask.stream);
-    let body: &Bytes = &ask.body.bytes;
+    debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.reused);
     let answer = async {
         let silent = |_| Broken::silent(Silence::FirstByte);
-        let sent = connection.send(sending.request.to_vec(), body);
+        let body = ask.body.as_ref().map_or_else(Bytes::new, |body| body.bytes.clone());
+        let sent = connection.send(sending.request.to_vec(), &body);
         tokio::time::timeout_at(until(sending.deadline, first_byte), sent).await.map_err(silent)?;
+        drop(body);
+        if !repeatable {
+            ask.body = None;
+        }
         let head = connection.head(*sending.method == Method::HEAD);
         tokio::time::timeout_at(until(sending.deadline, first_byte), head).await.map_err(silent)?
     };

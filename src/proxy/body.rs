@@ -118,6 +118,12 @@ async fn gather(
         if (whole.len() + piece.len()) as u64 > settings.max_body {
             return Err(Refusal::BodyTooLarge(settings.max_body));
         }
+        if let Some(rest) = declared.and_then(|length| usize::try_from(length).ok()?.checked_sub(whole.len()))
+            && whole.capacity() - whole.len() < piece.len()
+        {
+            // All of it at once: doubling would end at twice the size that is accounted for.
+            whole.reserve(rest);
+        }
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())

@@ -11,8 +11,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, StatusCode};
-use log::error;
+use http::header::HOST;
+use http::{Method, StatusCode, Version};
+use log::{debug, error};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -20,7 +21,8 @@ use pingora_proxy::Session;
 use crate::config::ServerSettings;
 use crate::error::Refusal;
 use crate::flow::{Underway, client_address};
-use crate::meter;
+use crate::meter::{self, Scan};
+use crate::telemetry::Phase;
 
 use super::Gateway;
 use super::attempt::{Ask, attempt};
@@ -61,13 +63,18 @@ async fn answer(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Re
     match served {
         Ok(Handled::Answered) => Ok(true),
         Ok(Handled::Native) => Ok(false),
-        Err(refusal) => conclude(session, call, refusal).await.map(|()| true),
+        Err(refusal) => conclude(gateway, session, call, refusal).await.map(|()| true),
     }
 }
 
 /// Ends a call that is not served, or not to its end: the client is told where nothing was committed to it. An error says
 /// that its connection has to be cut.
-pub(super) async fn conclude(session: &mut ServerSession, call: &mut Call, refusal: Refusal) -> Result<()> {
+pub(super) async fn conclude(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    refusal: Refusal,
+) -> Result<()> {
     let aborted = || Error::explain(ErrorType::Custom("Cut"), refusal.code());
     let is_final = |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
     let committed = session.response_written().is_some_and(|head| is_final(head.status));
@@ -81,6 +88,7 @@ pub(super) async fn conclude(session: &mut ServerSession, call: &mut Call, refus
         }
         arrived.record.status = refusal.status();
     }
+    part_when_draining(gateway, session);
     refuse(session, call, &refusal).await.map_err(|_| aborted())
 }
 
@@ -88,12 +96,12 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let arrived = call.arrived()?;
     let snapshot = std::sync::Arc::clone(&arrived.snapshot);
     let settings = &snapshot.server;
-    bound(session, settings);
+    bound(gateway, session, settings);
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     let head = session.req_header();
     arrived.noted(&head.method, head.uri.path());
     arrived.record.client = peer.map(|peer| client_address(peer, &head.headers, &settings.trusted_proxies));
-    check_sizes(session, settings)?;
+    check_head(session, settings)?;
     if answered_here(gateway, session, call).await? {
         return Ok(Handled::Answered);
     }
@@ -109,24 +117,39 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
     let stream = understand(call, &underway, &body)?;
-    let ask = Ask { underway, content_type, body, stream };
+    let ask = Ask { underway, content_type, body: Some(body), stream };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }
 
 /// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.
-fn bound(session: &mut ServerSession, settings: &ServerSettings) {
+fn bound(gateway: &Gateway, session: &mut ServerSession, settings: &ServerSettings) {
     if session.get_keepalive().is_some() {
         session.set_keepalive(Some(settings.idle_timeout.as_secs().max(1)));
     }
+    part_when_draining(gateway, session);
+    // Pingora's own limit of one read would come before ours of the whole.
+    session.set_read_timeout(Some(settings.body_timeout));
     // Without it a request that came early would be dropped, and its bytes taken for a client that left.
     session.set_pipelining_enabled(true);
 }
 
-fn check_sizes(session: &ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
+/// Tells a client that the connection ends with this answer, once the gateway drains: an idle one is dropped without a
+/// word, at the moment when the client may use it again.
+pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession) {
+    if gateway.readiness.phase() == Phase::Draining {
+        session.set_keepalive(None);
+    }
+}
+
+fn check_head(session: &ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
     let head = session.req_header();
     if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_URI {
         return Err(Refusal::UriTooLong);
+    }
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
+        // RFC 9112 section 3.2 asks for it; Pingora does not.
+        return Err(Refusal::BadHeader("host is missing"));
     }
     // What stands around each name and value on the wire: a colon, a space and the line's end.
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -162,10 +185,10 @@ fn has_body(session: &mut ServerSession) -> bool {
 
 /// Reads what a body asks for: whether as a stream.
 fn understand(call: &mut Call, underway: &Underway, body: &Body) -> Result<bool, Refusal> {
-    if body.bytes.is_empty() {
-        return Ok(false);
-    }
-    let scan = meter::scan(&body.bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into()))?;
+    let scan = match body.bytes.is_empty() {
+        true => Scan::default(),
+        false => meter::scan(&body.bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into()))?,
+    };
     call.arrived()?.understand(underway, &scan)?;
     Ok(scan.stream)
 }
@@ -176,15 +199,17 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     }
     let snapshot = std::sync::Arc::clone(&call.arrived()?.snapshot);
     let route = call.arrived()?.record.route.clone();
-    // The original named the provider on every answer that reached it, and on no other.
-    let provider = route.as_deref().filter(|_| refusal.is_of_upstream()).map(|route| &*route.provider);
     let (head, text) =
-        wire::refusal(refusal, provider, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+        wire::refusal(refusal, route.as_deref(), &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
     body::before_refusal(session, refusal);
-    written(&snapshot.server, session.write_response_header(head)).await?;
-    written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
-    body::after_refusal(session, &snapshot.server).await;
-    Ok(())
+    debug!("call {}: refused: {refusal:?}", call.arrived()?.record.request_id);
+    call.waiting(async {
+        written(&snapshot.server, session.write_response_header(head)).await?;
+        written(&snapshot.server, session.write_response_body(text.into(), true)).await?;
+        body::after_refusal(session, &snapshot.server).await;
+        Ok(())
+    })
+    .await
 }
 
 /// What every answer tells. Borrows from the session, so that it is made where it is used.

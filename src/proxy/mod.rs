@@ -11,6 +11,7 @@ mod exchange;
 mod native;
 mod peer;
 mod relay;
+mod tunnel;
 mod upstream;
 mod wire;
 
@@ -128,7 +129,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
-        native::answer(session.as_downstream_mut(), head, call)
+        native::answer(self, session.as_downstream_mut(), head, call)
     }
 
     fn response_body_filter(
@@ -144,13 +145,11 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         _session: &mut Session,
-        _peer: &HttpPeer,
+        peer: &HttpPeer,
         call: &mut Call,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(false);
-        native::not_connected(self, call);
-        error
+        native::not_connected(self, peer, error, call)
     }
 
     fn error_while_proxy(
@@ -166,7 +165,7 @@ impl ProxyHttp for Gateway {
 
     /// An answer that was cut: nothing may follow it, not even the end of its framing.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, call: &mut Call) -> FailToProxy {
-        native::failed(session.as_downstream_mut(), error, call).await;
+        native::failed(self, session.as_downstream_mut(), error, call).await;
         FailToProxy { error_code: 0, can_reuse_downstream: false }
     }
 

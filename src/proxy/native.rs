@@ -22,14 +22,12 @@ use crate::route::{Kind, Provider};
 use super::Gateway;
 use super::body;
 use super::call::Call;
-use super::exchange::{self, facts, unspeakable};
-use super::upstream::{AnswerHead, Length};
+use super::exchange::{self, facts, part_when_draining, unspeakable};
+use super::upstream::{AnswerHead, Broken, Length};
 use super::wire::{self, Carries, Outgoing, Timing};
 
 /// How long a quiet connection to a provider is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
-/// The pool of connections that are made for a second try, so that it does not get the next stale one. None is kept.
-const SECOND_TRY: u64 = 1;
 /// Requests that one call sends at most.
 const MAX_ATTEMPTS: u32 = 2;
 
@@ -95,7 +93,7 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
     let peer = match gateway.peers.peer(&provider).await {
         Ok(peer) => peer,
         Err(broken) => {
-            warn!("provider {}: {}", provider.id, broken.cause);
+            call.told_of(&provider, &broken.cause);
             return Err(call.broken_off(broken.refusal));
         }
     };
@@ -110,7 +108,8 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
     // The head is written from scratch, by the rules of `wire`.
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     if attempts > 1 {
-        peer.group_key = SECOND_TRY;
+        // A pool of its own, of which none is kept, so that a second try does not get the next stale connection.
+        peer.group_key = !peer.group_key;
         peer.options.idle_timeout = Some(Duration::ZERO);
     }
     Ok(Box::new(peer))
@@ -150,17 +149,20 @@ pub(super) fn judge(session: &mut ServerSession, head: &ResponseHeader, call: &m
     record.upstream_status = Some(status.as_u16());
     record.upstream_head = Some(after);
     if matches!(status.as_u16(), 401 | 403) {
-        error!("provider {} refused the gateway's own key with status {status}: check its api_key", provider.id);
+        let (id, request_id) = (&provider.id, &record.request_id);
+        error!(
+            "call {request_id}: provider {id} refused the gateway's own key with status {status}: check its api_key"
+        );
         return Err(call.broken_off(Refusal::UpstreamAuth));
     }
     if status.as_u16() == 101 && !websocket {
-        warn!("provider {}: a switch of protocols that nobody asked for", provider.id);
+        call.told_of(&provider, "a switch of protocols that nobody asked for");
         return Err(call.broken_off(Refusal::Upstream(UpstreamFault::BadAnswer)));
     }
     match length {
         Ok(length) => call.native()?.answered = Some((length, after)),
         Err(broken) => {
-            warn!("provider {}: {}", provider.id, broken.cause);
+            call.told_of(&provider, &broken.cause);
             return Err(call.broken_off(broken.refusal));
         }
     }
@@ -168,7 +170,12 @@ pub(super) fn judge(session: &mut ServerSession, head: &ResponseHeader, call: &m
 }
 
 /// Writes the head that the client gets in place of the provider's.
-pub(super) fn answer(session: &mut ServerSession, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+pub(super) fn answer(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    head: &mut ResponseHeader,
+    call: &mut Call,
+) -> Result<()> {
     if head.status.is_informational() && head.status.as_u16() != 101 {
         return Ok(());
     }
@@ -182,6 +189,7 @@ pub(super) fn answer(session: &mut ServerSession, head: &mut ResponseHeader, cal
     if old && matches!(length, Length::Chunked | Length::ToClose) {
         session.set_keepalive(None);
     }
+    part_when_draining(gateway, session);
     let theirs = AnswerHead::of(head.status, head.headers.clone(), length);
     let snapshot = Arc::clone(&call.arrived().map_err(|refusal| explain(&refusal))?.snapshot);
     let reply = facts(session, call, &snapshot.server)
@@ -224,28 +232,34 @@ pub(super) fn again(session: &mut ServerSession, mut error: Box<Error>, call: &m
 }
 
 /// Takes note that connecting failed: the next call tries another address.
-pub(super) fn not_connected(gateway: &Gateway, call: &mut Call) {
-    if let Some(native) = &call.native {
-        gateway.peers.failed(&native.underway.route.provider);
+pub(super) fn not_connected(gateway: &Gateway, peer: &HttpPeer, mut error: Box<Error>, call: &mut Call) -> Box<Error> {
+    error.set_retry(false);
+    if let Ok(provider) = provider(call) {
+        gateway.peers.failed(&provider, peer);
+        let broken = Broken::connecting(peer, &error);
+        call.told_of(&provider, &broken.cause);
+        let _ = call.broken_off(broken.refusal);
     }
+    error
 }
 
 /// Tells the client why its call failed, where it can still be told.
-pub(super) async fn failed(session: &mut ServerSession, error: &Error, call: &mut Call) {
+pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error: &Error, call: &mut Call) {
     let Some(native) = &mut call.native else { return };
-    let refusal = match native.refusal.take() {
-        Some(refusal) => refusal,
-        None => refusal(error, native.answered.is_some()),
-    };
-    let provider = &native.underway.route.provider.id;
-    if refusal.is_of_upstream() {
-        // Not what Pingora says of it, which may repeat what was sent.
-        warn!("provider {provider}: {} ({})", error.etype().as_str(), error.esource().as_str());
-    }
+    let (noted, answered) = (native.refusal.take(), native.answered.is_some());
+    let provider = Arc::clone(&native.underway.route.provider);
+    let refusal = noted.unwrap_or_else(|| {
+        let refusal = refusal(error, answered);
+        if refusal.is_of_upstream() {
+            // Not all that Pingora says of it, which may repeat what was sent.
+            call.told_of(&provider, error.etype().as_str());
+        }
+        refusal
+    });
     // Pingora closes the connection, whatever the answer says.
     session.set_keepalive(None);
     // The caller's connection is cut either way; this says what the record tells.
-    let _ = exchange::conclude(session, call, refusal).await;
+    let _ = exchange::conclude(gateway, session, call, refusal).await;
 }
 
 /// Takes note that the call is over. What is left of its body is read for a moment, so that the client can read an answer
@@ -312,6 +326,11 @@ impl Native {
 impl Call {
     fn native(&mut self) -> Result<&mut Native> {
         self.native.as_mut().ok_or_else(|| explain(&Refusal::Bug("a call that was not handed over")))
+    }
+
+    fn told_of(&mut self, provider: &Provider, cause: &str) {
+        let request_id = self.arrived().map_or_else(|_| "-", |arrived| &arrived.record.request_id);
+        warn!("call {request_id}: provider {}: {cause}", provider.id);
     }
 
     /// Keeps the reason for [`failed`], which Pingora's errors cannot carry.

@@ -1,7 +1,8 @@
 //! The answer on its way to the client, piece by piece as it arrives.
 //!
 //! Invariant: an answer that was cut never ends as if it were whole: a stream is told in-band, anything else is aborted.
-//! Never does: hold a piece back, change one.
+//! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
+//! Never does: hold back a piece of a stream, change one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use crate::error::{Refusal, Silence};
 use super::Gateway;
 use super::attempt::Answer;
 use super::call::Call;
-use super::exchange::{facts, unspeakable, until, while_client_stays, written};
+use super::exchange::{facts, part_when_draining, unspeakable, until, while_client_stays, written};
 use super::upstream::{Broken, Connection, Length};
 use super::wire::{self, Timing};
 
@@ -43,6 +44,7 @@ pub(super) async fn relay(
     if unframed && session.req_header().version == Version::HTTP_10 {
         session.set_keepalive(None);
     }
+    part_when_draining(gateway, session);
     call.arrived()?.record.status = reply.status.as_u16();
     let settings = &snapshot.server;
     call.waiting(written(settings, session.write_response_header(reply))).await?;
@@ -62,7 +64,8 @@ pub(super) async fn relay(
             Err(broken) => break broken,
         }
     };
-    warn!("provider {} in the middle of an answer: {}", provider.id, broken.cause);
+    let request_id = &call.arrived()?.record.request_id;
+    warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
     if events && unframed && tail.is_between_events() {
         tell(session, settings, &broken.refusal).await;
     }
@@ -74,6 +77,10 @@ async fn next(
     deadline: Instant,
     idle: std::time::Duration,
 ) -> Result<Option<Bytes>, Broken> {
+    // A timeout alone would let an answer go on for ever that always has the next piece ready.
+    if Instant::now() >= deadline {
+        return Err(Broken::silent(Silence::Total));
+    }
     match tokio::time::timeout_at(until(deadline, idle), connection.chunk()).await {
         Ok(piece) => piece,
         Err(_) if Instant::now() >= deadline => Err(Broken::silent(Silence::Total)),
@@ -112,7 +119,7 @@ impl Tail {
 
     /// Whether an event may begin here: at the start, or behind an empty line (the HTML standard, section 9.2.6).
     fn is_between_events(&self) -> bool {
-        !self.1 || self.0.ends_with(b"\n\n") || self.0.ends_with(b"\r\r") || self.0 == *b"\r\n\r\n"
+        !self.1 || [&b"\n\n"[..], b"\r\r", b"\n\r\n"].iter().any(|end| self.0.ends_with(end))
     }
 }
 
@@ -131,6 +138,7 @@ mod tests {
         assert!(between(&["data: x\n\n"]));
         assert!(between(&["data: x\n", "\n"]));
         assert!(between(&["data: x\r\n\r", "\n"]));
+        assert!(between(&["data: x\n\r\n"]));
         assert!(!between(&["data: x\r\n"]));
         assert!(!between(&["data: x\n"]));
         assert!(!between(&["da"]));

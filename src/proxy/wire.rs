@@ -20,7 +20,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::Cors;
 use crate::error::Refusal;
 use crate::flow::protocols_without_key;
-use crate::route::Provider;
+use crate::route::{Provider, Route};
 
 use super::upstream::{AnswerHead, Length};
 
@@ -286,10 +286,10 @@ fn whole_milliseconds(duration: Duration) -> HeaderValue {
     HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A refusal as the client sees it: the head, and the body to send behind it.
+/// A refusal as the client sees it: the head, and the body to send behind it. `route` is where the call was to go.
 pub(super) fn refusal(
     refusal: &Refusal,
-    provider: Option<&Provider>,
+    route: Option<&Route>,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
     let body = refusal.body();
@@ -300,8 +300,14 @@ pub(super) fn refusal(
     if let Some(wait) = refusal.retry_after() {
         reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }
-    if let Some(provider) = provider {
-        reply.text("provider-name", provider.id.as_str())?;
+    let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
+    let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));
+    if let Some(challenge) = refusal.challenge(scope.as_deref()) {
+        reply.text("www-authenticate", &challenge)?;
+    }
+    // The original named the provider on every answer that reached it, and on no other.
+    if let Some(route) = route.filter(|_| refusal.is_of_upstream()) {
+        reply.text("provider-name", route.provider.id.as_str())?;
     }
     Ok((reply.finish(facts)?, body))
 }

@@ -5,15 +5,18 @@
 //! Never does: any IO, resolving of names, choosing among several targets.
 
 mod table;
+mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
 
 use crate::units::{ProviderId, RouteId, Secret};
 
 pub use table::{Match, RouteTable, TableError};
+pub use way::{Authority, Certificates, ClientCertificate, HttpProxy};
 
 /// A configured upstream API and how to reach it.
 #[derive(Debug)]
@@ -40,17 +43,21 @@ pub struct Provider {
     pub credential: Option<HeaderValue>,
     /// Headers that are set on each upstream request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Query parameters that are added to each upstream request, percent-encoded: `api-version=2024-10-21`. A secret,
-    /// because some providers take their key there.
-    pub query: Option<Secret>,
+    /// Query parameters that are set on each upstream request: the name, and the whole pair percent-encoded,
+    /// `api-version=2024-10-21`. A secret, because some providers take their key there.
+    pub query: Vec<(String, Secret)>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// The proxy that it is reached through; absent: directly.
+    pub proxy: Option<HttpProxy>,
+    /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.
+    pub certificates: Option<Certificates>,
 }
 
 /// How long to wait for a provider. Every duration is more than zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a TCP connection, and as long again for TLS.
+    /// For a TCP connection, a proxy's tunnel included, and as long again for TLS.
     pub connect: Duration,
     /// From the request sent to the answer's head, for calls that ask for a stream.
     pub first_byte_stream: Duration,
@@ -146,11 +153,21 @@ impl Route {
     pub fn upstream_target(&self, path: &str, query: Option<&str>) -> String {
         let mut target = String::with_capacity(path.len() + query.map_or(0, str::len) + 64);
         self.push_upstream_path(&mut target, path);
-        let own = self.provider.query.as_ref().map(Secret::expose);
-        let queries = [query.filter(|query| !query.is_empty()), own];
-        for (separator, query) in ['?', '&'].into_iter().zip(queries.into_iter().flatten()) {
-            target.push(separator);
-            target.push_str(query);
+        let own = &self.provider.query;
+        let theirs = query.unwrap_or_default();
+        if own.is_empty() {
+            if !theirs.is_empty() {
+                target.push('?');
+                target.push_str(theirs);
+            }
+            return target;
+        }
+        // Ours take the place of the client's, as with headers: of two, many servers take the first.
+        let is_ours = |pair: &&str| own.iter().any(|(name, _)| is_named(pair, name));
+        let theirs = theirs.split('&').filter(|pair| !pair.is_empty() && !is_ours(pair));
+        for (index, pair) in theirs.chain(own.iter().map(|(_, pair)| pair.expose())).enumerate() {
+            target.push(if index == 0 { '?' } else { '&' });
+            target.push_str(pair);
         }
         target
     }
@@ -165,6 +182,12 @@ impl Route {
         target.push_str(prefix);
         target.push_str(rest.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(rest));
     }
+}
+
+/// Whether a pair of a query has this name once it is decoded, as a server would.
+fn is_named(pair: &str, name: &str) -> bool {
+    let encoded = pair.split('=').next().unwrap_or_default().replace('+', " ");
+    percent_decode_str(&encoded).eq(name.bytes())
 }
 
 #[cfg(test)]

@@ -18,8 +18,10 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         auth_header: http::header::AUTHORIZATION,
         credential: Some(HeaderValue::from_static("Bearer sk-provider")),
         headers: Vec::new(),
-        query: None,
+        query: Vec::new(),
         timeouts: Timeouts::default(),
+        proxy: None,
+        certificates: None,
     })
 }
 
@@ -119,7 +121,7 @@ fn rewrites_to_the_providers_own_path() {
         let mut own = Arc::into_inner(provider("azure")).expect("the only one");
         own.base_prefix = base.to_owned();
         own.version_prefix = version.to_owned();
-        own.query = extra.map(|query| Secret::new(query.to_owned()));
+        own.query = extra.into_iter().map(|query| ("v".to_owned(), Secret::new(query.to_owned()))).collect();
         let route = Route {
             id: RouteId(0),
             method: Some(Method::GET),
@@ -133,6 +135,8 @@ fn rewrites_to_the_providers_own_path() {
     assert_eq!(target("", "/v1", None, "/azure/v1/models/", Some("limit=1")), "/v1/models?limit=1");
     assert_eq!(target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", None), "/o/v3/models?v=2");
     assert_eq!(target("/o", "/o/v3", Some("v=2"), "/azure/v1/models", Some("a=1")), "/o/v3/models?a=1&v=2");
+    let theirs = Some("v=1&%76=1&a=1&v&vv=1&V=1");
+    assert_eq!(target("", "/v1", Some("v=2"), "/azure/v1/x", theirs), "/v1/x?a=1&vv=1&V=1&v=2");
     assert_eq!(target("/o", "/o/v3", None, "/azure/v10/models", Some("")), "/o/v10/models");
     assert_eq!(target("", "/v1", None, "/azure/status", None), "/status");
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
@@ -136,16 +136,36 @@ impl Upkeep {
 
 #[async_trait]
 impl BackgroundService for Upkeep {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut key_file = interval(KEY_FILE_GLANCE);
-        let mut addresses = interval(REFRESH);
-        key_file.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn start(&self, shutdown: ShutdownWatch) {
+        // Side by side: a resolver that does not answer must not keep a revoked key alive.
+        tokio::join!(self.watch_key_file(shutdown.clone()), self.refresh_addresses(shutdown));
+    }
+}
+
+impl Upkeep {
+    async fn watch_key_file(&self, mut shutdown: ShutdownWatch) {
+        let mut glance = interval(KEY_FILE_GLANCE);
+        glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = key_file.tick() => self.0.reload_changed_keys(),
-                _ = addresses.tick() => self.0.peers.refresh(&self.0.live.pin().providers).await,
-                () = self.0.providers_changed.notified() => addresses.reset_at(Instant::now()),
+                _ = glance.tick() => self.0.reload_changed_keys(),
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+
+    async fn refresh_addresses(&self, mut shutdown: ShutdownWatch) {
+        let mut due = interval(REFRESH);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = due.tick() => {}
+                () = self.0.providers_changed.notified() => {}
+                _ = shutdown.changed() => return,
+            }
+            let snapshot = self.0.live.pin();
+            tokio::select! {
+                () = self.0.peers.refresh(&snapshot.providers) => {}
                 _ = shutdown.changed() => return,
             }
         }

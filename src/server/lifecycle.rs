@@ -105,7 +105,9 @@ impl ShutdownSignalWatch for Watch {
         self.0.ordered(Order::Drain).await;
         tokio::select! {
             () = self.0.drained() => {}
-            () = self.0.ordered(Order::Stop) => {}
+            () = self.0.ordered(Order::Stop) => {
+                log::info!("stopping at once, {} in flight", self.0.telemetry.in_flight());
+            }
         }
         self.0.readiness.advance(Phase::Draining);
         // Pingora's quick way would come back while its threads still hold the listeners.

@@ -45,14 +45,18 @@ pub(super) fn outcome(record: &Record) -> &'static str {
     match &record.refusal {
         Some(Refusal::UpstreamAuth) => "auth_refused",
         Some(Refusal::UpstreamTimeout(Silence::Connect)) => "connect_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::Proxy)) => "proxy_timeout",
         Some(Refusal::UpstreamTimeout(Silence::FirstByte)) => "first_byte_timeout",
         Some(Refusal::UpstreamTimeout(Silence::Idle)) => "idle_timeout",
         Some(Refusal::UpstreamTimeout(Silence::Total)) => "total_timeout",
         Some(Refusal::Upstream(UpstreamFault::Resolve)) => "resolve_failed",
         Some(Refusal::Upstream(UpstreamFault::Connect)) => "connect_failed",
+        Some(Refusal::Upstream(UpstreamFault::Proxy)) => "proxy_failed",
         Some(Refusal::Upstream(UpstreamFault::Reset)) => "reset",
         Some(Refusal::Upstream(UpstreamFault::BadAnswer)) => "bad_answer",
         Some(Refusal::ClientGone) => "client_gone",
+        Some(Refusal::ShuttingDown) => "cut",
+        Some(Refusal::Bug(_)) => "internal_error",
         _ => match record.upstream_status {
             Some(100..=399) => "success",
             Some(429) => "rate_limited",

@@ -82,7 +82,8 @@ impl Series {
         let overhead = HistogramOpts::from(overhead).buckets(OVERHEAD_BUCKETS.to_vec());
         let requests = Opts::new("gateway_requests_total", "Calls that are over.");
         let requests = IntCounterVec::new(requests, &["method", "route", "status", "provider", "model"]);
-        let attempts = Opts::new("gateway_upstream_attempts_total", "Requests that were sent to providers.");
+        let attempts =
+            Opts::new("gateway_upstream_attempts_total", "Attempts at providers, also those that found no connection.");
         let attempts = IntCounterVec::new(attempts, &["provider", "outcome"]);
         let reloads = Opts::new("gateway_config_reloads_total", "Reloads of the configuration.");
         let reloads = add(&registry, IntCounterVec::new(reloads, &["result"]))?;

@@ -9,9 +9,11 @@
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
+//! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
+//! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
@@ -23,8 +25,10 @@ mod exchange;
 mod lifecycle;
 mod native;
 mod observability;
+mod permissions;
 mod property;
 mod smoke;
 mod support;
 mod tls;
+mod tunnel;
 mod upstream;

@@ -1,62 +1,31 @@
 //! The way to a provider over TLS: the binary with a CA of its own, and certificates that must not be believed.
 
-use std::sync::{Arc, Mutex};
-
-use ai_gateway::demo::{Provider, ProviderOptions};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
 
 use crate::support::*;
 
-/// A certificate for the provider.
-struct Certificate {
-    /// Whom it is for.
-    name: &'static str,
-    /// The year after which it is not valid.
-    until: i32,
-}
-
-const GOOD: Certificate = Certificate { name: "localhost", until: 4000 };
-
-/// What happened before the provider.
-#[derive(Default)]
-struct Door {
-    /// Names that clients asked for in handshakes that succeeded.
-    opened: Vec<Option<String>>,
-    /// Handshakes that failed.
-    refused: usize,
-}
-
 /// A provider behind TLS, and a gateway as a process that is to call it.
 struct Tls {
-    provider: Arc<Provider>,
-    door: Arc<Mutex<Door>>,
+    tls: TlsProvider,
     folder: TempDir,
 }
 
 impl Tls {
     async fn start(certificate: &Certificate) -> Self {
-        let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), control: true, ..Default::default() };
-        let provider = Arc::new(Provider::start(options).await.expect("the provider starts"));
+        let tls = TlsProvider::start(certificate, None).await;
         let folder = tempfile::tempdir().expect("a folder");
-        let acceptor = acceptor(certificate, &folder);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let port = listener.local_addr().expect("an address").port();
-        let door = Arc::new(Mutex::new(Door::default()));
-        tokio::spawn(accept(listener, acceptor, Arc::clone(&provider), Arc::clone(&door)));
+        tls.authority.write(&folder.path().join("ca.pem"));
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
         write("keys.json", KEY_FILE);
+        let port = tls.address.port();
         let yaml = format!(
             "server: {{ listen: [\"127.0.0.1:0\"], threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n\
              keys: {{ file: keys.json }}\nproviders: {{ openai: {{ base_url: \"https://localhost:{port}\", api_key: \
              \"{PROVIDER_KEY}\" }} }}\n"
         );
         write("gateway.yaml", &yaml);
-        Self { provider, door, folder }
+        Self { tls, folder }
     }
 
     /// One call through a gateway that trusts the CA in this file.
@@ -73,44 +42,11 @@ impl Tls {
         let (answer, process) = self.call(authorities).await;
         let message = answer.error(502, "server_error", "upstream_error");
         assert!(!message.contains("localhost") && !message.to_lowercase().contains("certificate"), "{message}");
-        eventually("the handshake has failed", async || self.door.lock().expect("no panic").refused > 0).await;
-        assert!(self.door.lock().expect("no panic").opened.is_empty(), "no handshake, so that no key can have left");
-        assert_eq!(self.provider.received().len() + self.provider.connections_accepted(), 0);
+        eventually("the handshake has failed", async || self.tls.door().refused > 0).await;
+        assert!(self.tls.door().opened.is_empty(), "no handshake, so that no key can have left");
+        assert_eq!(self.tls.provider.received().len() + self.tls.provider.connections_accepted(), 0);
         assert!(!process.stdout().contains(PROVIDER_KEY));
         process.says("certificate").await;
-    }
-}
-
-/// Makes a CA, writes it into the folder, and has it sign the certificate.
-fn acceptor(certificate: &Certificate, folder: &TempDir) -> TlsAcceptor {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
-    std::fs::write(folder.path().join("ca.pem"), authority.pem()).expect("written");
-    let key = KeyPair::generate().expect("a key");
-    let mut params = CertificateParams::new([certificate.name.to_owned()]).expect("a name");
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = date_time_ymd(certificate.until, 1, 1);
-    let signed = params.signed_by(&key, &authority).expect("signed");
-    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder().with_no_client_auth();
-    TlsAcceptor::from(Arc::new(config.with_single_cert(vec![signed.der().clone()], key).expect("a certificate")))
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, provider: Arc<Provider>, door: Arc<Mutex<Door>>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(open(stream, acceptor.clone(), Arc::clone(&provider), Arc::clone(&door)));
-    }
-}
-
-async fn open(stream: TcpStream, acceptor: TlsAcceptor, provider: Arc<Provider>, door: Arc<Mutex<Door>>) {
-    match acceptor.accept(stream).await {
-        Ok(stream) => {
-            let name = stream.get_ref().1.server_name().map(str::to_owned);
-            door.lock().expect("no panic").opened.push(name);
-            provider.serve_stream(stream);
-        }
-        Err(_) => door.lock().expect("no panic").refused += 1,
     }
 }
 
@@ -119,10 +55,10 @@ async fn a_provider_whose_certificate_is_good_is_called() {
     let tls = Tls::start(&GOOD).await;
     let (answer, _process) = tls.call(Some("ca.pem")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let received = tls.provider.received();
+    let received = tls.tls.provider.received();
     assert_eq!(received[0].header("authorization"), Some(&*format!("Bearer {PROVIDER_KEY}")));
     assert!(received[0].header("host").is_some_and(|host| host.starts_with("localhost:")));
-    assert_eq!(tls.door.lock().expect("no panic").opened, [Some("localhost".to_owned())], "the name is sent as SNI");
+    assert_eq!(tls.tls.door().opened, [Some("localhost".to_owned())], "the name is sent as SNI");
 }
 
 #[tokio::test]
@@ -134,8 +70,8 @@ async fn connections_with_tls_are_used_again() {
         let stream = Connection::open(address).await.post("/openai/v1/chat/completions", &chat_stream("hello")).await;
         assert!(stream.complete && stream.text().ends_with("data: [DONE]\n\n"));
     }
-    assert_eq!(tls.provider.received().len(), 6);
-    assert_eq!(tls.door.lock().expect("no panic").opened.len(), 1);
+    assert_eq!(tls.tls.provider.received().len(), 6);
+    assert_eq!(tls.tls.door().opened.len(), 1);
 }
 
 #[tokio::test]

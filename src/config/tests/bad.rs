@@ -67,6 +67,21 @@ fn the_originals_file_is_refused_with_a_hint() {
 }
 
 #[test]
+fn a_proxy_of_the_environment_is_told_by_its_variable_where_it_is_used() {
+    let text =
+        "providers: { a: { base_url: 'https://a.example.com', api_key: k }, b: { base_url: 'https://b', api_key: k } }";
+    let told = |more: &[(&str, &str)]| {
+        let variables: Vec<_> = [("https_proxy", "https://user:canary@proxy")].iter().chain(more).copied().collect();
+        load_text(text, &variables).map(|_| ()).map_err(|report| report.to_string())
+    };
+    let report = told(&[]).expect_err("refused");
+    assert!(report.starts_with("environment https_proxy: a proxy that is itself reached by https"), "{report}");
+    assert!(report.lines().count() == 1 && !report.contains("canary"), "{report}");
+    assert_eq!(told(&[("NO_PROXY", "example.com, b")]), Ok(()), "nobody uses it");
+    assert!(told(&[("NO_PROXY", "example.com")]).is_err());
+}
+
+#[test]
 fn no_value_reaches_a_report_wherever_it_stands() {
     let fields = [
         "server: { threads: V }",
@@ -87,6 +102,8 @@ fn no_value_reaches_a_report_wherever_it_stands() {
         "providers: { openai: { dialect: V } }",
         "providers: { openai: { base_url: 'https://a', headers: { x: V }, timeouts: V } }",
         "admin: { token: [V] }",
+        "providers: { openai: { base_url: 'https://a', api_key: k, proxy: V } }",
+        "providers: { openai: { base_url: 'https://a', api_key: k, ca_file: V, client_cert: { cert: V, key: V } } }",
         "models: V",
         "limits: { V: V }",
         "server: { V: 1 }",

@@ -81,7 +81,7 @@ fn nothing_secret_can_be_printed() {
         ("CANARY", "canary-canary-canary"),
         ("HASH_AUTH_SALT", "canary"),
         ("HASHED_API_KEYS", "e30="),
-        ("HTTPS_PROXY", "canary"),
+        ("HTTPS_PROXY", "http://canary:canary@proxy:3128"),
     ];
     let loaded = load_text(yaml, &variables).expect("fine");
     assert!(!format!("{loaded:?} {loaded:#?}").contains("canary"));
@@ -122,7 +122,8 @@ fn query_and_headers_go_with_each_request() {
                 headers: { OpenAI-Organization: org-1 } } }";
     let loaded = load_text(yaml, &[]).expect("fine");
     let provider = &loaded.snapshot.providers[0];
-    assert_eq!(provider.query.as_ref().map(Secret::expose), Some("a%20b=x%26y&api-version=2024-10-21"));
+    let query: Vec<_> = provider.query.iter().map(|(name, pair)| (name.as_str(), pair.expose())).collect();
+    assert_eq!(query, [("a b", "a%20b=x%26y"), ("api-version", "api-version=2024-10-21")]);
     assert_eq!(provider.headers[0].0, "openai-organization");
     assert_eq!(provider.headers[0].1, "org-1");
 }
@@ -130,13 +131,13 @@ fn query_and_headers_go_with_each_request() {
 #[test]
 fn the_originals_environment_works() {
     let variables =
-        [("OPENAI_API_KEY", "k"), ("HASHED_API_KEYS", "e30="), ("LOG_LEVEL", "fatal"), ("HTTPS_PROXY", "p")];
+        [("OPENAI_API_KEY", "k"), ("HASHED_API_KEYS", "e30="), ("LOG_LEVEL", "fatal"), ("HTTPS_PROXY", "http://p")];
     let loaded = load_text("server: { threads: 1 }", &variables).expect("fine");
     let startup = &loaded.snapshot.startup;
     assert!(startup.admin_listen.ip().is_unspecified() && startup.admin_listen.port() == 8081);
     assert!(startup.compat_metrics && loaded.snapshot.key_file.is_none());
     assert_eq!(startup.log_level, log::LevelFilter::Error);
-    assert!(loaded.warnings.iter().any(|warning| warning.starts_with("HTTPS_PROXY")));
+    assert!(loaded.snapshot.providers[0].proxy.is_some());
     assert!(loaded.warnings.iter().any(|warning| warning.starts_with("admin.listen")));
     let named = "keys: { file: k.json }\nadmin: { listen: '127.0.0.1:9' }";
     let loaded = load_text(named, &variables).expect("fine");

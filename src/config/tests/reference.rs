@@ -64,7 +64,9 @@ fn shows_the_default_of_each_field() {
     plain.admin.listen = Some("127.0.0.1:8081".to_owned());
     plain.admin.token = Some(values::Hidden(Secret::new(String::new())));
     plain.keys.file = Some(defaults::KEY_FILE.into());
-    plain.providers.get_mut("openai").expect("openai").version_path = Some("/v1".to_owned());
+    let openai = plain.providers.get_mut("openai").expect("openai");
+    openai.version_path = Some("/v1".to_owned());
+    openai.proxy = Some(values::Hidden(Secret::new(String::new())));
     assert_eq!(format!("{shown:#?}"), format!("{plain:#?}"));
     assert_eq!(shown, plain);
 }

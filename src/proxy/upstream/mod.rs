@@ -28,6 +28,11 @@ use crate::error::{Refusal, Silence, UpstreamFault};
 pub(super) use answer::{AnswerHead, Length};
 use framing::{Framing, Piece};
 
+/// What a tunnel through a proxy that took too long fails with.
+pub(super) const PROXY_TIMED_OUT: ErrorType = ErrorType::Custom("ProxyTimedout");
+/// What a tunnel that could not be opened fails with.
+pub(super) const PROXY_FAILED: ErrorType = ErrorType::ConnectProxyFailure;
+
 /// Quiet connections that are kept in all. Each costs a file descriptor and its buffers.
 const POOL_SIZE: usize = 1024;
 /// How long a quiet connection is kept: below the idle limits of providers' edges, so that it is us who close.
@@ -90,7 +95,9 @@ impl Upstream {
         let stream = match pooled {
             Some(stream) => stream,
             // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
-            None => Box::pin(self.connector.new_stream(peer)).await.map_err(|error| Broken::connecting(&error))?,
+            None => {
+                Box::pin(self.connector.new_stream(peer)).await.map_err(|error| Broken::connecting(peer, &error))?
+            }
         };
         Ok(Connection {
             stream,
@@ -214,7 +221,13 @@ impl Connection {
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
         let mut gathered = BytesMut::new();
         loop {
-            match self.framing.next(&mut self.buffer).map_err(Broken::bad)? {
+            let piece = match self.framing.next(&mut self.buffer) {
+                Ok(piece) => piece,
+                // What was good goes first; the fault is still there at the next call.
+                Err(_) if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
+                Err(fault) => return Err(Broken::bad(fault)),
+            };
+            match piece {
                 Piece::Data(data) if gathered.is_empty() && (self.buffer.is_empty() || data.len() > GATHER) => {
                     return Ok(Some(data.freeze()));
                 }
@@ -255,12 +268,30 @@ impl Connection {
 }
 
 impl Broken {
-    fn connecting(error: &pingora_core::Error) -> Self {
+    pub(super) fn connecting(peer: &HttpPeer, error: &pingora_core::Error) -> Self {
         let refusal = match error.etype() {
+            etype if *etype == PROXY_TIMED_OUT => Refusal::UpstreamTimeout(Silence::Proxy),
+            etype if *etype == PROXY_FAILED => Refusal::Upstream(UpstreamFault::Proxy),
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Refusal::UpstreamTimeout(Silence::Connect),
             _ => Refusal::Upstream(UpstreamFault::Connect),
         };
-        Self { refusal, cause: error.to_string() }
+        // The causes of an error are one text here. The last one that is no address is what the system or TLS said.
+        let text = error.to_string().replace(" context: ", " cause: ");
+        let told = text.rsplit("cause: ").map(str::trim);
+        let root = told.into_iter().find(|cause| !cause.is_empty() && !cause.starts_with("local address"));
+        let root = root.unwrap_or_default();
+        let what = match error.etype() {
+            ErrorType::ConnectRefused => "the connection was refused".to_owned(),
+            ErrorType::ConnectTimedout => "no connection in time".to_owned(),
+            ErrorType::TLSHandshakeTimedout => "no TLS in time".to_owned(),
+            ErrorType::ConnectNoRoute => "there is no route to it".to_owned(),
+            ErrorType::TLSHandshakeFailure if root.contains("InvalidContentType") => {
+                "it speaks no TLS (hint: is its base_url http:// rather than https://?)".to_owned()
+            }
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => format!("no verified TLS: {root}"),
+            other => format!("{}: {root}", other.as_str()),
+        };
+        Self { refusal, cause: format!("{}: {what}", peer.address()) }
     }
 
     fn reset(cause: &str) -> Self {

@@ -4,8 +4,10 @@
 //! Never does: stand in for a part of the gateway.
 
 mod client;
+mod connect;
 mod log;
 mod process;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,8 +18,10 @@ use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
 
 pub use client::{Connection, Response, head};
+pub use connect::{ConnectProxy, Manner};
 pub use log::Log;
 pub use process::{Ended, Process, SERVE, Service, prepare};
+pub use tls::{Authority, Certificate, GOOD, TlsProvider};
 
 /// What the provider takes for the gateway's own key. Must never be seen by a client or in the log.
 pub const PROVIDER_KEY: &str = "sk-provider-canary-7f3a";
