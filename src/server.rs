@@ -249,7 +249,7 @@ impl Running {
                 log::info!("provider {} is reached through proxy {proxy}", provider.id);
             }
         }
-        log::info!("{} keys", snapshot.keys.len());
+        log::info!("{} from {}", snapshot.keys.tally(SystemTime::now()), snapshot.key_source());
         for warning in &loaded.warnings {
             log::warn!("{warning}");
         }

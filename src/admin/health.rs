@@ -21,7 +21,7 @@ use crate::error::Refusal;
 pub(super) fn router(state: &Arc<AdminState>) -> Router {
     Router::new()
         .route("/ping", get(ping))
-        .route("/livez", get(|| async { "ok" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/keys", get(api::keys))
@@ -35,6 +35,11 @@ pub(super) fn router(state: &Arc<AdminState>) -> Router {
 /// The original's answer, byte for byte.
 async fn ping() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/html; charset=utf-8")], "pong")
+}
+
+/// As the proxy's own port answers it.
+async fn livez() -> Response {
+    json(200, r#"{"alive":true}"#.to_owned())
 }
 
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {

@@ -109,7 +109,8 @@ async fn ping_is_the_originals() {
     {
         assert!(head.contains(header), "{head}");
     }
-    assert_eq!(ask(admin.address, "GET", "/livez", "").await.0, 200);
+    let (status, _, body) = ask(admin.address, "GET", "/livez", "").await;
+    assert_eq!((status, &*body), (200, r#"{"alive":true}"#));
 }
 
 #[tokio::test]

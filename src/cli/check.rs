@@ -5,8 +5,9 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use crate::config::{self, Loaded, Report, Snapshot, Sources};
+use crate::config::{self, Cors, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
 use crate::route::{Provider, Route};
 
 /// The arguments of `check`.
@@ -52,28 +53,18 @@ fn check(args: &CheckArgs, sources: &Sources, out: &mut dyn Write, err: &mut dyn
 fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
     let listen: Vec<String> = startup.listen.iter().map(ToString::to_string).collect();
+    let keys = loaded.snapshot.keys.tally(SystemTime::now());
     let token = if startup.admin_token.is_some() { "" } else { ", no token: only health and metrics" };
     writeln!(out, "configuration  {}", loaded.describes)?;
     writeln!(out, "listen         {}", listen.join(", "))?;
     writeln!(out, "admin          {}{token}", startup.admin_listen)?;
     writeln!(out, "threads        {}", startup.threads)?;
-    writeln!(
-        out,
-        "bodies         {} bytes each, {} bytes at once, within {}",
-        server.max_body,
-        server.max_buffered,
-        humantime::format_duration(server.body_timeout)
-    )?;
-    writeln!(out, "heads          {} bytes", server.max_header_bytes)?;
-    writeln!(
-        out,
-        "shutdown       {} until the listeners close, then up to {}",
-        humantime::format_duration(server.readiness_delay),
-        humantime::format_duration(server.grace)
-    )?;
-    writeln!(out, "keys           {} from {}", loaded.keys, key_source(&loaded.snapshot))?;
+    server_as_text(server, out)?;
+    writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
+    writeln!(out, "keys           {keys} from {}", loaded.snapshot.key_source())?;
     for provider in &loaded.snapshot.providers {
         writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
+        writeln!(out, "  timeouts {}", timeouts(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method_name(), &route.pattern);
             let kind = if route.kind.is_native() { format!(" ({})", route.kind.name()) } else { String::new() };
@@ -88,8 +79,62 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+fn server_as_text(server: &ServerSettings, out: &mut dyn Write) -> io::Result<()> {
+    let [body, buffered] = [server.max_body, server.max_buffered].map(size);
+    writeln!(out, "bodies         {body} each, {buffered} at once, within {}", span(server.body_timeout))?;
+    writeln!(out, "heads          {}", size(server.max_header_bytes as u64))?;
+    writeln!(out, "connections    idle for up to {}", span(server.idle_timeout))?;
+    let browsers = match &server.cors {
+        Cors::Any => "of all origins".to_owned(),
+        Cors::Only(origins) if origins.is_empty() => "are not answered (CORS is off)".to_owned(),
+        Cors::Only(origins) => format!("of {}", origins.join(", ")),
+    };
+    writeln!(out, "browsers       {browsers}")?;
+    let proxies = match trusted(server) {
+        proxies if proxies.is_empty() => "none: x-forwarded-for is not believed".to_owned(),
+        proxies => proxies.join(", "),
+    };
+    writeln!(out, "proxies        {proxies}")?;
+    let [delay, grace] = [server.readiness_delay, server.grace].map(span);
+    writeln!(out, "shutdown       {delay} until the listeners close, then up to {grace}")
+}
+
+fn trusted(server: &ServerSettings) -> Vec<String> {
+    server.trusted_proxies.iter().map(|network| format!("{}/{}", network.address, network.prefix)).collect()
+}
+
+fn telemetry(startup: &Startup, access_log: bool) -> String {
+    let summaries = if startup.compat_metrics { ", the NodeJS gateway's summaries too" } else { "" };
+    let access = if access_log { "a line a call" } else { "no line for calls" };
+    let level = startup.log_level.as_str().to_ascii_lowercase();
+    format!("up to {} series{summaries}; {access}, log level {level}", startup.max_series)
+}
+
+fn timeouts(provider: &Provider) -> String {
+    let times = &provider.timeouts;
+    let [connect, stream, other] = [times.connect, times.first_byte_stream, times.first_byte_other].map(span);
+    let [idle, total] = [times.idle, times.total].map(span);
+    format!("connect {connect}, first byte {stream} (stream) or {other}, idle {idle}, total {total}")
+}
+
+fn span(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// Bytes in the largest unit that they fill, as the YAML file spells it; with one digit behind the point where they do
+/// not come out even.
+fn size(bytes: u64) -> String {
+    let units = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let Some((unit, name)) = units.into_iter().find(|(unit, _)| bytes >= *unit) else {
+        return format!("{bytes} bytes");
+    };
+    let (whole, tenths) = (bytes / unit, bytes % unit * 10 / unit);
+    if bytes.is_multiple_of(unit) { format!("{whole} {name}") } else { format!("{whole}.{tenths} {name}") }
+}
+
 fn as_json(loaded: &Loaded) -> serde_json::Value {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
+    let keys = loaded.snapshot.keys.tally(SystemTime::now());
     let routes: Vec<_> = loaded
         .snapshot
         .routes
@@ -104,6 +149,11 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             })
         })
         .collect();
+    let providers: Vec<_> = loaded.snapshot.providers.iter().map(|provider| provider_as_json(provider)).collect();
+    let origins: &[String] = match &server.cors {
+        Cors::Any => &["*".to_owned()],
+        Cors::Only(origins) => origins,
+    };
     serde_json::json!({
         "ok": true,
         "configuration": loaded.describes,
@@ -117,11 +167,44 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             "body_timeout_ms": millis(server.body_timeout),
             "idle_timeout_ms": millis(server.idle_timeout),
         },
+        "cors": { "allow_origins": origins },
+        "trusted_proxies": trusted(server),
+        "telemetry": {
+            "max_series": startup.max_series,
+            "compat_metrics": startup.compat_metrics,
+            "access_log": loaded.snapshot.access_log,
+            "log_level": startup.log_level.as_str().to_ascii_lowercase(),
+        },
         "shutdown": { "readiness_delay_ms": millis(server.readiness_delay), "grace_ms": millis(server.grace) },
-        "keys": { "count": loaded.keys, "source": key_source(&loaded.snapshot) },
-        "providers": loaded.snapshot.providers.iter().map(|own| provider_as_json(own)).collect::<Vec<_>>(),
+        "keys": {
+            "count": keys.total(),
+            "active": keys.active,
+            "expired": keys.expired,
+            "revoked": keys.revoked,
+            "source": loaded.snapshot.key_source(),
+        },
+        "providers": providers,
         "routes": routes,
         "warnings": loaded.warnings,
+    })
+}
+
+fn provider_as_json(provider: &Provider) -> serde_json::Value {
+    let times = &provider.timeouts;
+    let certificates = provider.certificates.as_ref();
+    serde_json::json!({
+        "name": provider.id.as_str(),
+        "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
+        "proxy": provider.proxy.as_ref().map(ToString::to_string),
+        "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
+        "client_cert": certificates.is_some_and(|own| own.client.is_some()),
+        "timeouts": {
+            "connect_ms": millis(times.connect),
+            "first_byte_stream_ms": millis(times.first_byte_stream),
+            "first_byte_other_ms": millis(times.first_byte_other),
+            "idle_ms": millis(times.idle),
+            "total_ms": millis(times.total),
+        },
     })
 }
 
@@ -169,24 +252,7 @@ fn way(provider: &Provider) -> String {
     way
 }
 
-fn provider_as_json(provider: &Provider) -> serde_json::Value {
-    let certificates = provider.certificates.as_ref();
-    serde_json::json!({
-        "name": provider.id.as_str(),
-        "proxy": provider.proxy.as_ref().map(ToString::to_string),
-        "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
-        "client_cert": certificates.is_some_and(|own| own.client.is_some()),
-    })
-}
-
-fn key_source(snapshot: &Snapshot) -> String {
-    match &snapshot.key_file {
-        Some(file) => file.display().to_string(),
-        None => "HASHED_API_KEYS".to_owned(),
-    }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -221,7 +287,19 @@ mod tests {
         assert!(out.contains("provider openai, key in authorization\n"), "{out}");
         let route = "  GET    /openai/v1/models/{model} -> https://api.openai.com/v1/models/{model}\n";
         assert!(out.contains(route), "{out}");
-        assert!(out.contains("\nwarning: no keys yet"), "{out}");
+        assert!(out.contains("\nwarning: no key file at /"), "{out}");
+        for line in [
+            "bodies         32 MiB each, ",
+            "heads          64 KiB\n",
+            "connections    idle for up to 1m\n",
+            "browsers       of all origins\n",
+            "proxies        none",
+            "telemetry      up to 10000 series; a line a call, log level info\n",
+            "keys           0 keys from /",
+            "  timeouts connect 3s, first byte 2m (stream) or 10m, idle 2m, total 15m\n",
+        ] {
+            assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
+        }
         assert!(!out.contains("canary"), "{out}");
     }
 
@@ -234,6 +312,54 @@ mod tests {
         assert_eq!(told["configuration"], "conf/gateway.yaml");
         assert_eq!(told["routes"][0]["upstream"], "http://127.0.0.1:11434/v1/models");
         assert!(!out.contains("canary"), "{out}");
+    }
+
+    #[test]
+    fn shows_what_differs_from_the_defaults() {
+        let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
+                    telemetry: { compat_metrics: on, access_log: off }\n";
+        let (_, out, _) = run_with(Some(yaml), false);
+        for line in [
+            "browsers       of https://a, https://b\n",
+            "proxies        10.0.0.0/8, ::1/128\n",
+            "telemetry      up to 10000 series, the NodeJS gateway's summaries too; no line for calls, log level info\n",
+        ] {
+            assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
+        }
+        let (_, out, _) = run_with(Some(yaml), true);
+        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(told["cors"]["allow_origins"][1], "https://b");
+        assert_eq!(told["telemetry"]["access_log"], false);
+        assert_eq!(told["providers"][0]["timeouts"]["total_ms"], 900_000);
+    }
+
+    #[test]
+    fn sizes_are_in_the_units_of_the_file() {
+        assert_eq!(size(32 << 20), "32 MiB");
+        assert_eq!(size(1536 << 20), "1.5 GiB");
+        assert_eq!(size(u64::MAX), "17179869183.9 GiB");
+        assert_eq!(size(7), "7 bytes");
+    }
+
+    /// The block of the README that begins with this line, and the one behind it.
+    fn blocks_of_the_readme(begin: &str) -> (String, String) {
+        let readme = include_str!("../../README.md");
+        let (_, rest) = readme.split_once(begin).expect("the block");
+        let mut parts = rest.split("```");
+        let yaml = parts.next().expect("its end").to_owned();
+        let next = parts.nth(1).and_then(|block| block.split_once('\n')).expect("the next block");
+        (yaml, next.1.to_owned())
+    }
+
+    #[test]
+    fn the_readmes_report_is_what_is_printed() {
+        let (yaml, report) = blocks_of_the_readme("```yaml\n");
+        let (code, _, err) = run_with(Some(&yaml), false);
+        assert_eq!((code, err.as_str()), (FINE, ""), "the example itself is fine");
+        let wrong = yaml.replace("stream: 30s", "stream: 30");
+        assert_ne!(wrong, yaml);
+        let (code, _, err) = run_with(Some(&wrong), false);
+        assert_eq!((code, err), (WRONG, report));
     }
 
     #[test]

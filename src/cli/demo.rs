@@ -25,14 +25,14 @@ pub(super) struct DemoArgs {
     /// Sends the printed request itself, prints the answer, and exits: 0 where it worked.
     #[arg(long)]
     check: bool,
-    /// Starts the built-in provider alone, scriptable under /__script: what the tests of clients use.
-    #[arg(long, hide = true)]
+    /// Starts the built-in provider alone, in place of an account; it prints its address. Tests script it by /__script.
+    #[arg(long)]
     provider_only: bool,
     /// Where the provider alone listens.
-    #[arg(long, hide = true, requires = "provider_only", default_value = "127.0.0.1:0")]
+    #[arg(long, requires = "provider_only", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The key that the provider alone accepts.
-    #[arg(long, hide = true, requires = "provider_only")]
+    /// The key that the provider alone accepts [default: any]
+    #[arg(long, requires = "provider_only", value_name = "KEY")]
     api_key: Option<String>,
 }
 
@@ -109,7 +109,7 @@ fn create_key() -> Result<(Secret, String), Failure> {
 
 fn sources(provider: SocketAddr, key_file: &str, proxy: SocketAddr, admin: SocketAddr) -> Sources {
     let yaml = format!(
-        "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms, grace: 30s }} }}\n\
+        "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms }} }}\n\
          admin: {{ listen: \"{admin}\" }}\n\
          providers: {{ openai: {{ base_url: \"http://{provider}\", api_key: {PROVIDER_KEY} }} }}\n"
     );

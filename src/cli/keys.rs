@@ -3,6 +3,7 @@
 //! Invariant: a key is shown once, by the command that made it; salts and digests are never shown.
 //! Never does: read the configuration, a clock or the environment: the caller hands them in.
 
+mod show;
 mod table;
 
 use std::io::{self, Write};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::keys::{self, Created, KeyRecord, NewKey, Scope, ScopeError, StoreError};
+use crate::keys::{self, KeyRecord, NewKey, Scope, ScopeError, StoreError};
 use crate::units::{KeyId, Secret};
 
 /// The commands that make, list and revoke keys.
@@ -72,7 +73,7 @@ pub(super) struct RevokeKey {
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// The key file [default: the one of the configuration]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
     pub file: Option<PathBuf>,
     /// Prints JSON
     #[arg(long)]
@@ -86,7 +87,8 @@ pub(super) struct KeysContext {
     pub file: PathBuf,
     /// `HASH_AUTH_SALT`.
     pub env_salt: Option<Secret>,
-    /// Configured routes that `all` stands for: method in lower case and pattern. Opaque ones are left out.
+    /// Configured routes that `all` stands for: method in lower case and pattern. Opaque ones are left out. Empty where
+    /// the configuration was not read: then nothing is said of scopes without a route.
     pub routes: Vec<(String, String)>,
     /// Those that are left out.
     pub opaque: Vec<(String, String)>,
@@ -134,6 +136,38 @@ impl KeysError {
     }
 }
 
+impl KeysCommand {
+    /// The key file, where the command names one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        let common = match self {
+            Self::Create(command) => &command.common,
+            Self::List(command) => &command.common,
+            Self::Revoke(command) => &command.common,
+        };
+        common.file.as_deref()
+    }
+
+    /// What the command wants of the configured routes, beside a key file.
+    pub(super) fn routes(&self) -> Routes {
+        match self {
+            Self::Create(command) if command.scopes.trim() == ALL => Routes::Needed,
+            Self::Create(_) => Routes::Helpful,
+            Self::List(_) | Self::Revoke(_) => Routes::Unused,
+        }
+    }
+}
+
+/// What a command wants of the configured routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routes {
+    /// It cannot do without.
+    Needed,
+    /// It warns of scopes without a route.
+    Helpful,
+    /// Nothing.
+    Unused,
+}
+
 /// Runs a command. Results go to `out`, warnings to `warnings` (standard error).
 ///
 /// # Errors
@@ -167,48 +201,19 @@ fn create(
         now: context.now,
     };
     for scope in &scopes {
-        let touches = |(method, pattern): &(String, String)| scope.touches_route(method, pattern);
-        if !context.routes.iter().chain(&context.opaque).any(touches) {
-            writeln!(
-                warnings,
-                "warning: no route is configured for the scope {scope}; until one is, it opens nothing"
-            )?;
-        }
+        show::warn_of(scope, [&context.routes, &context.opaque], warnings)?;
     }
     let file = command.common.file.as_ref().unwrap_or(&context.file);
+    let new_folder = file.parent().filter(|folder| !folder.exists());
     let created = keys::create(file, context.env_salt.as_ref(), new.clone())?;
-    show(&created, &new, command.common.json, file, out)
-        .map_err(|source| KeysError::Lost { id: created.id.clone(), source })
-}
-
-/// Shows a new key to its owner: the only time that its text leaves the process.
-fn show(created: &Created, new: &NewKey, as_json: bool, file: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let key = created.token.expose();
-    if as_json {
-        let json = json!({
-            "id": created.id.as_str(),
-            "username": new.username,
-            "key": key,
-            "scopes": texts(&new.scopes),
-            "created_at": time(new.now),
-            "expires_at": new.expires_at.map(time),
-            "team": new.team,
-            "models": new.models,
-            "file": file.display().to_string(),
-        });
-        writeln!(out, "{json:#}")?;
-        return out.flush();
+    show::key(&created, &new, command.common.json, file, out)
+        .map_err(|source| KeysError::Lost { id: created.id.clone(), source })?;
+    // The key is made and its owner has it: that nobody reads the rest is no failure.
+    if !command.common.json {
+        let _ = show::details(&created, &new, file, warnings);
     }
-    writeln!(out, "{key}\n")?;
-    writeln!(out, "This is the key of {}, shown this once: it is stored nowhere, only its hash is.", new.username)?;
-    writeln!(out, "  id       {}", created.id)?;
-    writeln!(out, "  scopes   {}", texts(&new.scopes).join("\n           "))?;
-    writeln!(out, "  expires  {}", new.expires_at.map_or_else(|| "never".to_owned(), time))?;
-    if let Some(models) = &new.models {
-        writeln!(out, "  models   {}", models.join(", "))?;
-    }
-    writeln!(out, "  file     {}", file.display())?;
-    out.flush()
+    let _ = show::notes(new_folder, &command.scopes, warnings);
+    Ok(())
 }
 
 fn list(command: &ListKeys, context: &KeysContext, out: &mut dyn Write) -> Result<(), KeysError> {
@@ -244,7 +249,7 @@ fn revoke(command: &RevokeKey, context: &KeysContext, out: &mut dyn Write) -> Re
 
 /// The scopes that a command names. `all` is written out: a route that is added later is not opened by it.
 fn scopes(text: &str, routes: &[(String, String)]) -> Result<Vec<Scope>, KeysError> {
-    if text.trim() == "all" {
+    if text.trim() == ALL {
         return all_scopes(routes);
     }
     let mut scopes: Vec<Scope> = Vec::new();
@@ -348,6 +353,13 @@ fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
+/// The path as it is to be named: whoever reads of it knows no working directory.
+fn absolute(text: &str) -> io::Result<PathBuf> {
+    std::path::absolute(text)
+}
+
+/// Stands for all configured routes.
+const ALL: &str = "all";
 const MAX_NAME_BYTES: usize = 200;
 /// 9999-01-01T00:00:00Z after 1970.
 const YEAR_9999_SECS: u64 = 253_370_764_800;

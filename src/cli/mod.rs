@@ -15,7 +15,8 @@ use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Sources};
+use crate::config::{self, KeySettings, Sources};
+use keys::Routes;
 
 /// One static binary between OpenAI-compatible clients and their providers.
 #[derive(Debug, Parser)]
@@ -83,7 +84,7 @@ impl From<io::Error> for Failure {
 }
 
 fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
-    let settings = config::key_settings(&Sources::of_process(args.config.clone())).map_err(Failure::wrong)?;
+    let settings = key_settings(args)?;
     if settings.in_variable {
         let hint =
             "the gateway reads its keys from HASHED_API_KEYS, so it will not see this file: name it as keys.file";
@@ -99,6 +100,42 @@ fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
     keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr())
         .map(|()| 0)
         .map_err(|error| Failure { code: error.exit_code(), text: error.to_string() })
+}
+
+/// What a command of the `keys` family needs. With a key file that it names, the configuration is not read, or may be
+/// broken: a key can be revoked whatever else is wrong.
+fn key_settings(args: &KeysArgs) -> Result<KeySettings, Failure> {
+    let sources = Sources::of_process(args.config.clone());
+    let Some(file) = args.command.file() else {
+        let hint = "(hint: `--file FILE` works without the configuration)";
+        return config::key_settings(&sources).map_err(|report| Failure::wrong(format!("{report}\n{hint}")));
+    };
+    let read = match args.command.routes() {
+        Routes::Unused => None,
+        Routes::Helpful => match config::key_settings(&sources) {
+            Ok(settings) => Some(settings),
+            Err(report) => {
+                writeln!(io::stderr(), "warning: the scopes are not compared with the configured routes:\n{report}")?;
+                None
+            }
+        },
+        Routes::Needed => Some(config::key_settings(&sources).map_err(|report| {
+            Failure::wrong(format!("{report}\n(hint: `all` needs the configured routes; name the scopes instead)"))
+        })?),
+    };
+    match read {
+        Some(settings) => Ok(settings),
+        None => {
+            let env_salt = config::env_salt_alone(&sources).map_err(Failure::wrong)?;
+            Ok(KeySettings {
+                file: file.to_owned(),
+                env_salt,
+                in_variable: false,
+                routes: Vec::new(),
+                opaque: Vec::new(),
+            })
+        }
+    }
 }
 
 #[cfg(test)]

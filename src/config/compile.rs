@@ -104,13 +104,13 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
     let server = server(check, &file.server, host);
     let startup = startup(check, file, host, original);
     let (providers, routes) = super::upstream::compile(check, &file.providers);
-    for provider in &providers {
-        if server.grace < provider.timeouts.total {
-            check.warn(format!(
-                "server.shutdown.grace is less than providers.{}.timeouts.total: long answers are cut at a stop",
-                provider.id
-            ));
-        }
+    let longer = providers.iter().filter(|provider| provider.timeouts.total > server.grace);
+    let longer: Vec<&str> = longer.map(|provider| provider.id.as_str()).collect();
+    if !longer.is_empty() {
+        check.warn(format!(
+            "server.shutdown.grace is less than timeouts.total of {}: long answers are cut at a stop",
+            longer.join(", ")
+        ));
     }
     Compiled { server, startup, routes, providers, access_log: file.telemetry.access_log == AccessLog::Json }
 }

@@ -56,7 +56,7 @@ impl Environment {
         };
         let mut variables = HashMap::new();
         for entry in dotenvy::from_read_iter(text.as_bytes()) {
-            let (name, value) = entry.map_err(|error| broken_line(&text, &error))?;
+            let (name, value) = entry.map_err(|_| broken_line(&text))?;
             variables.insert(name, value);
         }
         variables.extend(self.variables.clone());
@@ -91,16 +91,28 @@ pub(super) fn read_bytes(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn broken_line(text: &str, error: &dotenvy::Error) -> Problem {
-    let problem = Problem::of_file(".env", "expected NAME=value").hint("quote a value that holds blanks or #");
-    let dotenvy::Error::LineParse(broken, _) = error else {
-        return problem;
-    };
-    match text.lines().position(|line| line.trim() == broken.trim()) {
-        Some(index) => problem.at(index + 1, 1),
-        None => problem,
+/// The problem of the first entry that cannot be read, by the line that it begins in.
+fn broken_line(text: &str) -> Problem {
+    let problem = Problem::of_file(".env", "expected NAME=value");
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let is_fine = |entry: &[&str]| dotenvy::from_read_iter(entry.concat().as_bytes()).all(|entry| entry.is_ok());
+    let mut start = 0;
+    while let Some(rest) = lines.get(start..).filter(|rest| !rest.is_empty()) {
+        let Some(length) = (1..=rest.len().min(LONGEST_ENTRY)).find(|length| is_fine(&rest[..*length])) else {
+            let has_odd = |quote| rest[0].matches(quote).count() % 2 == 1;
+            let hint = match has_odd('"') || has_odd('\'') {
+                true => "is a closing quote missing?",
+                false => "quote a value that holds blanks or #",
+            };
+            return problem.hint(hint).at(start + 1, 1);
+        };
+        start += length;
     }
+    problem
 }
+
+/// Lines of a quoted value, such as a certificate.
+const LONGEST_ENTRY: usize = 200;
 
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +175,26 @@ mod tests {
         let problem = Environment::default().over_dotenv(directory.path()).expect_err("broken");
         assert!(problem.to_string().starts_with(".env:2:1: expected"), "{problem}");
         assert!(!problem.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn each_broken_line_is_told_by_its_number() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (text, line, hint) in [
+            ("A=1\n\n  B C=2\nD=3\n", 3, "quote a value"),
+            ("A=1\nB=x y z\n", 2, "quote a value"),
+            ("# words\nA=1\r\nB=\"sk-secret\r\nC=2\r\n", 3, "is a closing quote missing?"),
+            ("\n\nA='sk-secret\nB=2\nC=3", 3, "is a closing quote missing?"),
+            ("AB=1\nB", 2, "quote a value"),
+            ("A=${B", 1, "quote a value"),
+            ("A=1\n=2\n", 2, "quote a value"),
+            ("A=\"1\n2\n3\"\nB C\n", 4, "quote a value"),
+        ] {
+            std::fs::write(directory.path().join(".env"), text).expect("written");
+            let told = Environment::default().over_dotenv(directory.path()).expect_err(text).to_string();
+            assert!(told.starts_with(&format!(".env:{line}:1: expected NAME=value (hint: {hint}")), "{text:?}: {told}");
+            assert!(!told.contains("secret"), "{told}");
+        }
     }
 
     #[test]

@@ -27,6 +27,16 @@ pub(super) struct Fault {
     pub(super) missing: bool,
 }
 
+/// Tells whether a text as a whole is a variable as a shell spells it: `$NAME`, which is not completed.
+pub(super) fn is_bare_variable(text: &str) -> bool {
+    text.strip_prefix('$').is_some_and(is_name)
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// Completes a text; `None` where there was nothing to complete.
 pub(super) fn fill_in(text: &str, values: &dyn Values) -> Result<Option<String>, Fault> {
     if !text.contains('$') {
@@ -60,8 +70,7 @@ fn value_of<'a>(inner: &'a str, values: &'a dyn Values) -> Result<Cow<'a, str>, 
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
     };
-    let first_is_fine = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    if !first_is_fine || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+    if !is_name(name) {
         return Err(Fault {
             message: "expected a variable's name after \"${\"".into(),
             hint: "${NAME}, ${NAME:-default} or ${file:/path}; a literal $ is written $$".into(),
@@ -151,6 +160,15 @@ mod tests {
         assert_eq!(filled("${NO:-}").as_deref(), Some(""));
         assert_eq!(filled("${file:/key}").as_deref(), Some("sk-1"));
         assert_eq!(filled("$$1 $2 $${A} $").as_deref(), Some("$1 $2 ${A} $"));
+    }
+
+    #[test]
+    fn a_variable_without_braces_is_seen() {
+        for (text, bare) in
+            [("$A", true), ("$_A1", true), ("$", false), ("$1", false), ("$$A", false), ("x$A", false), ("$A b", false)]
+        {
+            assert_eq!(is_bare_variable(text), bare, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The seam to the gateway's keys: from the key file or `HASHED_API_KEYS` to the ring of this snapshot.
 //!
-//! Invariant: a key file that is broken is a problem; one that is missing is a gateway without keys so far.
+//! Invariant: a key file that is broken is a problem; one that is missing is a gateway without keys so far, and a problem
+//! where keys are in force.
 //! Never does: read a key's hash or compare one; that is `keys`.
 
 use std::io::ErrorKind;
@@ -16,8 +17,8 @@ use crate::units::{RouteSet, Secret};
 /// Where the keys are.
 #[derive(Debug)]
 pub(super) enum KeySource {
-    /// In a file: how to open it, and how it is named in messages.
-    File(PathBuf, String),
+    /// In a file; the path is absolute.
+    File(PathBuf),
     /// In `HASHED_API_KEYS`, base64 of such a file.
     Variable(Secret),
 }
@@ -26,7 +27,7 @@ impl KeySource {
     /// The file as it is now; `None` where there is none, or where it cannot be looked at.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         match self {
-            Self::File(path, _) => Stamp::of(path).ok().flatten(),
+            Self::File(path) => Stamp::of(path).ok().flatten(),
             Self::Variable(_) => None,
         }
     }
@@ -36,39 +37,54 @@ impl KeySource {
 #[derive(Debug, Default)]
 pub(super) struct KeysIn {
     pub(super) ring: KeyRing,
-    /// How many.
-    pub(super) count: usize,
     /// What is odd about them.
     pub(super) warnings: Vec<String>,
-    /// Whether there was a file at all.
-    pub(super) found: bool,
 }
 
 /// The variable that holds a key file in base64.
-const VARIABLE: &str = "HASHED_API_KEYS";
+pub(super) const VARIABLE: &str = "HASHED_API_KEYS";
 /// Scopes without a route that are named in the warning.
 const NAMED: usize = 3;
 
-/// Reads the keys and ties their scopes to the routes.
-pub(super) fn read(source: &KeySource, env_salt: Option<&Secret>, routes: &RouteTable) -> Result<KeysIn, Vec<Problem>> {
+/// The problem of a key file that is missing while keys are in force: it may be in the middle of being replaced.
+fn missing(path: &Path) -> Problem {
+    let mut problem = Problem::of_file("keys.file", "there is no such file; the old keys stay");
+    problem.path = path.display().to_string();
+    problem.hint("write {} into it for a gateway without keys")
+}
+
+/// Reads the keys and ties their scopes to the routes. Where they are `needed`, a missing file is a problem.
+pub(super) fn read(
+    source: &KeySource,
+    env_salt: Option<&Secret>,
+    routes: &RouteTable,
+    needed: bool,
+) -> Result<KeysIn, Vec<Problem>> {
     let mut warnings = Vec::new();
     let file = match source {
         KeySource::Variable(text) => KeyFile::from_env(text.expose(), env_salt)
             .map(Some)
             .map_err(|problems| problems.into_iter().map(|problem| told(VARIABLE, problem)).collect::<Vec<_>>())?,
-        KeySource::File(path, name) => {
-            warnings.extend(warn_of_readers(path, name));
-            of_file(path, name, env_salt)?
+        KeySource::File(path) => {
+            let name = path.display().to_string();
+            warnings.extend(warn_of_readers(path, &name));
+            of_file(path, &name, env_salt)?
         }
     };
-    let found = file.is_some();
-    let file = file.unwrap_or_default();
-    if file.is_empty() {
-        warnings.push("no keys yet: create one with `ai-gateway keys create`".to_owned());
+    match (&file, source) {
+        (None, KeySource::File(path)) if needed => return Err(vec![missing(path)]),
+        (None, KeySource::File(path)) => {
+            warnings.push(format!("no key file at {}: `ai-gateway keys create` makes it", path.display()));
+        }
+        (Some(file), _) if file.is_empty() => {
+            warnings.push("no keys yet: create one with `ai-gateway keys create`".to_owned());
+        }
+        _ => {}
     }
+    let file = file.unwrap_or_default();
     warnings.extend(warn_of_idle_scopes(&file, routes));
     let ring = KeyRing::build(file, |scopes| routes_of(scopes, routes));
-    Ok(KeysIn { count: ring.len(), ring, warnings, found })
+    Ok(KeysIn { ring, warnings })
 }
 
 /// The file's keys; `None` where there is no file.

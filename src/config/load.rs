@@ -12,7 +12,7 @@ use super::environment::{Environment, Host, MAX_FILE, read_bytes, read_text};
 use super::file::File;
 use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
-use super::report::{FieldPath, Problem, Report};
+use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
 use super::{Snapshot, defaults, read, routes};
 use crate::keys::Stamp;
@@ -26,7 +26,7 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// The YAML itself, where there is no file: for programs that embed the gateway. It goes before `file`.
     pub yaml: Option<String>,
-    /// Where `.env` is and what relative paths start from.
+    /// Where `.env` is and what relative paths start from; where it is relative itself, from the working directory.
     pub directory: PathBuf,
     /// The variables of the process.
     pub environment: Environment,
@@ -41,8 +41,6 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where it came from: the file's name, or `built-in defaults`.
     pub describes: String,
-    /// How many keys there are, revoked and expired ones too.
-    pub keys: usize,
     /// The key file as it was before it was read, so that a change since then is not missed.
     pub key_file_stamp: Option<Stamp>,
 }
@@ -69,9 +67,6 @@ impl Sources {
     }
 }
 
-/// How a configuration without a file is called.
-const BUILT_IN: &str = "built-in defaults";
-
 /// What all readers of a configuration share.
 struct Read {
     tree: Tree,
@@ -86,6 +81,18 @@ struct Read {
 /// # Errors
 /// The [`Report`] of all problems.
 pub fn load(sources: &Sources) -> Result<Loaded, Report> {
+    load_beside(sources, None)
+}
+
+/// Loads a configuration that is to take the place of the one in force.
+///
+/// # Errors
+/// As [`load`]; and that the key file is missing, where keys are in force.
+pub fn load_again(sources: &Sources, current: &Snapshot) -> Result<Loaded, Report> {
+    load_beside(sources, Some(current))
+}
+
+fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, Report> {
     let read = read_file(sources, false)?;
     let mut check = Check {
         tree: &read.tree,
@@ -103,10 +110,16 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     if !original && read.environment.get("HASHED_API_KEYS").is_some() {
         check.warn("HASHED_API_KEYS is not used, because keys.file names a key file");
     }
+    for path in read.tree.bare_variables() {
+        check.warn(format!("{path} looks like a variable: write ${{...}}, or $$ for a literal $"));
+    }
     let compiled = compile(&mut check, &file, &Host::ask(), original);
     let salt = env_salt(&read.environment);
     let key_file_stamp = source.stamp();
-    let keys = keys_in::read(&source, salt.as_ref(), &compiled.routes).unwrap_or_else(|problems| {
+    // Where the field itself is wrong, the file that is looked for is not the one that was meant.
+    let is_named = !read.tree.is_told(&FieldPath::of("keys.file"));
+    let needed = is_named && current.is_some_and(|current| !current.keys.is_empty());
+    let keys = keys_in::read(&source, salt.as_ref(), &compiled.routes, needed).unwrap_or_else(|problems| {
         check.problems.extend(problems);
         keys_in::KeysIn::default()
     });
@@ -116,14 +129,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
     let mut warnings = check.warnings;
     warnings.extend(keys.warnings);
     let key_file = match source {
-        KeySource::File(path, _) => Some(path),
+        KeySource::File(path) => Some(path),
         KeySource::Variable(_) => None,
     };
     Ok(Loaded {
         snapshot: Arc::new(snapshot(compiled, keys.ring, key_file)),
         warnings,
         describes: read.describes,
-        keys: keys.count,
         key_file_stamp,
     })
 }
@@ -143,19 +155,16 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
 /// Reads the key file again and puts its keys beside the configuration as it is; gives what is odd about them too.
 ///
 /// # Errors
-/// The [`Report`] of the key file's problems. That it is gone is one too: it may be in the middle of being replaced.
+/// The [`Report`] of the key file's problems. That it is gone is one too, where keys are in force.
 pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Arc<Snapshot>, Vec<String>), Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
     let (keys, warnings) = match &current.key_file {
         Some(path) => {
-            let source = KeySource::File(path.clone(), path.display().to_string());
+            let source = KeySource::File(path.clone());
             let problem = || Problem::of_file("key file", "could not be read");
-            let read = keys_in::read(&source, env_salt(&environment).as_ref(), &current.routes)
+            let needed = !current.keys.is_empty();
+            let read = keys_in::read(&source, env_salt(&environment).as_ref(), &current.routes, needed)
                 .map_err(|problems| Report::of(problems).unwrap_or_else(|| problem().into()))?;
-            if !read.found {
-                let gone = Problem::of_file(&path.display().to_string(), "is gone");
-                return Err(gone.hint("SIGHUP takes this for a gateway without keys").into());
-            }
             (read.ring, read.warnings)
         }
         None => Default::default(),
@@ -201,9 +210,8 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
     if let Some(report) = Report::of(problems) {
         return Err(report);
     }
-    let named = file.keys.file.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
     Ok(KeySettings {
-        file: sources.directory.join(named),
+        file: key_file(sources, &file),
         env_salt: env_salt(&read.environment),
         in_variable: matches!(key_source(sources, &read.environment, &file), KeySource::Variable(_)),
         routes: all,
@@ -213,7 +221,7 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
 
 fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
-    let built_in = Tree::built_in(BUILT_IN, defaults::PROVIDERS)?;
+    let built_in = Tree::built_in(defaults::PROVIDERS)?;
     let (mut tree, describes) = match text(sources)? {
         Some((name, text)) => {
             let mut tree = Tree::parse(&name, text.strip_prefix('\u{feff}').unwrap_or(&text))?;
@@ -225,6 +233,10 @@ fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
     let values = Outside { environment: &environment, directory: &sources.directory };
     let mut problems = tree.fill_in(&values, lenient);
     let file = read::read(&mut tree, &mut problems);
+    // Where a field at the top is wrong, it may be `providers` itself: what the defaults lack is then nobody's matter.
+    if problems.iter().any(|problem| problem.file != BUILT_IN && !problem.path.contains(['.', '['])) {
+        problems.retain(|problem| problem.file != BUILT_IN);
+    }
     Ok(Read { tree, file, environment, problems, describes })
 }
 
@@ -292,11 +304,23 @@ fn refuse_the_originals_file(check: &mut Check<'_>) {
 fn key_source(sources: &Sources, environment: &Environment, file: &File) -> KeySource {
     match (&file.keys.file, environment.get("HASHED_API_KEYS")) {
         (None, Some(text)) => KeySource::Variable(Secret::new(text.to_owned())),
-        (named, _) => {
-            let named = named.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
-            KeySource::File(sources.directory.join(named), named.display().to_string())
-        }
+        _ => KeySource::File(key_file(sources, file)),
     }
+}
+
+/// Where the key file is or will be. Absolute, since whoever reads of it in a log knows no working directory.
+fn key_file(sources: &Sources, file: &File) -> PathBuf {
+    let named = file.keys.file.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
+    let path = sources.directory.join(named);
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// What the `keys` commands need to know of a file that is named to them: no configuration is read.
+///
+/// # Errors
+/// The [`Report`] of what is wrong with `.env`.
+pub fn env_salt_alone(sources: &Sources) -> Result<Option<Secret>, Report> {
+    Ok(env_salt(&sources.environment.over_dotenv(&sources.directory)?))
 }
 
 fn env_salt(environment: &Environment) -> Option<Secret> {

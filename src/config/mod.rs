@@ -19,6 +19,7 @@ mod tree;
 mod upstream;
 pub mod values;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::units::Secret;
 
 pub use environment::Environment;
 pub use environment::hostname;
-pub use load::{KeySettings, Loaded, Sources, key_settings, load, with_keys_read_again};
+pub use load::{KeySettings, Loaded, Sources, env_salt_alone, key_settings, load, load_again, with_keys_read_again};
 pub use report::{Problem, Report};
 
 /// Everything that a request needs to know, fixed for its lifetime.
@@ -52,6 +53,16 @@ pub struct Snapshot {
     pub key_file: Option<PathBuf>,
     /// Whether each call leaves a line.
     pub access_log: bool,
+}
+
+impl Snapshot {
+    /// Where the keys came from: the key file's path, or the variable.
+    pub fn key_source(&self) -> Cow<'_, str> {
+        match &self.key_file {
+            Some(file) => file.to_string_lossy(),
+            None => keys_in::VARIABLE.into(),
+        }
+    }
 }
 
 /// What clients may send and how they are answered.

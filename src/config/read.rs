@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 
 use marked_yaml::spanned_serde::{Error, NodeDeserializer};
+use serde::Deserialize as _;
 use serde_path_to_error::Segment;
 
-use super::file::File;
+use super::file::{File, Provider};
 use super::report::{FieldPath, Problem, Step, shown};
 use super::tree::Tree;
 use super::values::NOT_YET;
@@ -25,7 +26,11 @@ pub(super) fn read(tree: &mut Tree, problems: &mut Vec<Problem>) -> Option<File>
             Err(error) => error,
         };
         let path = path_of(error.path());
-        problems.push(tell(tree, &path, error.inner()));
+        let mut problem = tell(tree, &path, error.inner());
+        if is_out_of_place(&path) {
+            problem = problem.hint("the provider's name comes first: indent this below it, as in \"openai:\"");
+        }
+        problems.push(problem);
         if !tree.remove(&path) {
             break;
         }
@@ -43,6 +48,24 @@ fn path_of(path: &serde_path_to_error::Path) -> FieldPath {
         }
     }
     own
+}
+
+/// Tells whether a path leads to what is a provider's field but stands where the provider's name should be.
+pub(super) fn is_out_of_place(path: &FieldPath) -> bool {
+    let [Step::Key(first), Step::Key(name), ..] = path.steps() else {
+        return false;
+    };
+    first == "providers" && fields_of_a_provider().contains(&name.as_str())
+}
+
+/// Serde names all fields when it meets one that is unknown, so that there is no second list of them.
+fn fields_of_a_provider() -> &'static [&'static str] {
+    let tree = Tree::built_in("unknown: 0");
+    let error = tree.ok().and_then(|tree| Provider::deserialize(NodeDeserializer::new(&tree.root)).err());
+    match error {
+        Some(Error::UnknownFieldError(_, known, _)) => known,
+        _ => &[],
+    }
 }
 
 fn tell(tree: &Tree, path: &FieldPath, error: &Error) -> Problem {

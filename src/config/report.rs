@@ -42,6 +42,9 @@ pub(super) enum Step {
     Item(usize),
 }
 
+/// How a configuration without a file is called, and what a file leaves to the defaults.
+pub(super) const BUILT_IN: &str = "built-in defaults";
+
 /// What [`Problem::file`] says of a fault in the environment.
 pub(super) const ENVIRONMENT: &str = "environment";
 

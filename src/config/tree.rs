@@ -10,7 +10,7 @@ use marked_yaml::types::{MarkedScalarNode, Node};
 use marked_yaml::{LoadError, LoaderOptions, Marker};
 
 use super::interpolate::{self, Values};
-use super::report::{FieldPath, Problem, Step, shown};
+use super::report::{BUILT_IN, FieldPath, Problem, Step, shown};
 
 /// A parsed YAML file.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Tree {
     file: String,
     pub(super) root: Node,
     removed: HashSet<FieldPath>,
+    /// Fields whose whole text looks like a variable of a shell: `$NAME`.
+    bare_variables: Vec<FieldPath>,
 }
 
 /// Marks the nodes of a file, as against those of the built-in defaults, whose positions say nothing to anybody.
@@ -33,8 +35,8 @@ impl Tree {
     }
 
     /// The tree where there is no file: `text` is ours.
-    pub(super) fn built_in(name: &str, text: &str) -> Result<Self, Problem> {
-        Self::parse_as(0, name, text)
+    pub(super) fn built_in(text: &str) -> Result<Self, Problem> {
+        Self::parse_as(0, BUILT_IN, text)
     }
 
     fn parse_as(source: usize, file: &str, text: &str) -> Result<Self, Problem> {
@@ -49,12 +51,13 @@ impl Tree {
                 .at(line, column)
                 .hint("the file is one YAML document: one mapping"));
         }
-        if root.as_mapping().is_some_and(|root| root.is_empty()) {
-            return Err(Problem::of_file(file, "the file holds no setting")
+        // A file of comments has everything as by default. An empty one may be half written.
+        if text.trim().is_empty() {
+            return Err(Problem::of_file(file, "the file is empty")
                 .at(1, 1)
-                .hint("write at least one field, or remove the file: the gateway runs without one"));
+                .hint("write a field or a comment, or remove the file: the gateway runs without one"));
         }
-        Ok(Self { file: file.to_owned(), root, removed: HashSet::new() })
+        Ok(Self { file: file.to_owned(), root, removed: HashSet::new(), bare_variables: Vec::new() })
     }
 
     /// Takes over the fields at the top of another tree that this one does not have.
@@ -73,6 +76,7 @@ impl Tree {
     pub(super) fn fill_in(&mut self, values: &dyn Values, lenient: bool) -> Vec<Problem> {
         let mut faults = Vec::new();
         let mut gone = Vec::new();
+        let mut bare_variables = Vec::new();
         visit(&mut self.root, &FieldPath::default(), &mut |path, scalar| {
             if scalar.may_coerce() && matches!(scalar.as_str(), "" | "~" | "null") {
                 gone.push((path.clone(), false));
@@ -80,6 +84,9 @@ impl Tree {
             }
             // Quotes keep a text from being null; they need not keep it from being a number.
             scalar.set_coerce(true);
+            if interpolate::is_bare_variable(scalar.as_str()) {
+                bare_variables.push(path.clone());
+            }
             match interpolate::fill_in(scalar.as_str(), values) {
                 Ok(None) => {}
                 Ok(Some(filled)) => *scalar = MarkedScalarNode::new(*scalar.span(), filled),
@@ -91,6 +98,7 @@ impl Tree {
                 }
             }
         });
+        self.bare_variables.append(&mut bare_variables);
         let problems =
             faults.into_iter().map(|(path, fault)| self.problem(&path, fault.message).hint(fault.hint)).collect();
         for (path, remember) in gone {
@@ -102,14 +110,28 @@ impl Tree {
         problems
     }
 
-    /// A problem with a field; where it is not there, with what it should be in.
+    /// Fields whose whole text was `$NAME`, which stands for itself.
+    pub(super) fn bare_variables(&self) -> &[FieldPath] {
+        &self.bare_variables
+    }
+
+    /// A problem with a field; where it is not there, with what it should be in. What the defaults brought is theirs.
     pub(super) fn problem(&self, path: &FieldPath, message: impl Into<Cow<'static, str>>) -> Problem {
         let mut problem = Problem::of_file(&self.file, message);
         problem.path = path.to_string();
-        match self.position(path).filter(|mark| mark.source() == OF_FILE) {
-            Some(mark) => problem.at(mark.line(), mark.column()),
+        match self.position(path) {
+            Some(mark) if mark.source() == OF_FILE => problem.at(mark.line(), mark.column()),
+            Some(_) => {
+                BUILT_IN.clone_into(&mut problem.file);
+                problem
+            }
             None => problem,
         }
+    }
+
+    /// Tells whether something was told of a field below this one.
+    pub(super) fn is_told_below(&self, path: &FieldPath) -> bool {
+        self.removed.iter().any(|removed| removed.and_above().any(|above| above == *path))
     }
 
     /// Tells whether something was already told of this field or of what it is in.
@@ -149,7 +171,7 @@ impl Tree {
     /// be in.
     fn position(&self, path: &FieldPath) -> Option<Marker> {
         let mut node = &self.root;
-        let mut mark = *node.span().start()?;
+        let mut mark = node.span().start().copied();
         for step in path.steps() {
             let Some(next) = child(node, step) else {
                 break;
@@ -163,10 +185,10 @@ impl Tree {
                 (Node::Mapping(_) | Node::Sequence(_), Some(key)) => key,
                 _ => own,
             };
-            mark = best.start().copied().unwrap_or(mark);
+            mark = best.start().copied().or(mark);
             node = next;
         }
-        Some(mark)
+        mark
     }
 
     /// Where the name of a field stands.
@@ -258,15 +280,20 @@ fn told(file: &str, text: &str, error: &LoadError) -> Problem {
         }
         LoadError::ScanError(mark, scan) => {
             let line = text.lines().nth(mark.line().saturating_sub(1)).unwrap_or_default();
-            let hint = if line.contains('\t') {
+            // One of the parser's texts holds what it met; it ends before that.
+            let what = scan.info().split(": `").next().unwrap_or_default();
+            let quotes = |quote: char| line.chars().filter(|c| *c == quote).count();
+            let hint = if what.contains("quoted scalar") {
+                Some("is a closing quote missing?")
+            } else if line.contains('\t') {
                 Some("indent by spaces: YAML does not take tabs")
             } else if line.contains("${") {
                 Some("within { } a value with ${...} needs quotes")
+            } else if quotes('"') % 2 == 1 || quotes('\'') % 2 == 1 {
+                Some("is a closing quote missing?")
             } else {
                 None
             };
-            // One of the parser's texts holds what it met; it ends before that.
-            let what = scan.info().split(": `").next().unwrap_or_default();
             (Some(*mark), format!("this is not YAML: {what}").into(), hint)
         }
     };

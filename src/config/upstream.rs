@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Uri, header};
 
 use super::compile::Check;
 use super::file::{self, Auth, Dialect};
+use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
 use super::{certificates, proxies, routes};
@@ -34,7 +35,7 @@ pub(super) fn compile(
     providers: &BTreeMap<String, file::Provider>,
 ) -> (Vec<Arc<Provider>>, RouteTable) {
     let above = FieldPath::of("providers");
-    if providers.is_empty() {
+    if providers.is_empty() && !check.tree.is_told_below(&above) {
         check.refuse_with(&above, "expected at least one provider", "leave the field out for the default");
     }
     let mut table = RouteTable::default();
@@ -68,6 +69,12 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         check.refuse_with(&path.key("dialect"), NOT_YET, "a later version brings it");
     }
     let base = base(check, path, written.base_url.as_deref());
+    if is_beyond_the_api(&base.path, written.version_path.is_some()) {
+        check.warn(format!(
+            "{}: expected where the API begins, such as https://api.openai.com/v1",
+            path.key("base_url")
+        ));
+    }
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
     let (auth_header, credential) = credential(check, path, id, written);
     if !base.tls && !base.host.is_empty() && !is_loopback(&base.host) {
@@ -94,10 +101,14 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
 
 /// The base URL, or a stand-in where it is refused: the snapshot is not made then.
 fn base(check: &mut Check<'_>, path: &FieldPath, text: Option<&str>) -> Base {
+    let told = is_out_of_place(path) && check.tree.is_told_below(path);
     let path = path.key("base_url");
     let refused = Base { tls: true, host: String::new(), port: 0, authority: String::new(), path: String::new() };
     let example = "such as \"https://api.openai.com\" or \"http://127.0.0.1:11434/v1\"";
     let Some(text) = text else {
+        if told {
+            return refused;
+        }
         check.refuse_with(&path, "base_url is needed", example);
         return refused;
     };
@@ -168,6 +179,14 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
+/// Tells whether a base URL's path goes further than to where the API begins: a version before its end, or a route's
+/// path. One who says what the version's path is has thought of it.
+fn is_beyond_the_api(base: &str, version_is_given: bool) -> bool {
+    let route = ["/chat/completions", "/completions", "/embeddings"].iter().any(|route| base.ends_with(route));
+    let above = base.rsplit_once('/').map_or("", |(above, _)| above);
+    route || (!version_is_given && (base.ends_with("/models") || above.split('/').any(is_version)))
+}
+
 /// What stands in place of `/{provider}` and of `/{provider}/v1`.
 fn prefixes(check: &mut Check<'_>, path: &FieldPath, base: &str, version: Option<&str>) -> (String, String) {
     let Some(version) = version else {
@@ -222,6 +241,10 @@ fn credential(
         None => check.environment.get(&variable).unwrap_or_default(),
     };
     let key = Secret::new(key.trim().to_owned());
+    let named = if written.api_key.is_some() { path.key("api_key").to_string() } else { variable.clone() };
+    if let Some(odd) = oddity_of(&key) {
+        check.warn(format!("{named} {odd}"));
+    }
     if key.expose().is_empty() {
         if written.api_key.is_none() && !check.tree.is_told(&path.key("api_key")) {
             check.warn(format!(
@@ -239,6 +262,19 @@ fn credential(
         return (name, None);
     };
     (name, Some(value))
+}
+
+/// What is odd about a key: nothing that a provider gives out looks like this.
+fn oddity_of(key: &Secret) -> Option<&'static str> {
+    let key = key.expose();
+    let quoted = |quote| key.len() > 1 && key.starts_with(quote) && key.ends_with(quote);
+    if quoted('"') || quoted('\'') {
+        Some("has quotes around it, which are sent to the provider: leave them out")
+    } else if key.contains(char::is_whitespace) {
+        Some("has blanks in it")
+    } else {
+        None
+    }
 }
 
 /// The value of a header that must not be shown.

@@ -93,15 +93,17 @@ impl KeyFile {
     /// space anywhere are accepted; unlike in the original, UTF-8 survives. Places refer to the decoded JSON.
     ///
     /// # Errors
-    /// As [`KeyFile::parse`], or one problem where it is no base64.
+    /// As [`KeyFile::parse`], or one problem without a place where it is not the base64 of an object.
     pub fn from_env(value: &str, env_salt: Option<&Secret>) -> Result<Self, Vec<Problem>> {
-        let json = decode_base64(value.as_bytes()).ok_or_else(|| {
+        // Nearly any word is base64 of something.
+        let object = |json: &Vec<u8>| json.trim_ascii_start().first() == Some(&b'{');
+        let json = decode_base64(value.as_bytes()).filter(object).ok_or_else(|| {
             let hint = if value.trim_start().starts_with('{') {
                 "this is the JSON itself; the variable holds its base64: base64 -w0 < FILE"
             } else {
                 "make the value with: base64 -w0 < FILE"
             };
-            vec![whole(1, 1, "is not base64".to_owned(), Some(hint.to_owned()))]
+            vec![whole(0, 0, "is not the base64 of a key file".to_owned(), Some(hint.to_owned()))]
         })?;
         Self::parse(&json, env_salt)
     }

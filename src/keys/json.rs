@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 /// One thing that is wrong in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// From 1.
+    /// From 1; 0 where the problem has no place.
     pub line: usize,
-    /// From 1, in characters.
+    /// From 1, in characters; 0 where the problem has no place.
     pub column: usize,
     /// The field: `ebc5f4226c40.scopes[1].path`; empty for the file as a whole.
     pub path: String,
@@ -27,11 +27,14 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)?;
-        if !self.path.is_empty() {
-            write!(f, " {}", self.path)?;
+        if self.line > 0 {
+            write!(f, "{}:{}", self.line, self.column)?;
+            if !self.path.is_empty() {
+                write!(f, " {}", self.path)?;
+            }
+            f.write_str(": ")?;
         }
-        write!(f, ": {}", self.message)?;
+        f.write_str(&self.message)?;
         match &self.hint {
             Some(hint) => write!(f, " (hint: {hint})"),
             None => Ok(()),
@@ -104,7 +107,7 @@ pub(super) fn nearest<'n>(misspelt: &str, known: &[&'n str]) -> Option<&'n str> 
 
 /// Insertions, deletions, replacements and swaps of neighbours between two texts; more than `reach` where the lengths
 /// alone say so.
-fn edits(one: &str, other: &str, reach: usize) -> usize {
+pub(super) fn edits(one: &str, other: &str, reach: usize) -> usize {
     if one.len().abs_diff(other.len()) > reach {
         return reach + 1;
     }

@@ -19,7 +19,7 @@ use crate::units::{KeyId, RouteId, RouteSet};
 
 pub use file::{KeyFile, MAX_PROBLEMS, MAX_SALTS};
 pub use json::Problem;
-pub use ring::KeyRing;
+pub use ring::{KeyRing, Tally};
 pub use scope::{Scope, ScopeError};
 pub use store::{Created, NewKey, Revoked, Stamp, StoreError, create, create_alone, list, load, revoke};
 pub use token::{NoRandomness, PREFIX, PlainToken};

@@ -4,7 +4,9 @@
 //! Never does: judge whether a key that was found may do what it is used for.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Key;
 use super::file::KeyFile;
@@ -26,6 +28,38 @@ pub struct KeyRing {
 struct Salted {
     hash: KeyedHash,
     keys: HashMap<Digest, Arc<Key>>,
+}
+
+/// How many keys there are, by whether they work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys that work.
+    pub active: usize,
+    /// Keys whose time is over.
+    pub expired: usize,
+    /// Keys that were revoked or switched off.
+    pub revoked: usize,
+}
+
+impl Tally {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.active + self.expired + self.revoked
+    }
+}
+
+impl fmt::Display for Tally {
+    /// `2 keys (1 active, 1 revoked)`; where all work, `2 keys`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.total();
+        write!(f, "{total} {}", if total == 1 { "key" } else { "keys" })?;
+        if total == self.active {
+            return Ok(());
+        }
+        let states = [(self.active, "active"), (self.expired, "expired"), (self.revoked, "revoked")];
+        let states = states.iter().filter(|(count, _)| *count > 0).map(|(count, state)| format!("{count} {state}"));
+        write!(f, " ({})", states.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl KeyRing {
@@ -71,6 +105,19 @@ impl KeyRing {
     /// Tells whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// How many keys work now, and how many do not.
+    pub fn tally(&self, now: SystemTime) -> Tally {
+        let mut tally = Tally::default();
+        for key in &self.keys {
+            match key.usable(now) {
+                Ok(()) => tally.active += 1,
+                Err(Refusal::ExpiredKey) => tally.expired += 1,
+                Err(_) => tally.revoked += 1,
+            }
+        }
+        tally
     }
 
     /// All keys, in the file's order.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::json::nearest;
+use super::json::{edits, nearest};
 
 /// One method and path that a key may use, as clients send the path: `get:/openai/v1/models`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +87,32 @@ impl Scope {
     pub fn touches_route(&self, method_lower: &str, pattern: &str) -> bool {
         let method_fits = method_lower == "any" || self.permits_method(method_lower);
         self.permits_route(method_lower, pattern) || (method_fits && self.overlaps(pattern))
+    }
+
+    /// Tells whether the path has a `*` that stands for itself only: any but one that is the last segment.
+    pub fn has_literal_star(&self) -> bool {
+        self.path.strip_suffix("/*").unwrap_or(&self.path).contains(ANY)
+    }
+
+    /// The configured path that a scope without a route was probably meant to name; with its method where only that
+    /// differs. `routes` are methods in lower case and patterns.
+    pub fn nearest_route<'r>(&self, routes: impl Iterator<Item = (&'r str, &'r str)> + Clone) -> Option<String> {
+        let own = &*self.path;
+        if let Some((method, path)) = routes.clone().find(|(_, path)| *path == own) {
+            return Some(format!("{method}:{path}"));
+        }
+        let distance = |path: &str| {
+            let shared = own.bytes().zip(path.bytes()).take_while(|(a, b)| a == b).count();
+            let from = own.as_bytes()[..shared].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+            let (own, other) = (own.get(from..).unwrap_or(own), path.get(from..).unwrap_or(path));
+            let reach = own.len().div_ceil(3).clamp(3, 4);
+            match path.ends_with(self.path()) {
+                true => Some(0),
+                false => Some(edits(own, other, reach)).filter(|edits| *edits <= reach),
+            }
+        };
+        let found = routes.filter_map(|(_, path)| Some((distance(path)?, path)));
+        found.min_by_key(|(distance, _)| *distance).map(|(_, path)| path.to_owned())
     }
 
     fn permits_method(&self, method: &str) -> bool {
@@ -253,6 +279,33 @@ mod tests {
         assert!(parse("pots:/a/b").to_string().ends_with("did you mean post?"));
     }
 
+    #[test]
+    fn a_misspelt_path_has_a_nearest_route() {
+        let routes = [("get", "/openai/v1/models"), ("post", "/openai/v1/embeddings"), ("get", "/vllm/v1/models")];
+        let nearest = |text: &str| scope(text).nearest_route(routes.into_iter());
+        assert_eq!(nearest("get:/openai/v1/moddels").as_deref(), Some("/openai/v1/models"));
+        assert_eq!(nearest("get:/openia/v1/models").as_deref(), Some("/openai/v1/models"));
+        assert_eq!(nearest("get:/v1/models").as_deref(), Some("/openai/v1/models"));
+        assert_eq!(nearest("get:/openai/models").as_deref(), Some("/openai/v1/models"));
+        assert_eq!(nearest("get:/openai/v1/embeddings").as_deref(), Some("post:/openai/v1/embeddings"));
+        assert_eq!(nearest("post:/openai/v1/responses"), None);
+        assert_eq!(nearest("get:/é/é"), None);
+    }
+
+    #[test]
+    fn a_star_that_counts_for_nothing_is_told() {
+        for (text, literal) in [
+            ("get:/openai/*", false),
+            ("*:/*", false),
+            ("get:/openai/v1/models", false),
+            ("get:/openai/*/models", true),
+            ("get:/openai/v1/mod*", true),
+            ("get:/openai/*/*", true),
+        ] {
+            assert_eq!(scope(text).has_literal_star(), literal, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parsing_and_matching_never_panic(text in ".{0,60}", method in "[a-z*]{0,6}", path in ".{0,40}") {
@@ -261,6 +314,7 @@ mod tests {
                 prop_assert_eq!(&again, &scope);
                 scope.permits_path(&method, &path);
                 scope.touches_route(&method, &path);
+                scope.nearest_route([(&*method, &*path)].into_iter());
             }
         }
     }

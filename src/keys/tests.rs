@@ -29,6 +29,23 @@ fn routes_of(scopes: &[Scope]) -> RouteSet {
     routes
 }
 
+#[test]
+fn keys_are_counted_by_whether_they_work() {
+    let tally = |active, expired, revoked| Tally { active, expired, revoked }.to_string();
+    assert_eq!(tally(0, 0, 0), "0 keys");
+    assert_eq!(tally(1, 0, 0), "1 key");
+    assert_eq!(tally(2, 0, 0), "2 keys");
+    assert_eq!(tally(0, 0, 1), "1 key (1 revoked)");
+    assert_eq!(tally(1, 1, 1), "3 keys (1 active, 1 expired, 1 revoked)");
+    let (one, other) = ("a".repeat(64), "b".repeat(64));
+    let one = with(&one, "ZmFrZQ==", r#","expires_at":"2026-01-01T00:00:00Z""#);
+    let other = with(&other, "ZmFrZQ==", r#","disabled":true"#);
+    let ring = ring(&format!("{},{}", one.trim_end_matches('}').to_owned() + "}", &other[1..]), None);
+    let at = |text| humantime::parse_rfc3339(text).unwrap();
+    assert_eq!(ring.tally(at("2025-12-31T00:00:00Z")), Tally { active: 1, expired: 0, revoked: 1 });
+    assert_eq!(ring.tally(at("2026-01-01T00:00:00Z")), Tally { active: 0, expired: 1, revoked: 1 });
+}
+
 fn ring(json: &str, env_salt: Option<&str>) -> KeyRing {
     let env_salt = env_salt.map(|salt| Secret::new(salt.to_owned()));
     KeyRing::build(KeyFile::parse(json.as_bytes(), env_salt.as_ref()).unwrap(), routes_of)

@@ -4,7 +4,7 @@
 //! Never does: touch a call that runs; it keeps the snapshot it began with.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
 use crate::proxy::{Peers, REFRESH};
-use crate::telemetry::{Reload, Telemetry};
+use crate::telemetry::{Part, Reload, Telemetry};
 
 /// How often the key file is looked at: changes are in force within 2 s.
 const KEY_FILE_GLANCE: Duration = Duration::from_secs(1);
@@ -70,8 +70,8 @@ impl Control {
     /// Reads everything again.
     pub(super) fn reload(&self) -> Result<(), Report> {
         let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = config::load(&self.sources).inspect_err(|report| {
-            self.telemetry.reload(Reload::Refused);
+        let loaded = config::load_again(&self.sources, &self.live.pin()).inspect_err(|report| {
+            self.telemetry.reload(Part::Configuration, Reload::Refused);
             log::error!("the configuration was not reloaded, the old one stays in force:\n{report}");
         })?;
         for warning in &loaded.warnings {
@@ -83,12 +83,13 @@ impl Control {
         }
         self.telemetry.restart_required(!differences.is_empty());
         let snapshot = &loaded.snapshot;
-        let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.len());
+        let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.tally(SystemTime::now()));
         self.live.replace(Arc::clone(snapshot));
         *keys_read = KeysRead::applied(loaded.key_file_stamp);
-        self.telemetry.reload(Reload::Applied);
+        self.telemetry.reload(Part::Configuration, Reload::Applied);
         self.providers_changed.notify_one();
-        log::info!("configuration reloaded from {}: {routes} routes, {keys} keys", loaded.describes);
+        let routes = if routes == 1 { "1 route".to_owned() } else { format!("{routes} routes") };
+        log::info!("configuration reloaded from {}: {routes}, {keys}", loaded.describes);
         Ok(())
     }
 
@@ -98,22 +99,25 @@ impl Control {
         let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = self.stamp();
         if stamp == keys_read.applied {
+            if keys_read.refused.take().is_some() {
+                self.telemetry.keys_are_fresh();
+            }
             return;
         }
         match config::with_keys_read_again(&self.sources, &self.live.pin()) {
             Ok((snapshot, warnings)) => {
-                let keys = snapshot.keys.len();
+                let keys = snapshot.keys.tally(SystemTime::now());
                 self.live.replace(snapshot);
                 *keys_read = KeysRead::applied(stamp);
-                self.telemetry.reload(Reload::Applied);
+                self.telemetry.reload(Part::Keys, Reload::Applied);
                 warnings.iter().for_each(|warning| log::warn!("{warning}"));
-                log::info!("key file reloaded: {keys} keys");
+                log::info!("key file reloaded: {keys}");
             }
             // It is tried every second, because the fault may be elsewhere and pass, but told once.
             Err(_) if keys_read.refused == Some(stamp) => {}
             Err(report) => {
                 keys_read.refused = Some(stamp);
-                self.telemetry.reload(Reload::Refused);
+                self.telemetry.reload(Part::Keys, Reload::Refused);
                 log::error!("the key file was not reloaded, the old keys stay in force:\n{report}");
             }
         }

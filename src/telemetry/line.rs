@@ -67,6 +67,7 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
     text(line, "providerName", record.provider());
     text(line, "model", record.model.as_deref());
     text(line, "username", record.username());
+    text(line, "keyId", record.key.as_ref().map(|key| key.record.id.as_str()));
     let on_behalf_of = record.on_behalf_of.as_deref().or_else(|| record.username());
     text(line, "onBehalfOf", on_behalf_of);
     let _ = write!(line, r#","statusCode":"{}""#, record.status);

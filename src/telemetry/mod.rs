@@ -54,6 +54,15 @@ pub enum TelemetryError {
     Thread(#[source] std::io::Error),
 }
 
+/// What was to be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The configuration as a whole, with the keys.
+    Configuration,
+    /// The key file alone.
+    Keys,
+}
+
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
@@ -114,9 +123,14 @@ impl Telemetry {
         self.series.in_flight()
     }
 
-    /// Counts a reload.
-    pub fn reload(&self, result: Reload) {
-        self.series.reload(result);
+    /// Counts a reload, and notes whether what is in force is now older than its file.
+    pub fn reload(&self, part: Part, result: Reload) {
+        self.series.reload(part, result);
+    }
+
+    /// Notes that the key file is again the one in force, with nothing read.
+    pub fn keys_are_fresh(&self) {
+        self.series.keys_are_fresh();
     }
 
     /// Tells whether the configuration holds a change that only a restart can apply.

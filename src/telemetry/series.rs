@@ -10,7 +10,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use super::family::{Budget, Family, Rung, Shape};
 use super::log::LogWriter;
-use super::{Reload, TelemetryError, labels};
+use super::{Part, Reload, TelemetryError, labels};
 use crate::flow::Record;
 
 /// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
@@ -23,7 +23,7 @@ const OVERHEAD_BUCKETS: [f64; 14] =
 const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
-const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 20;
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 22;
 
 const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
 const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
@@ -49,6 +49,8 @@ pub(super) struct Series {
     in_flight: IntGauge,
     applied: IntCounter,
     refused: IntCounter,
+    config_stale: IntGauge,
+    keys_stale: IntGauge,
     restart_required: IntGauge,
     panics: IntCounter,
 }
@@ -85,12 +87,23 @@ impl Series {
         let attempts =
             Opts::new("gateway_upstream_attempts_total", "Attempts at providers, also those that found no connection.");
         let attempts = IntCounterVec::new(attempts, &["provider", "outcome"]);
-        let reloads = Opts::new("gateway_config_reloads_total", "Reloads of the configuration.");
+        let reloads = Opts::new(
+            "gateway_config_reloads_total",
+            "Attempts to reload the configuration or the key file, by result.",
+        );
         let reloads = add(&registry, IntCounterVec::new(reloads, &["result"]))?;
         let in_flight = IntGauge::new("gateway_inflight_requests", "Calls that are not over.");
         let restart_required = IntGauge::new(
             "gateway_restart_required",
             "1 where the configuration holds a change that only a restart applies.",
+        );
+        let config_stale = IntGauge::new(
+            "gateway_config_stale",
+            "1 while the last attempt to reload the configuration was refused and an older one is in force.",
+        );
+        let keys_stale = IntGauge::new(
+            "gateway_keys_stale",
+            "1 while the last attempt to reload the key file was refused and older keys are in force.",
         );
         let panics = IntCounter::new("gateway_panics_total", "Panics; any at all is a bug.");
         Ok(Self {
@@ -104,6 +117,8 @@ impl Series {
             attempts: add(&registry, attempts)?,
             overhead: add(&registry, Histogram::with_opts(overhead))?,
             in_flight: add(&registry, in_flight)?,
+            config_stale: add(&registry, config_stale)?,
+            keys_stale: add(&registry, keys_stale)?,
             restart_required: add(&registry, restart_required)?,
             panics: add(&registry, panics)?,
             registry,
@@ -155,11 +170,25 @@ impl Series {
         u64::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
-    pub(super) fn reload(&self, result: Reload) {
+    pub(super) fn reload(&self, part: Part, result: Reload) {
         match result {
             Reload::Applied => self.applied.inc(),
             Reload::Refused => self.refused.inc(),
         }
+        match (part, result) {
+            (Part::Configuration, Reload::Refused) => self.config_stale.set(1),
+            (Part::Keys, Reload::Refused) => self.keys_stale.set(1),
+            (Part::Keys, Reload::Applied) => self.keys_stale.set(0),
+            // It takes the keys with it.
+            (Part::Configuration, Reload::Applied) => {
+                self.config_stale.set(0);
+                self.keys_stale.set(0);
+            }
+        }
+    }
+
+    pub(super) fn keys_are_fresh(&self) {
+        self.keys_stale.set(0);
     }
 
     pub(super) fn restart_required(&self, required: bool) {

@@ -112,7 +112,7 @@ fn each_series_is_exported() {
     let (telemetry, _) = telemetry(10_000, true);
     telemetry.observe(&served(), true);
     let call = telemetry.enter();
-    telemetry.reload(Reload::Refused);
+    telemetry.reload(Part::Configuration, Reload::Refused);
     telemetry.restart_required(true);
     let text = telemetry.render(at(1_764_064_801));
     for wanted in [
@@ -128,6 +128,8 @@ fn each_series_is_exported() {
         r#"gateway_config_reloads_total{result="applied"} 0"#,
         r#"gateway_config_reloads_total{result="refused"} 1"#,
         "gateway_restart_required 1",
+        "gateway_config_stale 1",
+        "gateway_keys_stale 0",
         "gateway_log_dropped_total 0",
         "gateway_panics_total 0",
         r#"gateway_build_info{version="1.2.3"} 1"#,
@@ -280,6 +282,24 @@ fn reloads_add_no_series() {
 }
 
 #[test]
+fn what_is_stale_is_fresh_again_after_the_next_good_reload() {
+    let (telemetry, _) = telemetry(10_000, false);
+    let stale = |part, result| {
+        telemetry.reload(part, result);
+        let text = telemetry.render(NOW);
+        ["gateway_config_stale 1", "gateway_keys_stale 1"].map(|line| text.lines().any(|other| other == line))
+    };
+    assert_eq!(stale(Part::Keys, Reload::Refused), [false, true]);
+    assert_eq!(stale(Part::Configuration, Reload::Refused), [true, true]);
+    assert_eq!(stale(Part::Keys, Reload::Applied), [true, false]);
+    assert_eq!(stale(Part::Keys, Reload::Refused), [true, true]);
+    assert_eq!(stale(Part::Configuration, Reload::Applied), [false, false]);
+    assert_eq!(stale(Part::Keys, Reload::Refused), [false, true]);
+    telemetry.keys_are_fresh();
+    assert_has(&telemetry.render(NOW), "gateway_keys_stale 0");
+}
+
+#[test]
 fn attempts_are_counted_by_how_they_ended() {
     let (telemetry, _) = telemetry(10_000, false);
     let mut record = served();
@@ -319,6 +339,7 @@ fn the_access_line_has_the_originals_shape() {
             "providerName": "openai",
             "model": "gpt-4o",
             "username": "john.doe",
+            "keyId": "key_1",
             "onBehalfOf": "john.doe",
             "statusCode": "200",
             "requestId": "req-1",

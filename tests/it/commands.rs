@@ -36,6 +36,10 @@ async fn help_and_version_are_on_standard_output() {
     let create = run(folder.path(), &["keys", "create", "--help"]).await;
     assert_eq!(create.code, Some(0));
     assert!(create.stdout.contains("get:/openai/v1/models,post:/openai/v1/embeddings"), "{}", create.stdout);
+    let demo = run(folder.path(), &["demo", "--help"]).await;
+    for option in ["--provider-only", "--listen <ADDRESS>", "--api-key <KEY>"] {
+        assert!(demo.stdout.contains(option), "{}", demo.stdout);
+    }
 }
 
 #[tokio::test]
@@ -63,7 +67,7 @@ async fn check_tells_what_a_configuration_comes_to() {
     let fine = run(folder.path(), &["check", "--config", "gateway.yaml"]).await;
     assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""));
     assert!(fine.stdout.starts_with("configuration  gateway.yaml\nlisten         127.0.0.1:0\n"), "{}", fine.stdout);
-    assert!(fine.stdout.contains("\nkeys           1 from "), "{}", fine.stdout);
+    assert!(fine.stdout.contains("\nkeys           1 key from /"), "{}", fine.stdout);
     assert!(fine.stdout.contains("\n  POST   /openai/v1/chat/completions -> http://127.0.0.1:"), "{}", fine.stdout);
     assert!(!fine.stdout.contains(PROVIDER_KEY), "{}", fine.stdout);
     let json = run(folder.path(), &["check", "--config", "gateway.yaml", "--json"]).await;
@@ -108,7 +112,7 @@ async fn the_originals_environment_works_as_it_is() {
     let variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
     let check = Process::run(folder.path(), &["check"], &variables).await;
     assert_eq!((check.code, check.stderr.as_str()), (Some(0), ""));
-    assert!(check.stdout.contains("\nkeys           1 from HASHED_API_KEYS\n"), "{}", check.stdout);
+    assert!(check.stdout.contains("\nkeys           1 key from HASHED_API_KEYS\n"), "{}", check.stdout);
     let all = |line: &str| {
         let address = line.strip_prefix("admin ").map(str::trim_start);
         address.is_some_and(|address| address.starts_with("[::]:8081") || address.starts_with("0.0.0.0:8081"))

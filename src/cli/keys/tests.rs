@@ -69,11 +69,14 @@ fn opens(file: &Path, key: &str) -> Vec<String> {
 fn all_is_every_configured_route_written_out() {
     let desk = Desk::new();
     let (out, warnings) = desk.run("create john.doe all").unwrap();
-    let key = out.lines().next().unwrap();
-    assert!(key.starts_with("sk-aigw-") && key.len() == 57, "{out}");
-    assert_eq!(out.matches(key).count(), 1);
-    assert!(out.contains("stored nowhere") && out.contains("expires  never"), "{out}");
-    assert_eq!(warnings, "");
+    let key = out.strip_suffix('\n').unwrap();
+    assert!(key.starts_with("sk-aigw-") && key.len() == 57, "the key alone: {out}");
+    assert!(warnings.contains("stored nowhere") && warnings.contains("expires  never"), "{warnings}");
+    assert!(warnings.contains("note: `all` stands for the routes that are configured now"), "{warnings}");
+    assert!(warnings.contains("note: the folder ") && !warnings.contains("warning:"), "{warnings}");
+    assert!(!warnings.contains(key), "{warnings}");
+    let (_, warnings) = desk.run("create john.doe get:/openai/v1/models").unwrap();
+    assert!(!warnings.contains("note:"), "{warnings}");
     assert_eq!(
         opens(&desk.context.file, key),
         [
@@ -97,11 +100,26 @@ fn the_original_generators_arguments_work() {
 #[test]
 fn a_scope_on_no_route_is_a_warning() {
     let desk = Desk::new();
-    let (_, warnings) = desk.run("create a post:/openai/v1/responses,get:/openai/v1/models/o3,*:/openai/*").unwrap();
+    let warned = |desk: &Desk, scopes: &str| {
+        let (_, told) = desk.run(&format!("create a {scopes}")).unwrap();
+        let lines = told.lines().filter(|line| line.starts_with("warning: "));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
     assert_eq!(
-        warnings,
+        warned(&desk, "post:/openai/v1/responses,get:/openai/v1/models/o3,*:/openai/*"),
         "warning: no route is configured for the scope post:/openai/v1/responses; until one is, it opens nothing\n"
     );
+    assert_eq!(
+        warned(&desk, "get:/openai/v1/moddels"),
+        "warning: no route is configured for the scope get:/openai/v1/moddels; until one is, it opens nothing (did you \
+         mean /openai/v1/models?)\n"
+    );
+    let star = warned(&desk, "get:/openai/*/models");
+    let expected = "warning: a * in the scope get:/openai/*/models stands for itself: it counts as the last segment";
+    assert!(star.starts_with(expected), "{star}");
+    let mut unread = Desk::new();
+    unread.context.routes.clear();
+    assert_eq!(warned(&unread, "post:/openai/v1/responses"), "", "where the routes are not known nothing is said");
 }
 
 #[test]
@@ -188,7 +206,7 @@ fn opaque_routes_are_opened_by_name_only() {
     let made = desk.json("create a all --json");
     assert!(!made["scopes"].to_string().contains('*'), "{made}");
     let (_, warnings) = desk.run("create b delete:/openai/v1/files/*").unwrap();
-    assert_eq!(warnings, "");
+    assert!(!warnings.contains("warning"), "{warnings}");
     let (_, warnings) = desk.run("create c delete:/other/v1/files/*").unwrap();
     assert!(warnings.contains("no route is configured"), "{warnings}");
 }
@@ -217,6 +235,11 @@ fn a_key_that_cannot_be_shown_is_named() {
     let desk = Desk::new();
     let line = Line::try_parse_from(["keys", "create", "a", "all"]).unwrap();
     let error = run(&line.command, &desk.context, &mut Full, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("is lost"), "{error}");
+    let mut out = Vec::new();
+    run(&line.command, &desk.context, &mut out, &mut Full)
+        .expect("the key is out: that the rest is not read is nothing");
+    assert_eq!(out.len(), 58);
     let id = desk.json("list --json")[0]["id"].as_str().unwrap().to_owned();
     assert!(error.to_string().contains(&format!("keys revoke {id}")), "{error}");
     assert_eq!(error.exit_code(), 1);

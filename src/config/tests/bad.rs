@@ -55,7 +55,18 @@ fn without_a_file_a_missing_key_is_told_by_its_variable() {
 #[test]
 fn a_field_of_the_defaults_has_no_place_in_the_file() {
     let told = load_text("server: { threads: 1 }", &[]).expect_err("no key").to_string();
-    assert!(told.starts_with("g.yaml providers.openai.api_key: the variable OPENAI_API_KEY is not set"), "{told}");
+    let expected = "built-in defaults providers.openai.api_key: the variable OPENAI_API_KEY is not set";
+    assert!(told.starts_with(expected), "{told}");
+    let told = load_text("# only words", &[]).expect_err("no key").to_string();
+    assert!(told.starts_with(expected), "{told}");
+}
+
+#[test]
+fn what_the_defaults_lack_is_not_told_beside_a_wrong_field_at_the_top() {
+    let told = load_text("provider: { openai: { base_url: 'https://a' } }", &[]).expect_err("misspelt").to_string();
+    assert_eq!(told, "g.yaml:1:1 provider: unknown field provider (hint: did you mean providers?)");
+    let told = load_text("server: { threads: x }", &[]).expect_err("two problems").to_string();
+    assert_eq!(told.lines().count(), 2, "{told}");
 }
 
 #[test]

@@ -37,7 +37,9 @@ fn runs_without_a_file() {
     let credential = provider.credential.as_ref().expect("a key");
     assert_eq!(credential.as_bytes(), b"Bearer sk-canary");
     assert!(credential.is_sensitive());
-    assert_eq!(loaded.warnings, ["no keys yet: create one with `ai-gateway keys create`"]);
+    let key_file = directory.path().join("provision/secrets/hashed-api-keys.json");
+    let warning = format!("no key file at {}: `ai-gateway keys create` makes it", key_file.display());
+    assert_eq!(loaded.warnings, [warning]);
 }
 
 #[test]
@@ -151,17 +153,72 @@ fn odd_things_are_told_and_do_not_stop() {
                 token: short }\nproviders: { p: { base_url: 'http://10.0.0.1', api_key: k }, q: { base_url: 'http://localhost' } }";
     let loaded = load_text(yaml, &[("LOG_LEVEL", "loud")]).expect("fine");
     for begin in [
-        "server.shutdown.grace is less than providers.p.timeouts.total",
+        "server.shutdown.grace is less than timeouts.total of p, q: long answers",
         "server.cors",
         "admin.listen",
         "admin.token",
         "providers.p.base_url is plain http",
         "providers.q has no api_key and Q_API_KEY is not set",
-        "no keys yet",
+        "no key file at /",
         "LOG_LEVEL",
     ] {
         let told = loaded.warnings.iter().any(|warning| warning.starts_with(begin));
         assert!(told, "{begin}: {:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn a_file_of_comments_has_everything_as_by_default() {
+    let loaded = load_text("# server:\n#   threads: 1\n", &KEY).expect("fine");
+    assert_eq!(loaded.describes, "g.yaml");
+    assert_eq!(loaded.snapshot.routes.iter().count(), 5);
+    assert!(load_text("{}", &KEY).is_ok());
+    assert!(load_text(" \n", &KEY).is_err(), "it may be half written");
+}
+
+/// The warnings of a provider `p` with these fields, those about its key file left out.
+fn warned(fields: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let loaded = load_text(&format!("providers: {{ p: {{ {fields} }} }}"), variables).expect(fields);
+    let warnings = loaded.warnings.into_iter().filter(|warning| !warning.starts_with("no key file"));
+    warnings.inspect(|warning| assert!(!warning.contains("canary"), "{warning}")).collect()
+}
+
+#[test]
+fn a_provider_key_that_cannot_be_one_is_told_without_its_text() {
+    let variable = "looks like a variable: write ${...}, or $$ for a literal $";
+    let quotes = "has quotes around it, which are sent to the provider: leave them out";
+    let of = |key: &str| warned(&format!("base_url: 'https://a', api_key: {key}"), &[("CANARY", "'canary'")]);
+    assert_eq!(of("$CANARY"), [format!("providers.p.api_key {variable}")]);
+    assert_eq!(of("'$$CANARY'"), Vec::<String>::new());
+    assert_eq!(of("sk-$canary"), Vec::<String>::new());
+    assert_eq!(of("'${CANARY}'"), [format!("providers.p.api_key {quotes}")]);
+    assert_eq!(of("'\"canary\"'"), [format!("providers.p.api_key {quotes}")]);
+    assert_eq!(of("'sk canary'"), ["providers.p.api_key has blanks in it"]);
+    let default = warned("base_url: 'https://a'", &[("P_API_KEY", "\"canary\"")]);
+    assert_eq!(default, [format!("P_API_KEY {quotes}")]);
+    let header = warned("base_url: 'https://a', api_key: k, headers: { x-a: $CANARY }", &[]);
+    assert_eq!(header, [format!("providers.p.headers.x-a {variable}")]);
+}
+
+#[test]
+fn a_base_url_that_goes_beyond_the_api_is_told() {
+    for (base, more, told) in [
+        ("https://api.openai.com/v1/chat/completions", "", true),
+        ("https://api.openai.com/v1/models", "", true),
+        ("https://api.openai.com/v1/embeddings/", "", true),
+        ("https://a.com/completions", ", version_path: /v1", true),
+        ("https://g.com/v1beta/openai", "", true),
+        ("https://g.com/v1beta/openai", ", version_path: ''", false),
+        ("https://a.com/models", ", version_path: ''", false),
+        ("https://api.openai.com/v1", "", false),
+        ("https://api.openai.com", "", false),
+        ("https://azure.com/openai/v1/", "", false),
+        ("https://ark.com/api/v3", "", false),
+    ] {
+        let warnings = warned(&format!("base_url: '{base}', api_key: k{more}"), &[]);
+        let expected = "providers.p.base_url: expected where the API begins, such as https://api.openai.com/v1";
+        assert_eq!(warnings == [expected], told, "{base} {warnings:?}");
+        assert_eq!(warnings.is_empty(), !told, "{base} {warnings:?}");
     }
 }
 
@@ -175,7 +232,7 @@ fn a_key_file_that_others_can_read_is_told() {
     let told = |mode| {
         std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(mode)).expect("set");
         let loaded = load(&sources(directory.path(), Some("g.yaml"), &KEY)).expect("fine");
-        loaded.warnings.iter().any(|warning| warning.starts_with("k.json can be read by other users"))
+        loaded.warnings.iter().any(|warning| warning.contains("/k.json can be read by other users"))
     };
     assert!(told(0o640));
     assert!(!told(0o600));

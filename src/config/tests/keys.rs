@@ -24,7 +24,7 @@ fn may_call(loaded: &Loaded, method: &Method, path: &str) -> bool {
 fn the_originals_variable_opens_the_routes_of_its_scopes() {
     let variables = [OPENAI, ("HASHED_API_KEYS", &BASE64_STANDARD.encode(ENTRY))];
     let loaded = load_text("server: { threads: 1 }", &variables).expect("fine");
-    assert_eq!(loaded.keys, 1);
+    assert_eq!(loaded.snapshot.keys.len(), 1);
     assert!(may_call(&loaded, &Method::GET, "/openai/v1/models"));
     assert!(may_call(&loaded, &Method::GET, "/openai/v1/models/gpt-4o"));
     assert!(!may_call(&loaded, &Method::POST, "/openai/v1/embeddings"));
@@ -46,10 +46,44 @@ fn a_key_file_is_read_and_a_broken_one_is_told_with_the_rest() {
     write("k.json", ENTRY);
     write("g.yaml", "keys: { file: k.json }");
     let load = || load(&sources(directory.path(), Some("g.yaml"), &[OPENAI]));
-    assert_eq!(load().expect("fine").keys, 1);
+    assert_eq!(load().expect("fine").snapshot.keys.len(), 1);
     write("k.json", &ENTRY.replace("\"test\"", "7"));
     write("g.yaml", "keys: { file: k.json }\nadmin: { listen: canary }");
     let told = load().expect_err("broken").to_string();
-    assert!(told.contains("g.yaml:2:18 admin.listen: ") && told.contains("\nk.json:1:"), "{told}");
+    assert!(
+        told.contains("g.yaml:2:18 admin.listen: ")
+            && told.contains(&format!("{}:1:", directory.path().join("k.json").display())),
+        "{told}"
+    );
     assert!(!told.contains("canary"), "{told}");
+}
+
+#[test]
+fn a_missing_key_file_is_a_warning_at_start_and_a_problem_while_keys_are_in_force() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+    write("g.yaml", "keys: { file: k.json }");
+    let path = directory.path().join("k.json").display().to_string();
+    let sources = sources(directory.path(), Some("g.yaml"), &[OPENAI]);
+    let without = load(&sources).expect("fine");
+    assert_eq!(without.warnings, [format!("no key file at {path}: `ai-gateway keys create` makes it")]);
+    write("k.json", ENTRY);
+    let with = load(&sources).expect("fine").snapshot;
+    std::fs::remove_file(directory.path().join("k.json")).expect("removed");
+    let told = format!(
+        "keys.file {path}: there is no such file; the old keys stay (hint: write {{}} into it for a gateway without keys)"
+    );
+    assert_eq!(load_again(&sources, &with).expect_err("refused").to_string(), told);
+    assert_eq!(with_keys_read_again(&sources, &with).expect_err("refused").to_string(), told);
+    write("g.yaml", "keys: { file: '${NOT_SET}' }");
+    let told_once = load_again(&sources, &with).expect_err("refused").to_string();
+    assert!(
+        told_once.lines().count() == 1 && told_once.starts_with("g.yaml:1:15 keys.file: the variable"),
+        "{told_once}"
+    );
+    write("g.yaml", "keys: { file: k.json }");
+    assert!(load_again(&sources, &without.snapshot).is_ok(), "nothing is lost where no key is in force");
+    write("k.json", "{}");
+    let empty = load_again(&sources, &with).expect("fine");
+    assert!(empty.warnings.contains(&"no keys yet: create one with `ai-gateway keys create`".to_owned()));
 }

@@ -25,6 +25,11 @@ async fn the_printed_curl_line_works() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut process = Process::start(folder.path(), &["demo"], NO_VARIABLES);
     eventually("it is ready", async || process.stdout().contains("Ctrl-C")).await;
+    assert!(
+        !process.stderr().contains(r#""level":"WARN""#),
+        "it has no fault to find with itself: {}",
+        process.stderr()
+    );
     let welcome = process.stdout();
     let line = welcome.lines().find(|line| line.starts_with("curl ")).expect("a curl line").to_owned();
     let (base_url, key) = (between(&welcome, "base URL   ", "\n"), between(&welcome, "API key    ", "\n"));

@@ -8,8 +8,8 @@ use super::*;
 /// The key that a command has printed.
 fn key_of(created: &Ended) -> String {
     assert_eq!(created.code, Some(0), "{created:?}");
-    let key = created.stdout.lines().next().expect("a line");
-    assert!(key.starts_with("sk-aigw-") && key.len() == 57, "{key}");
+    let key = created.stdout.strip_suffix('\n').expect("a line");
+    assert!(key.starts_with("sk-aigw-") && key.len() == 57, "the key alone, as a shell takes it: {key}");
     key.to_owned()
 }
 
@@ -135,4 +135,36 @@ async fn a_scope_without_a_route_is_warned_of() {
     let created = service.keys(&["create", "john.doe", "get:/openai/v1/moddels"]).await;
     key_of(&created);
     assert!(created.stderr.contains("no route is configured for the scope get:/openai/v1/moddels"), "{created:?}");
+}
+
+#[tokio::test]
+async fn a_named_key_file_needs_no_configuration() {
+    let folder = folder_with("server: { thread: canary");
+    let command = async |args: &[&str]| {
+        let args = [&["keys"], args, &["--config", "gateway.yaml"]].concat();
+        run(folder.path(), &args).await
+    };
+    let made = command(&["create", "john.doe", "get:/openai/v1/models", "--file", "new/k.json"]).await;
+    key_of(&made);
+    assert!(made.stderr.contains("warning: the scopes are not compared with the configured routes"), "{made:?}");
+    let path = std::path::absolute(folder.path()).expect("a path").join("new/k.json").display().to_string();
+    assert!(made.stderr.contains(&format!("  file     {path}\n")), "{made:?}");
+    assert!(made.stderr.contains("/new was not there and was made"), "{made:?}");
+
+    let list = command(&["list", "--json", "--file", "new/k.json"]).await;
+    assert_eq!((list.code, list.stderr.as_str()), (Some(0), ""));
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).expect("JSON");
+    let revoked = command(&["revoke", list[0]["id"].as_str().expect("an id"), "--file", "new/k.json"]).await;
+    assert_eq!((revoked.code, revoked.stderr.as_str()), (Some(0), ""));
+
+    let hint = "\n(hint: `--file FILE` works without the configuration)\n";
+    for args in [&["list"][..], &["revoke", "key_1"], &["create", "john.doe", "get:/openai/v1/models"]] {
+        let ended = command(args).await;
+        assert!(ended.code == Some(2) && ended.stderr.ends_with(hint), "{args:?} {ended:?}");
+    }
+    let all = command(&["create", "john.doe", "all", "--file", "new/k.json"]).await;
+    assert!(all.code == Some(2) && all.stderr.contains("`all` needs the configured routes"), "{all:?}");
+    assert!(!format!("{all:?} {made:?}").contains("canary"));
+    let missing = command(&["list", "--file", "none.json"]).await;
+    assert!(missing.stderr.contains(&path.replace("new/k.json", "none.json")), "{missing:?}");
 }

@@ -29,7 +29,7 @@ async fn sighup_puts_configuration_and_keys_in_force_as_one() {
     assert_eq!(seen, [404, 401], "new routes with old keys, or the other way round, would be 403");
     assert_eq!(service.status(OTHER_KEY, files).await, 200);
     assert_eq!(service.status(OTHER_KEY, "/openai/v1/embeddings").await, 404, "a route that was left out is gone");
-    service.process.says("INFO configuration reloaded from gateway.yaml: 2 routes, 1 keys").await;
+    service.process.says("INFO configuration reloaded from gateway.yaml: 2 routes, 1 key").await;
     assert_eq!(service.metric(APPLIED).await, 1.0);
     assert_eq!(service.metric(REFUSED).await, 0.0);
     assert_eq!(service.metric("gateway_restart_required").await, 0.0);
@@ -50,9 +50,11 @@ async fn an_invalid_configuration_is_refused_whole() {
     assert_eq!(service.metric(APPLIED).await, 0.0);
     assert_eq!(service.get("/openai/v1/models").await.status, 200, "the old keys and routes serve");
     assert_eq!(service.status(OTHER_KEY, "/openai/v1/models").await, 401);
+    assert_eq!(service.metric("gateway_config_stale").await, 1.0);
     service.change("threads: 2, thread: 3 }", "threads: 2 }");
     service.process.signal("HUP");
     service.process.says("INFO configuration reloaded").await;
+    assert_eq!(service.metric("gateway_config_stale").await, 0.0);
     assert_eq!(service.status(OTHER_KEY, "/openai/v1/models").await, 200);
 }
 
@@ -101,7 +103,7 @@ async fn a_changed_key_file_is_in_force_within_two_seconds_even_while_the_yaml_i
     eventually("the new key works", async || service.status(OTHER_KEY, "/openai/v1/models").await == 200).await;
     assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
     assert_eq!(service.get("/openai/v1/models").await.status, 401);
-    service.process.says("INFO key file reloaded: 1 keys").await;
+    service.process.says("INFO key file reloaded: 1 key").await;
 }
 
 #[tokio::test]
@@ -138,8 +140,19 @@ async fn a_key_file_that_is_gone_keeps_the_old_keys() {
     service.process.says("ERROR the key file was not reloaded, the old keys stay in force:\n").await;
     assert_eq!(service.get("/openai/v1/models").await.status, 200);
     service.process.signal("HUP");
-    service.process.says("WARN no keys yet").await;
+    let refused = service.process.says("ERROR the configuration was not reloaded").await;
+    let path = std::path::absolute(service.folder.path()).expect("a path").join("keys.json");
+    let expected = format!(
+        "\nkeys.file {}: there is no such file; the old keys stay (hint: write {{}} into it for a gateway without keys)",
+        path.display()
+    );
+    assert!(refused.ends_with(&expected), "{refused}");
+    assert_eq!(service.get("/openai/v1/models").await.status, 200, "a reload does not take it for no keys");
+    assert_eq!(service.metric("gateway_config_stale").await, 1.0);
+    assert_eq!(service.metric("gateway_keys_stale").await, 1.0);
+    write(service.folder.path(), "keys.json", "{}");
     eventually("told to, it serves without", async || service.get("/openai/v1/models").await.status == 401).await;
+    eventually("the keys are fresh", async || service.metric("gateway_keys_stale").await == 0.0).await;
     write(service.folder.path(), "keys.json", KEY_FILE);
     eventually("a new one is taken", async || service.get("/openai/v1/models").await.status == 200).await;
 }

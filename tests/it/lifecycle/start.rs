@@ -14,7 +14,8 @@ async fn the_start_tells_what_is_served() {
     let service = Service::with(setup).await;
     let process = &service.process;
     process.says("INFO configuration: gateway.yaml").await;
-    process.says("INFO 1 keys").await;
+    let key_file = std::path::absolute(service.folder.path()).expect("a path").join("keys.json");
+    process.says(&format!("INFO 1 key from {}", key_file.display())).await;
     process.says("WARN admin.token is shorter than 16 characters").await;
     let upstream = format!("http://{}", service.provider.addr());
     process.says(&format!("INFO route GET /openai/v1/models -> {upstream}/v1/models")).await;
@@ -68,7 +69,7 @@ async fn a_provider_key_is_all_that_a_start_needs() {
         assert_eq!((address.port(), admin), (8080, SocketAddr::from(([127, 0, 0, 1], 8081))));
         process.says("INFO configuration: built-in defaults").await;
         process.says("INFO route POST /openai/v1/embeddings -> https://api.openai.com/v1/embeddings").await;
-        process.says("WARN no keys yet").await;
+        process.says("WARN no key file at /").await;
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
         let refused = Connection::open(address).await.request("GET", "/openai/v1/models", &[bearer(KEY)], b"").await;
         refused.error(401, "invalid_request_error", "invalid_api_key");

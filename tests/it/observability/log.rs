@@ -39,6 +39,7 @@ async fn a_success_has_one_line_with_the_originals_fields_and_ours() {
         "providerName",
         "model",
         "username",
+        "keyId",
         "onBehalfOf",
         "statusCode",
         "requestId",
@@ -53,6 +54,7 @@ async fn a_success_has_one_line_with_the_originals_fields_and_ours() {
     assert_eq!(meta["providerName"], "openai");
     assert_eq!(meta["model"], "gpt-4o-mini");
     assert_eq!(meta["username"], "test");
+    assert_eq!(meta["keyId"], "ebc5f4226c40");
     assert_eq!(meta["onBehalfOf"], "jane \"x\"");
     assert_eq!(meta["statusCode"], "200");
     assert_eq!(meta["requestId"].as_str(), answer.header("x-request-id"));
@@ -78,8 +80,26 @@ async fn a_refusal_has_a_second_line_and_names_nobody() {
     assert_eq!(lines[0]["meta"], lines[1]["meta"]);
     let meta = &lines[0]["meta"];
     assert_eq!((meta["statusCode"].as_str(), meta["code"].as_str()), (Some("401"), Some("invalid_api_key")));
-    assert_eq!(names(meta).iter().find(|name| ["username", "onBehalfOf", "model"].contains(name)), None);
+    assert_eq!(names(meta).iter().find(|name| ["username", "keyId", "onBehalfOf", "model"].contains(name)), None);
     assert!(!meta.to_string().contains("forged"));
+}
+
+#[tokio::test]
+async fn a_refused_key_that_is_known_is_named_by_its_id() {
+    for (more, path, status) in [
+        ("\"disabled\": true, ", "/openai/v1/models", 401),
+        ("\"expires_at\": \"2020-01-01T00:00:00Z\", ", "/openai/v1/models", 401),
+        ("", "/openai/v1/files", 403),
+    ] {
+        let key_file = KEY_FILE.replacen("\"username\"", &format!("{more}\"username\""), 1);
+        let routes = "routes: [get /v1/models, get /v1/files]".to_owned();
+        let world = World::with(Setup { key_file: Some(key_file), provider: routes, ..Setup::default() }).await;
+        assert_eq!(world.get(path).await.status, status, "{more}");
+        world.log.calls(1).await;
+        for line in access_lines(&world.log) {
+            assert_eq!(line["meta"]["keyId"], "ebc5f4226c40", "{line}");
+        }
+    }
 }
 
 #[tokio::test]
