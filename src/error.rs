@@ -22,6 +22,8 @@ pub enum Refusal {
     ScopeMissing,
     /// The key's `models` list does not hold the model that was asked for.
     ModelNotAllowed,
+    /// The key has a list of models, and nobody knows which model this route's calls are for.
+    RouteNotMetered,
     /// The body is no JSON object, or names a field twice that we read. The text says where, never what.
     InvalidJson(Cow<'static, str>),
     /// The body is larger than `server.limits.max_body`, in bytes.
@@ -132,6 +134,7 @@ impl Refusal {
             Self::RevokedKey => (401, INVALID_REQUEST, "revoked_api_key"),
             Self::ScopeMissing => (403, INVALID_REQUEST, "insufficient_permissions"),
             Self::ModelNotAllowed => (403, INVALID_REQUEST, "model_not_allowed"),
+            Self::RouteNotMetered => (403, INVALID_REQUEST, "route_not_metered"),
             Self::InvalidJson(_) => (400, INVALID_REQUEST, "invalid_json"),
             Self::BodyTooLarge(_) => (413, INVALID_REQUEST, "request_too_large"),
             Self::BodyTooSlow => (408, INVALID_REQUEST, "request_timeout"),
@@ -174,6 +177,9 @@ impl Refusal {
             Self::RevokedKey => "Invalid AI Gateway API key: it was revoked",
             Self::ScopeMissing => "Invalid AI Gateway API scope",
             Self::ModelNotAllowed => "This API key may not use the model that the request asks for",
+            Self::RouteNotMetered => {
+                "This API key is limited to some models, and on this route the gateway does not see which model is asked for"
+            }
             Self::InvalidJson(what) => return format!("The request body is not valid JSON: {what}").into(),
             Self::BodyTooLarge(limit) => {
                 return format!("The request body is larger than the {limit} bytes that this gateway accepts").into();

@@ -244,7 +244,7 @@ impl Running {
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
         for route in snapshot.routes.iter() {
-            log::info!("route {} {} -> {}", route.method, route.pattern, route.upstream_url());
+            log::info!("route {} {} -> {}", route.method_name(), route.pattern, route.upstream_url());
         }
         for provider in &snapshot.providers {
             if let Some(proxy) = &provider.proxy {

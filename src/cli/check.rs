@@ -66,8 +66,9 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
         writeln!(out, "  timeouts {}", timeouts(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
-            let (method, pattern) = (route.method.as_str(), &route.pattern);
-            writeln!(out, "  {method:<6} {pattern} -> {}", route.upstream_url())?;
+            let (method, pattern) = (route.method_name(), &route.pattern);
+            let kind = if route.kind.is_native() { format!(" ({})", route.kind.name()) } else { String::new() };
+            writeln!(out, "  {method:<6} {pattern} -> {}{kind}", route.upstream_url())?;
         }
     }
     let mut title = "\n";
@@ -145,8 +146,9 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         .iter()
         .map(|route| {
             serde_json::json!({
-                "method": route.method.as_str(),
+                "method": route.method_name(),
                 "path": route.pattern,
+                "kind": route.kind.name(),
                 "provider": route.provider.id.as_str(),
                 "upstream": route.upstream_url(),
             })

@@ -98,6 +98,8 @@ pub(super) struct KeysContext {
     /// Configured routes that `all` stands for: method in lower case and pattern. Opaque ones are left out. Empty where
     /// the configuration was not read: then nothing is said of scopes without a route.
     pub routes: Vec<(String, String)>,
+    /// Those that are left out.
+    pub opaque: Vec<(String, String)>,
     /// The time.
     pub now: SystemTime,
 }
@@ -213,7 +215,7 @@ fn create(
         now: context.now,
     };
     for scope in &scopes {
-        show::warn_of(scope, &context.routes, warnings)?;
+        show::warn_of(scope, [&context.routes, &context.opaque], warnings)?;
     }
     let file = command.common.file.as_ref().unwrap_or(&context.file);
     let new_folder = file.parent().filter(|folder| !folder.exists());
@@ -300,7 +302,7 @@ fn all_scopes(routes: &[(String, String)]) -> Result<Vec<Scope>, KeysError> {
         }
     }
     if scopes.is_empty() {
-        let message = "`all` stands for all configured routes, and there are none: name the scopes";
+        let message = "`all` stands for all configured routes that are not opaque, and there are none: name the scopes";
         return Err(KeysError::Usage(message.to_owned()));
     }
     Ok(scopes)

@@ -98,6 +98,7 @@ fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
         file: settings.file,
         env_salt: settings.env_salt,
         routes: settings.routes,
+        opaque: settings.opaque,
         now: SystemTime::now(),
     };
     keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr())
@@ -130,7 +131,13 @@ fn key_settings(args: &KeysArgs) -> Result<KeySettings, Failure> {
         Some(settings) => Ok(settings),
         None => {
             let env_salt = config::env_salt_alone(&sources).map_err(Failure::wrong)?;
-            Ok(KeySettings { file: file.to_owned(), env_salt, in_variable: false, routes: Vec::new() })
+            Ok(KeySettings {
+                file: file.to_owned(),
+                env_salt,
+                in_variable: false,
+                routes: Vec::new(),
+                opaque: Vec::new(),
+            })
         }
     }
 }

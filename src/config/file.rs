@@ -111,7 +111,8 @@ pub struct ServerLimits {
     pub max_buffered: AutoSize,
     /// Size of a request's head; larger: 431. Over HTTP/2 more waits for a restart. 4KiB to 1MiB. Default 64KiB.
     pub max_header_bytes: Size,
-    /// From the head to the body's last byte; longer: 408. Up to 1h. Default 60s.
+    /// From the head to the body's last byte on a `json` route, between two pieces of a body on others; longer: 408. Up to
+    /// 1h. Default 60s.
     pub body_timeout: Period,
     /// How long a kept connection may be quiet between two requests; over HTTP/2 a change waits for a restart. Up to 1h.
     /// Default 60s.
@@ -189,9 +190,10 @@ pub struct Provider {
     /// What the gateway shows of itself where the provider asks for a certificate.
     #[serde(deserialize_with = "mapping")]
     pub client_cert: ClientCert,
-    /// What clients may call: `method path`; these are also the scopes of keys. `{model}` stands for one segment.
-    /// (Kinds other than `json`, the method `any` and `/*` are not available yet.) Default: models, models/{model},
-    /// chat/completions, embeddings and images/generations.
+    /// What clients may call: `method path [kind]`; these are also the scopes of keys. `{model}` stands for one segment.
+    /// Kinds: `json` (the default), `stream` for uploads and media of any size, `websocket`, and `opaque`, which alone may
+    /// have the method `any` and a path that ends in `/*`. Default: models, models/{model}, chat/completions, embeddings
+    /// and images/generations.
     pub routes: Vec<String>,
 }
 
@@ -237,9 +239,11 @@ pub struct Timeouts {
     pub first_byte: FirstByte,
     /// Not available yet, other than `off`: from the request sent to the first token.
     pub first_token: Off,
-    /// Between two pieces of an answer. Up to 24h. Default 120s.
+    /// Between two pieces of an answer; on a `websocket` route, without a byte in either direction. (On `stream` and
+    /// `opaque` routes a silence is noticed after `first_byte.other`, where that is longer.) Up to 24h. Default 120s.
     pub idle: Period,
-    /// From the first attempt to the answer's end. Up to 24h. Default 900s.
+    /// From the first attempt to the answer's end; on `stream` and `opaque` routes from the request's end, looked at when a
+    /// piece arrives; a WebSocket may last longer. Up to 24h. Default 900s.
     pub total: Period,
 }
 

@@ -117,7 +117,7 @@ fn told(file: &str, problem: keys::Problem) -> Problem {
 fn routes_of(scopes: &[Scope], routes: &RouteTable) -> RouteSet {
     let mut open = RouteSet::default();
     for route in routes.iter() {
-        let method = route.method.as_str().to_ascii_lowercase();
+        let method = route.method_name().to_ascii_lowercase();
         if scopes.iter().any(|scope| scope.permits_route(&method, &route.pattern)) {
             open.insert(route.id);
         }
@@ -127,7 +127,7 @@ fn routes_of(scopes: &[Scope], routes: &RouteTable) -> RouteSet {
 
 fn warn_of_idle_scopes(file: &KeyFile, routes: &RouteTable) -> Option<String> {
     let methods: Vec<(String, &str)> =
-        routes.iter().map(|route| (route.method.as_str().to_ascii_lowercase(), route.pattern.as_str())).collect();
+        routes.iter().map(|route| (route.method_name().to_ascii_lowercase(), route.pattern.as_str())).collect();
     let has_route = |scope: &Scope| methods.iter().any(|(method, pattern)| scope.touches_route(method, pattern));
     let idle = file.warnings(has_route);
     let named: Vec<&str> = idle.iter().take(NAMED).filter_map(|problem| problem.message.rsplit(' ').next()).collect();

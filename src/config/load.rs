@@ -17,6 +17,7 @@ use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
 use super::{Snapshot, defaults, read, routes, tls};
 use crate::keys::Stamp;
+use crate::route::Kind;
 use crate::units::Secret;
 
 /// Where a configuration comes from.
@@ -54,8 +55,10 @@ pub struct KeySettings {
     pub env_salt: Option<Secret>,
     /// Whether the gateway uses `HASHED_API_KEYS` and so would not see a change of `file`.
     pub in_variable: bool,
-    /// All configured routes: the method in lower case, and the pattern with the provider.
+    /// All configured routes but opaque ones: the method in lower case, and the pattern with the provider.
     pub routes: Vec<(String, String)>,
+    /// The opaque ones.
+    pub opaque: Vec<(String, String)>,
 }
 
 impl Loaded {
@@ -202,13 +205,17 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
         return Err(report(read.problems));
     };
     let mut problems = read.problems;
-    let mut all = Vec::new();
+    let (mut all, mut opaque) = (Vec::new(), Vec::new());
     for (id, provider) in &file.providers {
         let path = FieldPath::of("providers").key(id).key("routes");
         for (index, text) in provider.routes.iter().enumerate() {
             let path = path.item(index);
             match routes::parse(text) {
-                Ok(line) => all.push((line.method.as_str().to_ascii_lowercase(), format!("/{id}{}", line.path))),
+                Ok(line) => {
+                    // `all` does not open what nobody can foresee.
+                    let list = if line.kind == Kind::Opaque { &mut opaque } else { &mut all };
+                    list.push((line.method_name(), format!("/{id}{}", line.path)));
+                }
                 Err(_) if read.tree.is_told(&path) => {}
                 Err((message, hint)) => problems.push(read.tree.problem(&path, message).hint(hint)),
             }
@@ -222,6 +229,7 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
         env_salt: env_salt(&read.environment),
         in_variable: matches!(key_source(sources, &read.environment, &file), KeySource::Variable(_)),
         routes: all,
+        opaque,
     })
 }
 

@@ -10,15 +10,24 @@ use http::Method;
 use super::compile::Check;
 use super::report::FieldPath;
 use super::values::NOT_YET;
-use crate::route::{Provider, Route, RouteTable, TableError};
+use crate::route::{Kind, Provider, Route, RouteTable, TableError};
 use crate::units::RouteId;
 
 /// A line that was understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line<'t> {
-    pub(super) method: Method,
-    /// The path below the provider: `/v1/models/{model}`.
+    /// Absent: any.
+    pub(super) method: Option<Method>,
+    /// The path below the provider: `/v1/models/{model}`, `/v1/*`.
     pub(super) path: &'t str,
+    pub(super) kind: Kind,
+}
+
+impl Line<'_> {
+    /// The method in lower case, or `any`.
+    pub(super) fn method_name(&self) -> String {
+        self.method.as_ref().map_or("any", Method::as_str).to_ascii_lowercase()
+    }
 }
 
 /// What is wrong with a line, and how to mend it.
@@ -29,6 +38,7 @@ const MAX_ROUTES: usize = 4096;
 
 const EXAMPLE: &str = "such as \"post /v1/chat/completions\"";
 const METHODS: &str = "get, post, put, patch or delete";
+const KINDS: &str = "json, stream, websocket or opaque";
 
 /// Adds a provider's routes to the table.
 pub(super) fn compile(
@@ -62,6 +72,7 @@ pub(super) fn compile(
             id,
             method: line.method,
             pattern: format!("/{}{}", provider.id, line.path),
+            kind: line.kind,
             provider: Arc::clone(provider),
         };
         match table.add(route) {
@@ -79,31 +90,46 @@ pub(super) fn compile(
 /// Reads a line.
 pub(super) fn parse(text: &str) -> Result<Line<'_>, Fault> {
     let mut words = text.split_ascii_whitespace();
-    let (Some(method), Some(path), kind, None) = (words.next(), words.next(), words.next(), words.next()) else {
+    let (Some(method), Some(path), kind, more) = (words.next(), words.next(), words.next(), words.next()) else {
         return Err(("expected a method and a path", EXAMPLE));
     };
     let method = match method.to_ascii_lowercase().as_str() {
-        "get" => Method::GET,
-        "post" => Method::POST,
-        "put" => Method::PUT,
-        "patch" => Method::PATCH,
-        "delete" => Method::DELETE,
-        "any" => return Err((NOT_YET, "the method \"any\" comes with a later version")),
+        "get" => Some(Method::GET),
+        "post" => Some(Method::POST),
+        "put" => Some(Method::PUT),
+        "patch" => Some(Method::PATCH),
+        "delete" => Some(Method::DELETE),
+        "any" => None,
         "head" => return Err(("expected a method", "HEAD is served by the route of GET")),
         _ => return Err(("expected a method", METHODS)),
     };
-    match kind {
-        None | Some("json") => {}
-        Some("stream" | "websocket" | "opaque") => {
-            return Err((NOT_YET, "this kind of route comes with a later version; so far there is json"));
+    let kind = match kind {
+        None | Some("json") => Kind::Json,
+        Some("stream") => Kind::Stream,
+        Some("websocket") => Kind::Websocket,
+        Some("opaque") => Kind::Opaque,
+        Some(_) => return Err(("expected a kind of route", KINDS)),
+    };
+    match more {
+        None => {}
+        Some(more) if more.starts_with("model:") => {
+            return Err((NOT_YET, "leave the model out; keys with a list of models cannot use this route then"));
         }
-        Some(_) => return Err(("expected no kind of route other than json", EXAMPLE)),
+        Some(_) => return Err(("expected nothing behind the kind of route", EXAMPLE)),
     }
-    if path.ends_with("/*") {
-        return Err((NOT_YET, "paths with /* come with a later version; list the paths"));
+    let above = path.strip_suffix("/*");
+    if kind != Kind::Opaque && (method.is_none() || above.is_some()) {
+        return Err(("only an opaque route may have the method any, or a path that ends in /*", "any /v1/* opaque"));
     }
-    check_path(path)?;
-    Ok(Line { method, path })
+    if kind == Kind::Websocket && method != Some(Method::GET) {
+        return Err(("a WebSocket begins with a get", "such as \"get /v1/realtime websocket\""));
+    }
+    match above {
+        Some(above) if !above.is_empty() => check_path(above)?,
+        Some(_) => {}
+        None => check_path(path)?,
+    }
+    Ok(Line { method, path, kind })
 }
 
 fn check_path(path: &str) -> Result<(), Fault> {
@@ -134,15 +160,21 @@ mod tests {
 
     #[test]
     fn reads_methods_and_paths() {
-        let read = |text| parse(text).map(|line| (line.method.to_string(), line.path));
-        assert_eq!(read("get  /v1/models"), Ok(("GET".to_owned(), "/v1/models")));
-        assert_eq!(read("POST /v1/x json"), Ok(("POST".to_owned(), "/v1/x")));
-        assert_eq!(read("get /v1/models/{model}"), Ok(("GET".to_owned(), "/v1/models/{model}")));
+        let read = |text| parse(text).map(|line| (line.method_name(), line.path, line.kind));
+        let line = |method: &str, path, kind| Ok((method.to_owned(), path, kind));
+        assert_eq!(read("get  /v1/models"), line("get", "/v1/models", Kind::Json));
+        assert_eq!(read("POST /v1/x json"), line("post", "/v1/x", Kind::Json));
+        assert_eq!(read("get /v1/models/{model}"), line("get", "/v1/models/{model}", Kind::Json));
+        assert_eq!(read("post /v1/audio/speech stream"), line("post", "/v1/audio/speech", Kind::Stream));
+        assert_eq!(read("get /v1/realtime websocket"), line("get", "/v1/realtime", Kind::Websocket));
+        assert_eq!(read("any /v1/* opaque"), line("any", "/v1/*", Kind::Opaque));
+        assert_eq!(read("get /* opaque"), line("get", "/*", Kind::Opaque));
+        assert_eq!(read("delete /v1/files/{id} opaque"), line("delete", "/v1/files/{id}", Kind::Opaque));
     }
 
     #[test]
     fn refuses_what_is_not_there_yet() {
-        for text in ["any /v1/x", "get /v1/* opaque", "get /v1/*", "post /v1/x stream", "get /v1/x websocket"] {
+        for text in ["post /v1/x stream model:query", "get /v1/x websocket model:gpt-realtime"] {
             assert_eq!(parse(text).map_err(|fault| fault.0), Err(NOT_YET), "{text}");
         }
     }
@@ -168,6 +200,16 @@ mod tests {
             "head /v1/x",
             "trace /v1/x",
             "get /v1/m*",
+            "any /v1/x",
+            "any /v1/x stream",
+            "get /v1/*",
+            "get /v1/* stream",
+            "any /v1/*/x opaque",
+            "any /v1/m* opaque",
+            "any * opaque",
+            "any //* opaque",
+            "post /v1/realtime websocket",
+            "any /v1/realtime websocket",
         ] {
             assert!(parse(text).is_err_and(|fault| fault.0 != NOT_YET), "{text}");
         }

@@ -1,10 +1,10 @@
 //! Where a request carries its key.
 //!
 //! Invariant: a request with two credentials that could be read differently is refused, never resolved.
-//! Never does: look at a query, a cookie or any header but the three.
+//! Never does: look at a query, a cookie or any header but the three, and a WebSocket's sub-protocols.
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue};
 
 use crate::error::{KeyFault, Refusal};
 
@@ -36,6 +36,40 @@ pub fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     found.filter(|key| !key.is_empty()).ok_or(Refusal::InvalidKey(KeyFault::Missing))
 }
 
+/// The key that a WebSocket's handshake presents: as [`presented`], or in the sub-protocol
+/// `openai-insecure-api-key.KEY`, which is all that a browser can set.
+///
+/// Source: platform.openai.com/docs/guides/realtime-websocket, read 2026-11.
+///
+/// # Errors
+/// As [`presented`]; a sub-protocol counts as one more header.
+pub fn presented_by_websocket(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let mut found = match presented(headers) {
+        Err(Refusal::InvalidKey(KeyFault::Missing)) => None,
+        other => Some(other?),
+    };
+    for key in protocols(headers).filter_map(|protocol| protocol.strip_prefix(KEY_PROTOCOL)) {
+        if found.is_some_and(|other| other != key) {
+            return Err(Refusal::InvalidKey(KeyFault::Conflicting));
+        }
+        found = Some(key);
+    }
+    found.filter(|key| !key.is_empty()).ok_or(Refusal::InvalidKey(KeyFault::Missing))
+}
+
+/// The sub-protocols that a handshake asks for, without the one that is a key; absent where there is no other.
+pub fn protocols_without_key(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let rest: Vec<&[u8]> = protocols(headers).filter(|protocol| !protocol.starts_with(KEY_PROTOCOL)).collect();
+    (!rest.is_empty()).then(|| rest.join(&b", "[..]))
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
+    lists.flat_map(|list| list.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
+}
+
+const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
+
 /// The token of a bearer credential: the scheme, one space, and no white space after that.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(6)?;
@@ -47,15 +81,19 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<String, Refusal> {
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
             headers.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        presented(&headers).map(|key| String::from_utf8_lossy(key).into_owned())
+        headers
+    }
+
+    fn read(pairs: &[(&str, &str)]) -> Result<String, Refusal> {
+        presented(&headers(pairs)).map(|key| String::from_utf8_lossy(key).into_owned())
     }
 
     #[test]
@@ -92,5 +130,32 @@ mod tests {
         }
         assert_eq!(read(&[]), Err(Refusal::InvalidKey(KeyFault::Missing)));
         assert_eq!(read(&[("api-key", "")]), Err(Refusal::InvalidKey(KeyFault::Missing)));
+    }
+
+    #[test]
+    fn a_websocket_may_carry_its_key_among_the_sub_protocols() {
+        let read = |pairs: &[(&str, &str)]| {
+            let headers = headers(pairs);
+            let key = presented_by_websocket(&headers).map(|key| String::from_utf8_lossy(key).into_owned());
+            let rest = protocols_without_key(&headers).map(|rest| String::from_utf8_lossy(&rest).into_owned());
+            (key, rest.unwrap_or_default())
+        };
+        const NAME: &str = "sec-websocket-protocol";
+        let good = |rest: &str| (Ok("k".to_owned()), rest.to_owned());
+        assert_eq!(read(&[(NAME, "realtime, openai-insecure-api-key.k")]), good("realtime"));
+        assert_eq!(
+            read(&[(NAME, "openai-insecure-api-key.k,openai-beta.realtime-v1"), (NAME, "realtime")]),
+            good("openai-beta.realtime-v1, realtime")
+        );
+        assert_eq!(read(&[(NAME, "openai-insecure-api-key.k"), ("authorization", "Bearer k")]), good(""));
+        assert_eq!(read(&[("authorization", "Bearer k"), (NAME, "realtime")]), good("realtime"));
+        let fault = |pairs: &[(&str, &str)]| read(pairs).0;
+        let conflicting = Err(Refusal::InvalidKey(KeyFault::Conflicting));
+        assert_eq!(fault(&[(NAME, "openai-insecure-api-key.k"), ("authorization", "Bearer other")]), conflicting);
+        assert_eq!(fault(&[(NAME, "openai-insecure-api-key.k, openai-insecure-api-key.l")]), conflicting);
+        let missing = Err(Refusal::InvalidKey(KeyFault::Missing));
+        assert_eq!(fault(&[(NAME, "realtime")]), missing);
+        assert_eq!(fault(&[(NAME, "openai-insecure-api-key.")]), missing);
+        assert_eq!(fault(&[("authorization", "Basic k")]), Err(Refusal::InvalidKey(KeyFault::Malformed)));
     }
 }

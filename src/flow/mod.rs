@@ -17,10 +17,10 @@ use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::Scan;
-use crate::route::Route;
+use crate::route::{Kind, Route};
 
 pub use client::client_address;
-pub use credential::presented;
+pub use credential::{presented, presented_by_websocket, protocols_without_key};
 pub use record::Record;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
@@ -85,8 +85,8 @@ impl Arrived {
     /// Decides whether the call may go on: route (404), key (401), scope (403).
     ///
     /// # Errors
-    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, and `ModelNotAllowed` where the path
-    /// names a model.
+    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, `ModelNotAllowed` where the path names a
+    /// model, and `RouteNotMetered` where nothing would tell it and the key has a list of models.
     pub fn admit(
         &mut self,
         method: &Method,
@@ -96,15 +96,21 @@ impl Arrived {
     ) -> Result<Underway, Refusal> {
         let found = self.snapshot.routes.find(method, path).ok_or(Refusal::UnknownRoute)?;
         self.record.route = Some(Arc::clone(found.route));
-        let key = self.snapshot.keys.find(presented(headers)?)?;
+        let presented = match found.route.kind {
+            Kind::Websocket => presented_by_websocket(headers)?,
+            _ => presented(headers)?,
+        };
+        let key = self.snapshot.keys.find(presented)?;
         self.record.key = Some(Arc::clone(key));
         key.usable(now)?;
         self.record.on_behalf_of =
             headers.get("on-behalf-of").and_then(|value| value.to_str().ok()).map(|value| cut(value, MAX_NAME));
-        key.permits(found.route.id, found.route.method.as_str(), path)?;
+        key.permits(found.route.id, found.method.as_str(), path)?;
         if let Some(model) = found.model {
             self.record.model = Some(cut(model, MAX_NAME));
             key.permits_model(Some(model))?;
+        } else if found.route.kind.is_native() && key.record.models.is_some() {
+            return Err(Refusal::RouteNotMetered);
         }
         Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: found.model.map(str::to_owned) })
     }
@@ -118,7 +124,7 @@ impl Arrived {
         if let (Some(model), None) = (&scan.model, &underway.model) {
             self.record.model = Some(cut(model, MAX_NAME));
         }
-        let makes = !matches!(underway.route.method, Method::GET | Method::HEAD | Method::DELETE);
+        let makes = !matches!(underway.route.method, Some(Method::GET | Method::HEAD | Method::DELETE));
         match (&scan.model, &underway.model) {
             (Some(model), _) => underway.key.permits_model(Some(model)),
             (None, None) if makes => underway.key.permits_model(None),

@@ -66,7 +66,8 @@ impl Scope {
         &self.path
     }
 
-    /// Tells whether the scope opens every path of a configured route, such as `get` `/openai/v1/models/{model}`.
+    /// Tells whether the scope opens every path of a configured route, such as `get` `/openai/v1/models/{model}`. A route
+    /// of any method is `any`, which only a scope of any method opens as a whole.
     ///
     /// The scope of the list of models opens the route of a single one as well: the list has told it already.
     pub fn permits_route(&self, method_lower: &str, pattern: &str) -> bool {
@@ -84,7 +85,8 @@ impl Scope {
     /// Tells whether the scope opens at least one path of a configured route. One that does so for no route at all is
     /// worth a warning.
     pub fn touches_route(&self, method_lower: &str, pattern: &str) -> bool {
-        self.permits_route(method_lower, pattern) || (self.permits_method(method_lower) && self.overlaps(pattern))
+        let method_fits = method_lower == "any" || self.permits_method(method_lower);
+        self.permits_route(method_lower, pattern) || (method_fits && self.overlaps(pattern))
     }
 
     /// Tells whether the path has a `*` that stands for itself only: any but one that is the last segment.
@@ -215,6 +217,10 @@ mod tests {
             ("*:/*", "get", "/openai/v1/models", true),
             ("get:/openai/*/models", "get", "/openai/v1/models", false),
             ("get:/openai/v1/mod*", "get", "/openai/v1/models", false),
+            ("*:/openai/v1/*", "any", "/openai/v1/*", true),
+            ("*:/openai/*", "any", "/openai/v1/*", true),
+            ("get:/openai/v1/*", "any", "/openai/v1/*", false),
+            ("*:/openai/v1/files/*", "any", "/openai/v1/*", false),
         ];
         for (text, method, pattern, expected) in table {
             let found = scope(text).permits_route(method, pattern);
@@ -255,6 +261,7 @@ mod tests {
         for (text, pattern, expected) in table {
             assert_eq!(scope(text).touches_route("get", pattern), expected, "{text} on {pattern}");
         }
+        assert!(scope("delete:/openai/v1/files/x").touches_route("any", "/openai/v1/*"));
     }
 
     #[test]

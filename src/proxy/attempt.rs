@@ -21,7 +21,7 @@ use super::body::Body;
 use super::call::Call;
 use super::exchange::{until, while_client_stays};
 use super::upstream::{AnswerHead, Broken, Connection};
-use super::wire::Outgoing;
+use super::wire::{Carries, Outgoing};
 
 /// What is asked of a provider.
 pub(super) struct Ask {
@@ -108,8 +108,7 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         target: &target,
         headers,
         provider: &ask.underway.route.provider,
-        content_type: ask.content_type.as_deref(),
-        length,
+        carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
         request_id: &call.arrived()?.record.request_id,
     };
     Ok((outgoing.head(), head.method.clone()))

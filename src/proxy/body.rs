@@ -76,15 +76,24 @@ pub(super) async fn read(
         }
         share.grow(length, settings.max_buffered)?;
     }
+    invite(session, settings).await?;
+    let whole = gather(session, &mut share, declared, settings);
+    let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
+    Ok(Body { bytes, _share: share })
+}
+
+/// Tells a client that waits for `100 Continue` to go on.
+///
+/// # Errors
+/// `ClientGone`.
+pub(super) async fn invite(session: &mut ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
     if waits_for_continue(session) {
         // Pingora would take it for the answer to a body that is not read, and announce a close.
         session.set_close_on_response_before_downstream_finish(false);
         written(settings, session.write_continue_response()).await?;
         session.set_close_on_response_before_downstream_finish(true);
     }
-    let whole = gather(session, &mut share, declared, settings);
-    let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
-    Ok(Body { bytes, _share: share })
+    Ok(())
 }
 
 async fn gather(
@@ -130,7 +139,8 @@ async fn ended(session: &mut ServerSession) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn refusal(error: &pingora_core::Error) -> Refusal {
+/// What a fault on the client's side comes to.
+pub(super) fn refusal(error: &pingora_core::Error) -> Refusal {
     match error.etype() {
         ErrorType::ReadTimedout => Refusal::BodyTooSlow,
         ErrorType::ReadError | ErrorType::ConnectionClosed => Refusal::ClientGone,

@@ -12,12 +12,16 @@ use crate::error::Refusal;
 use crate::flow::Arrived;
 use crate::telemetry::{InFlight, Telemetry};
 
+use super::native::Native;
+
 /// One call.
 pub struct Call {
     /// Absent once it is settled or forgotten.
     arrived: Option<Arrived>,
     /// Whether it was served or refused to its end. A call that is dropped before was cut by the gateway's own end.
     over: bool,
+    /// Where Pingora's loop carries it.
+    pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
     _in_flight: InFlight,
 }
@@ -26,7 +30,7 @@ impl Call {
     pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>) -> Self {
         let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
         let _in_flight = telemetry.enter();
-        Self { arrived: Some(arrived), over: false, telemetry, _in_flight }
+        Self { arrived: Some(arrived), over: false, native: None, telemetry, _in_flight }
     }
 
     /// The facts so far.

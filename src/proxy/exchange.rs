@@ -1,4 +1,5 @@
-//! The understood path: one call from its head to its last byte, read top to bottom.
+//! The understood path: one call from its head to its last byte, read top to bottom; and the way of every call up to where
+//! the native path takes over what is not to be read.
 //!
 //! Invariant: nothing of a body is read before the call is admitted; what was committed to the client is never followed
 //! by an end that looks complete unless the provider's answer was.
@@ -29,16 +30,26 @@ use super::Gateway;
 use super::attempt::{Ask, attempt};
 use super::body::{self, Body};
 use super::call::Call;
+use super::native;
 use super::relay::relay;
 use super::wire::{self, Facts, Unspeakable};
 
 /// Longest request target, in bytes.
 const MAX_URI: usize = 8 * 1024;
 
-/// Serves one call; true once it is answered. An error aborts the client's connection.
+/// Whether a call has been answered, or is the native path's to carry.
+enum Handled {
+    Answered,
+    Native,
+}
+
+/// Serves one call; true once it is answered, false where Pingora's loop is to carry it. An error aborts the client's
+/// connection.
 pub(super) async fn serve(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Result<bool> {
     let answered = answer(gateway, session, call).await;
-    call.finished();
+    if !matches!(answered, Ok(false)) {
+        call.finished();
+    }
     answered
 }
 
@@ -51,9 +62,24 @@ async fn answer(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Re
             Err(Refusal::Bug("a panic, told above"))
         }
     };
-    let Err(refusal) = served else { return Ok(true) };
+    match served {
+        Ok(Handled::Answered) => Ok(true),
+        Ok(Handled::Native) => Ok(false),
+        Err(refusal) => conclude(gateway, session, call, refusal).await.map(|()| true),
+    }
+}
+
+/// Ends a call that is not served, or not to its end: the client is told where nothing was committed to it. An error says
+/// that its connection has to be cut.
+pub(super) async fn conclude(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    refusal: Refusal,
+) -> Result<()> {
     let aborted = || Error::explain(ErrorType::Custom("Cut"), refusal.code());
-    let committed = session.response_written().is_some_and(|head| !head.status.is_informational());
+    let is_final = |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
+    let committed = session.response_written().is_some_and(|head| is_final(head.status));
     if let Ok(arrived) = call.arrived() {
         arrived.record.refusal = Some(refusal.clone());
         if committed || refusal == Refusal::ClientGone {
@@ -65,11 +91,10 @@ async fn answer(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Re
         arrived.record.status = refusal.status();
     }
     part_when_draining(gateway, session);
-    refuse(session, call, &refusal).await.map_err(|_| aborted())?;
-    Ok(true)
+    refuse(session, call, &refusal).await.map_err(|_| aborted())
 }
 
-async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<(), Refusal> {
+async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<Handled, Refusal> {
     let arrived = call.arrived()?;
     let snapshot = std::sync::Arc::clone(&arrived.snapshot);
     let settings = &snapshot.server;
@@ -80,10 +105,14 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     arrived.record.client = peer.map(|peer| client_address(peer, &head.headers, &settings.trusted_proxies));
     check_head(session, settings)?;
     if answered_here(gateway, session, call).await? {
-        return Ok(());
+        return Ok(Handled::Answered);
     }
     let head = session.req_header();
     let underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    if underway.route.kind.is_native() {
+        native::begin(session, call, underway, settings).await?;
+        return Ok(Handled::Native);
+    }
     let content_type = match has_body(session) {
         true => Some(wire::content_type(&session.req_header().headers)?.to_vec()),
         false => None,
@@ -92,7 +121,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let stream = understand(call, &underway, &body)?;
     let ask = Ask { underway, content_type, body: Some(body), stream };
     let answer = attempt(gateway, session, call, ask).await?;
-    relay(gateway, session, call, answer).await
+    relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }
 
 /// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.

@@ -1,4 +1,4 @@
-//! The adapter to Pingora: its hooks, each a few lines that hand over to the exchange.
+//! The adapter to Pingora: its hooks, each a few lines that hand over to the exchange or to the native path.
 //!
 //! Invariant: every call is settled exactly once, from the drop of its context, so that a panic or a vanished client
 //! settles too.
@@ -8,6 +8,7 @@ mod attempt;
 mod body;
 mod call;
 mod exchange;
+mod native;
 mod peer;
 mod relay;
 mod tunnel;
@@ -16,12 +17,15 @@ mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_core::{Error, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::Live;
 use crate::telemetry::{Readiness, Telemetry};
@@ -91,17 +95,90 @@ impl ProxyHttp for Gateway {
         exchange::serve(self, session, call).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, _call: &mut Call) -> Result<Box<HttpPeer>> {
-        Err(Error::explain(ErrorType::InternalError, "every route is served by the exchange"))
+    async fn upstream_peer(&self, _session: &mut Session, call: &mut Call) -> Result<Box<HttpPeer>> {
+        native::peer(self, call).await
     }
 
-    /// The answer was cut: nothing may follow it, not even the end of its framing.
-    async fn fail_to_proxy(&self, _session: &mut Session, _error: &Error, _call: &mut Call) -> FailToProxy {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        call: &mut Call,
+    ) -> Result<()> {
+        native::request(session.as_downstream_mut(), head, call)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        ended: bool,
+        call: &mut Call,
+    ) -> Result<()> {
+        native::request_moves(call, ended);
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        call: &mut Call,
+    ) -> Result<()> {
+        native::judge(session.as_downstream_mut(), head, call)
+    }
+
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
+        native::answer(self, session.as_downstream_mut(), head, call)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _ended: bool,
+        call: &mut Call,
+    ) -> Result<Option<Duration>> {
+        native::answer_moves(call).map(|()| None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        call: &mut Call,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        native::not_connected(self, peer, error, call)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        call: &mut Call,
+        reused: bool,
+    ) -> Box<Error> {
+        native::again(session.as_downstream_mut(), error, call, reused)
+    }
+
+    /// An answer that was cut: nothing may follow it, not even the end of its framing.
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, call: &mut Call) -> FailToProxy {
+        native::failed(self, session.as_downstream_mut(), error, call).await;
         FailToProxy { error_code: 0, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, call: &mut Call) {
+        native::over(session.as_downstream_mut(), call, error).await;
     }
 
     /// What went wrong is in the record; Pingora's own line would repeat it with the request in it.
     fn suppress_error_log(&self, _session: &Session, _call: &Call, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Call, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }

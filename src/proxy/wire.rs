@@ -9,15 +9,17 @@ use std::time::Duration;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALT_SVC, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    CONTENT_TYPE, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VARY, VIA,
 };
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::config::Cors;
 use crate::error::Refusal;
+use crate::flow::protocols_without_key;
 use crate::route::{Provider, Route};
 
 use super::upstream::{AnswerHead, Length};
@@ -74,10 +76,25 @@ pub(super) struct Outgoing<'a> {
     pub(super) target: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) provider: &'a Provider,
-    pub(super) content_type: Option<&'a [u8]>,
-    /// Absent where the request has no body and its method needs none.
-    pub(super) length: Option<usize>,
+    pub(super) carries: Carries<'a>,
     pub(super) request_id: &'a str,
+}
+
+/// What an upstream request carries behind its head.
+pub(super) enum Carries<'a> {
+    /// A body that is at hand.
+    Whole {
+        content_type: Option<&'a [u8]>,
+        /// Absent where the request has no body and its method needs none.
+        length: Option<usize>,
+    },
+    /// The client's body as it comes, described by the client's own headers.
+    Stream {
+        /// Whether there is none.
+        empty: bool,
+    },
+    /// A WebSocket.
+    Upgrade,
 }
 
 impl Outgoing<'_> {
@@ -87,31 +104,82 @@ impl Outgoing<'_> {
         for part in [self.method.as_str(), " ", self.target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
+        self.each_header(|name, value| line(&mut head, name, value));
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+
+    /// The head as Pingora's native loop sends it.
+    pub(super) fn native_head(&self) -> pingora_core::Result<RequestHeader> {
+        let mut head = RequestHeader::build(self.method.clone(), self.target.as_bytes(), None)?;
+        let mut outcome = Ok(());
+        self.each_header(|name, value| {
+            if outcome.is_ok() {
+                outcome = head.append_header(name.to_owned(), value).map(drop);
+            }
+        });
+        outcome.map(|()| head)
+    }
+
+    /// All headers in their order. The one place that decides which of the client's go upstream.
+    fn each_header(&self, mut put: impl FnMut(&str, &[u8])) {
         let provider = self.provider;
-        line(&mut head, "host", provider.authority.as_bytes());
+        put("host", provider.authority.as_bytes());
         if let Some(credential) = &provider.credential {
-            line(&mut head, provider.auth_header.as_str(), credential.as_bytes());
+            put(provider.auth_header.as_str(), credential.as_bytes());
         }
-        line(&mut head, "accept-encoding", b"identity");
-        line(&mut head, "x-request-id", self.request_id.as_bytes());
-        if let Some(content_type) = self.content_type {
-            line(&mut head, "content-type", content_type);
-        }
-        if let Some(length) = self.length {
-            line(&mut head, "content-length", length.to_string().as_bytes());
-        }
+        put("accept-encoding", b"identity");
+        put("x-request-id", self.request_id.as_bytes());
+        self.each_of_the_body(&mut put);
         for (name, value) in &provider.headers {
-            line(&mut head, name.as_str(), value.as_bytes());
+            put(name.as_str(), value.as_bytes());
         }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
             if !ours && !stays_here(name) && !of_this_hop.contains(name) {
-                line(&mut head, name.as_str(), value.as_bytes());
+                put(name.as_str(), value.as_bytes());
             }
         }
-        head.extend_from_slice(b"\r\n");
-        head
+    }
+
+    fn each_of_the_body(&self, put: &mut dyn FnMut(&str, &[u8])) {
+        let pass = |put: &mut dyn FnMut(&str, &[u8]), names: &[HeaderName]| {
+            for name in names {
+                self.headers.get_all(name).iter().for_each(|value| put(name.as_str(), value.as_bytes()));
+            }
+        };
+        match self.carries {
+            Carries::Whole { content_type, length } => {
+                if let Some(content_type) = content_type {
+                    put("content-type", content_type);
+                }
+                if let Some(length) = length {
+                    put("content-length", length.to_string().as_bytes());
+                }
+            }
+            Carries::Stream { empty } => {
+                pass(put, &[CONTENT_TYPE, CONTENT_ENCODING]);
+                let needs_length = matches!(*self.method, Method::POST | Method::PUT | Method::PATCH);
+                let length = self.headers.get(CONTENT_LENGTH).filter(|_| !self.headers.contains_key(TRANSFER_ENCODING));
+                let length = length.filter(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
+                match length {
+                    // Said twice alike it is good; once is enough.
+                    Some(length) => put("content-length", length.as_bytes()),
+                    None if empty && needs_length => put("content-length", b"0"),
+                    // Pingora chunks it.
+                    None => {}
+                }
+            }
+            Carries::Upgrade => {
+                put("connection", b"Upgrade");
+                put("upgrade", b"websocket");
+                pass(put, &[SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SEC_WEBSOCKET_EXTENSIONS]);
+                if let Some(protocols) = protocols_without_key(self.headers) {
+                    put("sec-websocket-protocol", &protocols);
+                }
+            }
+        }
     }
 }
 
@@ -140,6 +208,16 @@ pub(super) fn content_type(headers: &HeaderMap) -> Result<&[u8], Refusal> {
         json if json == JSON || json.ends_with(b"+json") => Ok(given),
         _ => Err(Refusal::UnsupportedMediaType),
     }
+}
+
+/// Tells whether a head asks for a WebSocket. Source: RFC 6455 section 4.2.1.
+pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap) -> bool {
+    let has = |name: HeaderName, token: &str| {
+        let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    };
+    let asks = has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && headers.contains_key(SEC_WEBSOCKET_KEY);
+    *method == Method::GET && version == Version::HTTP_11 && asks
 }
 
 /// What is told on each answer, whoever made it.
@@ -190,6 +268,10 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
         headers.insert("x-upstream-request-id", theirs);
     }
     let mut reply = Builder::new(head.status, headers);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        reply.set(CONNECTION, HeaderValue::from_static("Upgrade"));
+        reply.set(UPGRADE, HeaderValue::from_static("websocket"));
+    }
     match head.length {
         Length::Chunked | Length::ToClose if facts.version == Version::HTTP_11 => {
             reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -223,7 +305,8 @@ pub(super) fn refusal(
     if let Some(wait) = refusal.retry_after() {
         reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
     }
-    let scope = route.map(|route| format!("{}:{}", route.method.as_str().to_ascii_lowercase(), route.pattern));
+    let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
+    let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));
     if let Some(challenge) = refusal.challenge(scope.as_deref()) {
         reply.text("www-authenticate", &challenge)?;
     }

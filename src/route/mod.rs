@@ -81,23 +81,61 @@ impl Default for Timeouts {
     }
 }
 
+/// How the calls of a route are carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A JSON body that is read before it is sent, so that what it asks for is known.
+    #[default]
+    Json,
+    /// Bodies of any size and type, passed on as they come: uploads, media.
+    Stream,
+    /// An upgrade to a WebSocket.
+    Websocket,
+    /// As `Stream`; the path may stand for all below it, and nothing is known of what a call means.
+    Opaque,
+}
+
 /// One configured method and path.
 #[derive(Debug)]
 pub struct Route {
     /// Its place in the table.
     pub id: RouteId,
-    /// In upper case, as on the wire. `HEAD` is served by the route of `GET`.
-    pub method: http::Method,
-    /// The path as clients send it, provider first: `/openai/v1/models/{model}`.
+    /// In upper case, as on the wire; absent: any. `HEAD` is served by the route of `GET`.
+    pub method: Option<http::Method>,
+    /// The path as clients send it, provider first: `/openai/v1/models/{model}`, or `/openai/v1/*` for all below it.
     pub pattern: String,
+    /// How its calls are carried.
+    pub kind: Kind,
     /// Where it leads.
     pub provider: Arc<Provider>,
 }
 
+impl Kind {
+    /// As the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Stream => "stream",
+            Self::Websocket => "websocket",
+            Self::Opaque => "opaque",
+        }
+    }
+
+    /// Tells whether its calls pass without being read, so that nobody knows what they ask for.
+    pub fn is_native(self) -> bool {
+        self != Self::Json
+    }
+}
+
 impl Route {
-    /// Tells whether the pattern has a variable segment, so that a scope may name one of its paths literally.
-    pub fn has_variable(&self) -> bool {
-        self.pattern.contains('{')
+    /// The method in upper case, or `ANY`.
+    pub fn method_name(&self) -> &str {
+        self.method.as_ref().map_or("ANY", http::Method::as_str)
+    }
+
+    /// What the pattern ends with where it stands for all below a path.
+    pub fn rest(&self) -> Option<&str> {
+        self.pattern.strip_suffix("/*")
     }
 
     /// Where the route leads, for people: the upstream URL with the pattern's variables. Without the query, which may

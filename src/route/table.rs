@@ -1,6 +1,7 @@
 //! The table that finds a route by method and path.
 //!
-//! Invariant: a look-up costs the length of the path, however many routes there are, and allocates nothing.
+//! Invariant: a look-up costs the length of the path, however many routes there are, and allocates nothing; a route that
+//! names the path goes before one that stands for all below another path.
 //! Never does: normalise a path; what is not spelt as configured is unknown.
 
 use std::sync::Arc;
@@ -14,6 +15,9 @@ use super::Route;
 pub struct RouteTable {
     routes: Vec<Arc<Route>>,
     by_path: matchit::Router<Vec<Arc<Route>>>,
+    /// Patterns that end in `/*`. A table of their own, because a path that is named for one method only is still theirs
+    /// for all others.
+    by_rest: matchit::Router<Vec<Arc<Route>>>,
 }
 
 /// A route that was found, and what its variable segment holds.
@@ -21,6 +25,8 @@ pub struct RouteTable {
 pub struct Match<'t, 'p> {
     /// The route.
     pub route: &'t Arc<Route>,
+    /// The method that it was found by: `GET` for a `HEAD`.
+    pub method: Method,
     /// What `{model}` stands for in this path, where the pattern has it.
     pub model: Option<&'p str>,
 }
@@ -46,14 +52,15 @@ impl RouteTable {
         if self.routes.iter().any(|other| other.method == route.method && other.pattern == route.pattern) {
             return Err(TableError::Twice);
         }
-        match self.by_path.at_mut(&route.pattern) {
+        let (table, pattern) = match route.rest() {
+            Some(above) => (&mut self.by_rest, format!("{above}/{{*rest}}")),
+            None => (&mut self.by_path, route.pattern.clone()),
+        };
+        match table.at_mut(&pattern) {
             Ok(found) if found.value.iter().any(|other| other.pattern == route.pattern) => {
                 found.value.push(Arc::clone(&route));
             }
-            _ => {
-                let new = vec![Arc::clone(&route)];
-                self.by_path.insert(route.pattern.clone(), new).map_err(|_| TableError::Pattern)?;
-            }
+            _ => table.insert(pattern, vec![Arc::clone(&route)]).map_err(|_| TableError::Pattern)?,
         }
         self.routes.push(route);
         Ok(())
@@ -69,15 +76,30 @@ impl RouteTable {
             _ => path,
         };
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
-        let found = self.by_path.at(path).ok()?;
-        let route = found.value.iter().find(|route| route.method == wanted)?;
-        Some(Match { route, model: found.params.get("model") })
+        let named = self.by_path.at(path).ok().and_then(|found| {
+            let route = of_method(found.value, wanted)?;
+            Some(Match { route, method: wanted.clone(), model: found.params.get("model") })
+        });
+        named.or_else(|| {
+            // Bytes outside of ASCII have no one spelling; a path that nobody has named is not to have several.
+            let found = self.by_rest.at(path).ok().filter(|_| path.is_ascii())?;
+            Some(Match { route: of_method(found.value, wanted)?, method: wanted.clone(), model: None })
+        })
     }
 
     /// All routes, by their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
+}
+
+/// The route of a method among those of one path, else the one of any method. `TRACE` and `CONNECT` are none: the first
+/// would tell the provider's key, the second is no request for a path.
+fn of_method<'t>(routes: &'t [Arc<Route>], wanted: &Method) -> Option<&'t Arc<Route>> {
+    let own = routes.iter().find(|route| route.method.as_ref() == Some(wanted));
+    let known =
+        [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS].contains(wanted);
+    own.or_else(|| routes.iter().find(|route| known && route.method.is_none()))
 }
 
 /// Tells whether a path has nothing that two readers could understand differently: no empty or dot segment, no encoded

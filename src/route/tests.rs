@@ -31,8 +31,9 @@ fn table(patterns: &[(Method, &str)]) -> RouteTable {
     for (id, (method, pattern)) in (0..).zip(patterns) {
         let route = Route {
             id: RouteId(id),
-            method: method.clone(),
+            method: Some(method.clone()),
             pattern: (*pattern).to_owned(),
+            kind: Kind::Json,
             provider: Arc::clone(&provider),
         };
         table.add(route).expect("a fine route");
@@ -104,8 +105,9 @@ fn refuses_what_it_could_not_tell_apart() {
     let mut table = default_table();
     let route = |pattern: &str| Route {
         id: RouteId(4),
-        method: Method::GET,
+        method: Some(Method::GET),
         pattern: pattern.to_owned(),
+        kind: Kind::Json,
         provider: provider("openai"),
     };
     assert_eq!(table.add(route("/openai/v1/models")), Err(TableError::Twice));
@@ -120,7 +122,13 @@ fn rewrites_to_the_providers_own_path() {
         own.base_prefix = base.to_owned();
         own.version_prefix = version.to_owned();
         own.query = extra.into_iter().map(|query| ("v".to_owned(), Secret::new(query.to_owned()))).collect();
-        let route = Route { id: RouteId(0), method: Method::GET, pattern: String::new(), provider: Arc::new(own) };
+        let route = Route {
+            id: RouteId(0),
+            method: Some(Method::GET),
+            pattern: String::new(),
+            kind: Kind::Json,
+            provider: Arc::new(own),
+        };
         route.upstream_target(path, query)
     };
     assert_eq!(target("", "/v1", None, "/azure/v1/models", None), "/v1/models");
@@ -131,4 +139,64 @@ fn rewrites_to_the_providers_own_path() {
     assert_eq!(target("", "/v1", Some("v=2"), "/azure/v1/x", theirs), "/v1/x?a=1&vv=1&V=1&v=2");
     assert_eq!(target("/o", "/o/v3", None, "/azure/v10/models", Some("")), "/o/v10/models");
     assert_eq!(target("", "/v1", None, "/azure/status", None), "/status");
+}
+
+/// A table of `get` routes by hand: pattern, method where it is not any, kind.
+fn opaque_table() -> RouteTable {
+    let mut table = RouteTable::default();
+    let provider = provider("openai");
+    let rows = [
+        (Some(Method::POST), "/openai/v1/chat/completions", Kind::Json),
+        (Some(Method::GET), "/openai/v1/models/{model}", Kind::Json),
+        (None, "/openai/v1/*", Kind::Opaque),
+        (Some(Method::GET), "/openai/v1/files/*", Kind::Opaque),
+        (None, "/openai/v1/files/*", Kind::Opaque),
+    ];
+    for (id, (method, pattern, kind)) in (0..).zip(rows) {
+        let provider = Arc::clone(&provider);
+        let route = Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, provider };
+        table.add(route).expect("a fine route");
+    }
+    table
+}
+
+#[test]
+fn a_wildcard_takes_what_no_route_names() {
+    let table = opaque_table();
+    let found = |method: &Method, path: &str| table.find(method, path).map(|found| found.route.id.0);
+    assert_eq!(found(&Method::POST, "/openai/v1/chat/completions"), Some(0));
+    assert_eq!(found(&Method::GET, "/openai/v1/chat/completions"), Some(2), "named for another method only");
+    assert_eq!(found(&Method::GET, "/openai/v1/models/gpt-4o"), Some(1));
+    assert_eq!(found(&Method::DELETE, "/openai/v1/models/ft:x"), Some(2));
+    assert_eq!(found(&Method::GET, "/openai/v1/models/a/b"), Some(2));
+    assert_eq!(found(&Method::GET, "/openai/v1/files"), Some(2));
+    assert_eq!(found(&Method::GET, "/openai/v1/files/x/content/"), Some(3), "the longest prefix");
+    assert_eq!(found(&Method::HEAD, "/openai/v1/files/x"), Some(3));
+    assert_eq!(found(&Method::DELETE, "/openai/v1/files/x"), Some(4));
+    for method in [Method::TRACE, Method::CONNECT, Method::from_bytes(b"ANY").expect("a method")] {
+        assert_eq!(found(&method, "/openai/v1/files/x"), None, "{method}");
+    }
+}
+
+#[test]
+fn odd_spellings_are_unknown_below_a_wildcard_too() {
+    let table = opaque_table();
+    for path in [
+        "/openai/v1",
+        "/openai/v1/",
+        "/openai/v1//files",
+        "/openai/v1/./files",
+        "/openai/v1/files/../models",
+        "/openai/v1/files/..",
+        "/openai/v1/%2e%2e/admin",
+        "/openai/v1/a%2Fb",
+        "/openai/v1/a%5cb",
+        "/openai/v1/a\\b",
+        "/openai/v1/a%0d%0ab",
+        "/openai/v1/\u{e9}",
+        "/openai/v10/files",
+        "/openaix/v1/files",
+    ] {
+        assert!(table.find(&Method::GET, path).is_none(), "{path} was found");
+    }
 }

@@ -32,8 +32,9 @@ fn telemetry(max_series: usize, compat_metrics: bool) -> (Telemetry, Sink) {
 fn route(pattern: &str) -> Arc<Route> {
     Arc::new(Route {
         id: RouteId(0),
-        method: Method::POST,
+        method: Some(Method::POST),
         pattern: pattern.to_owned(),
+        kind: crate::route::Kind::Json,
         provider: crate::route::tests::provider("openai"),
     })
 }

@@ -166,6 +166,8 @@ class Gateway:
         "post /v1/completions",
         "post /v1/embeddings",
         "post /v1/images/generations",
+        "post /v1/audio/transcriptions stream",
+        "post /v1/audio/speech stream",
     )
     PROVIDERS = ("openai", "engine", "wrongkey", "down")
 
@@ -191,7 +193,7 @@ class Gateway:
         return f"http://127.0.0.1:{self.port}/{provider}/v1"
 
     def scopes(self, provider: str) -> list[str]:
-        return [f"{method}:/{provider}{path}" for method, path in map(str.split, self.ROUTES)]
+        return [f"{method}:/{provider}{path}" for method, path, *_ in map(str.split, self.ROUTES)]
 
     def create_key(self, user: str, scopes: list[str]) -> dict[str, str]:
         """Makes a key; has `key` and `id`."""

@@ -8,6 +8,7 @@
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
+//! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
 //! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
@@ -24,6 +25,7 @@ mod commands;
 mod contract;
 mod exchange;
 mod lifecycle;
+mod native;
 mod observability;
 mod permissions;
 mod property;

@@ -221,3 +221,16 @@ async fn a_stream_passes_event_by_event_and_a_client_that_leaves_closes_the_tunn
         eventually("the tunnel is closed", async || inner.proxy.open() == 0).await;
     }
 }
+
+#[tokio::test]
+async fn a_call_that_passes_unread_goes_through_the_proxy_too() {
+    let inner = Inner::start(Some(SENT)).await;
+    let url = inner.proxy_url(WRITTEN);
+    let gateway = inner.gateway(", routes: [post /v1/chat/completions stream]", &[("HTTPS_PROXY", &*url)]).await;
+    for _ in 0..4 {
+        let answer = gateway.post(&chat("hello")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert!(inner.proxy.heads().len() < 4, "tunnels are kept");
+    assert!(!has_secret(&gateway.told().await));
+}

@@ -56,7 +56,7 @@ pub(super) fn run(
     let mut seen = HashSet::new();
     let scopes = imported.added.iter().flat_map(|record| &*record.scopes).filter(|scope: &&Scope| seen.insert(*scope));
     for scope in scopes {
-        warn_of(scope, &context.routes, warnings)?;
+        warn_of(scope, [&context.routes, &context.opaque], warnings)?;
     }
     Ok(())
 }

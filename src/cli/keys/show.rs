@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::{ALL, texts, time};
 use crate::keys::{Created, NewKey, Scope};
 
-/// Warns of a scope that opens nothing, or less than it seems to.
-pub(super) fn warn_of(scope: &Scope, routes: &[(String, String)], warnings: &mut dyn Write) -> io::Result<()> {
+/// Warns of a scope that opens nothing, or less than it seems to. The routes come in two lists: the opaque ones are apart.
+pub(super) fn warn_of(scope: &Scope, routes: [&[(String, String)]; 2], warnings: &mut dyn Write) -> io::Result<()> {
     if scope.has_literal_star() {
         writeln!(
             warnings,
             "warning: a * in the scope {scope} stands for itself: it counts as the last segment of a path only"
         )?;
     }
-    let routes = || routes.iter().map(|(method, path)| (method.as_str(), path.as_str()));
+    let routes = || routes.into_iter().flatten().map(|(method, path)| (method.as_str(), path.as_str()));
     if routes().next().is_none() || routes().any(|(method, path)| scope.touches_route(method, path)) {
         return Ok(());
     }

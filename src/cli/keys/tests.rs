@@ -34,6 +34,7 @@ impl Desk {
             file: folder.path().join("secrets/keys.json"),
             env_salt: None,
             routes: routes.map(|(method, path)| (method.to_owned(), path.to_owned())).to_vec(),
+            opaque: Vec::new(),
             now: humantime::parse_rfc3339("2026-11-25T10:00:00Z").unwrap(),
         };
         Self { folder, context }
@@ -213,6 +214,18 @@ fn a_key_that_ends_soon_hands_its_end_on_and_says_so() {
     assert!(told.contains("is revoked; a running gateway follows"), "{told}");
     assert!(desk.refused(&format!("rotate {}", first["id"].as_str().unwrap())).contains("nothing to replace"));
     assert!(desk.run("import /nowhere.json").unwrap_err().to_string().starts_with("cannot import"));
+}
+
+#[test]
+fn opaque_routes_are_opened_by_name_only() {
+    let mut desk = Desk::new();
+    desk.context.opaque.push(("any".to_owned(), "/openai/v1/*".to_owned()));
+    let made = desk.json("create a all --json");
+    assert!(!made["scopes"].to_string().contains('*'), "{made}");
+    let (_, warnings) = desk.run("create b delete:/openai/v1/files/*").unwrap();
+    assert!(!warnings.contains("warning"), "{warnings}");
+    let (_, warnings) = desk.run("create c delete:/other/v1/files/*").unwrap();
+    assert!(warnings.contains("no route is configured"), "{warnings}");
 }
 
 #[test]

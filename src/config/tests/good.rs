@@ -21,7 +21,7 @@ fn runs_without_a_file() {
     assert!(snapshot.server.max_buffered >= 64 << 20);
     assert_eq!(snapshot.server.cors, Cors::Any);
     let routes: Vec<String> =
-        snapshot.routes.iter().map(|route| format!("{} {}", route.method, route.pattern)).collect();
+        snapshot.routes.iter().map(|route| format!("{} {}", route.method_name(), route.pattern)).collect();
     assert_eq!(
         routes,
         [
@@ -275,4 +275,16 @@ fn ranges_hold_their_addresses() {
     assert!(holds(1, "192.0.2.7") && !holds(1, "192.0.2.6"));
     assert!(holds(2, "fdff::1") && !holds(2, "fe00::1"));
     assert!(holds(3, "255.1.1.1") && !holds(3, "::1"));
+}
+
+#[test]
+fn all_leaves_opaque_routes_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let routes = "[post /v1/a, post /v1/b stream, get /v1/c websocket, any /v1/* opaque, get /v1/d opaque]";
+    let yaml = format!("providers: {{ p: {{ base_url: 'http://127.0.0.1', api_key: '', routes: {routes} }} }}");
+    std::fs::write(directory.path().join("g.yaml"), yaml).expect("written");
+    let settings = key_settings(&sources(directory.path(), Some("g.yaml"), &[])).expect("settings");
+    let named: Vec<String> = settings.routes.iter().map(|(method, path)| format!("{method} {path}")).collect();
+    assert_eq!(named, ["post /p/v1/a", "post /p/v1/b", "get /p/v1/c"]);
+    assert_eq!(settings.opaque[0], ("any".to_owned(), "/p/v1/*".to_owned()));
 }

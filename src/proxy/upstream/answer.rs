@@ -39,10 +39,26 @@ pub(in crate::proxy) enum Length {
     ToClose,
 }
 
-#[cfg(test)]
 impl AnswerHead {
+    /// A head that somebody else has parsed.
     pub(in crate::proxy) fn of(status: StatusCode, headers: HeaderMap, length: Length) -> Self {
         Self { status, headers, length, keep: true }
+    }
+}
+
+impl Length {
+    /// How the body behind a head ends. `old` is true for HTTP/1.0, `head_only` for `HEAD`.
+    ///
+    /// # Errors
+    /// `BadAnswer` where that is ambiguous.
+    pub(in crate::proxy) fn of(
+        status: StatusCode,
+        headers: &HeaderMap,
+        old: bool,
+        head_only: bool,
+    ) -> Result<Self, Broken> {
+        let bodiless = head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304);
+        if bodiless { Ok(Self::None) } else { body_length(headers, old) }
     }
 }
 
@@ -83,8 +99,7 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
             .map_err(|_| Broken::bad("an invalid header value"))?;
         headers.append(name, value);
     }
-    let bodiless = head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304);
-    let length = if bodiless { Length::None } else { body_length(&headers, version)? };
+    let length = Length::of(status, &headers, version != Some(1), head_only)?;
     let keep = version == Some(1) && length != Length::ToClose && !closes(&headers);
     Ok(Some((AnswerHead { status, headers, length, keep }, size)))
 }
@@ -102,7 +117,7 @@ pub(super) fn has_begun(mut buffer: &[u8]) -> bool {
     buffer.len() > STATUS_AT
 }
 
-fn body_length(headers: &HeaderMap, version: Option<u8>) -> Result<Length, Broken> {
+fn body_length(headers: &HeaderMap, old: bool) -> Result<Length, Broken> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let known = lengths.next();
@@ -110,7 +125,7 @@ fn body_length(headers: &HeaderMap, version: Option<u8>) -> Result<Length, Broke
         (Some(_), Some(_)) => Err(Broken::bad("both transfer-encoding and content-length")),
         (Some(coding), None) => {
             let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-            if !chunked || version != Some(1) {
+            if !chunked || old {
                 return Err(Broken::bad("a transfer-encoding other than chunked"));
             }
             Ok(Length::Chunked)

@@ -268,7 +268,7 @@ impl Connection {
 }
 
 impl Broken {
-    fn connecting(peer: &HttpPeer, error: &pingora_core::Error) -> Self {
+    pub(super) fn connecting(peer: &HttpPeer, error: &pingora_core::Error) -> Self {
         let refusal = match error.etype() {
             etype if *etype == PROXY_TIMED_OUT => Refusal::UpstreamTimeout(Silence::Proxy),
             etype if *etype == PROXY_FAILED => Refusal::Upstream(UpstreamFault::Proxy),

@@ -14,7 +14,7 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-fn sent(pairs: &[(&str, &str)]) -> Vec<String> {
+fn sent_as(pairs: &[(&str, &str)], carries: Carries<'_>) -> Vec<String> {
     let provider = provider("openai");
     let headers = headers(pairs);
     let outgoing = Outgoing {
@@ -22,12 +22,60 @@ fn sent(pairs: &[(&str, &str)]) -> Vec<String> {
         target: "/v1/chat/completions",
         headers: &headers,
         provider: &provider,
-        content_type: Some(b"application/json"),
-        length: Some(2),
+        carries,
         request_id: "req_1",
     };
     let head = String::from_utf8(outgoing.head()).expect("ASCII");
-    head.strip_suffix("\r\n\r\n").expect("an end").split("\r\n").map(str::to_owned).collect()
+    let lines: Vec<String> = head.strip_suffix("\r\n\r\n").expect("an end").split("\r\n").map(str::to_owned).collect();
+    let native = outgoing.native_head().expect("a head");
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let native = native.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
+    let (mut native, mut plain): (Vec<_>, Vec<_>) = (native.collect(), lines[1..].to_vec());
+    native.sort();
+    plain.sort();
+    assert_eq!(native, plain, "both ways of writing it say the same");
+    lines
+}
+
+fn sent(pairs: &[(&str, &str)]) -> Vec<String> {
+    sent_as(pairs, Carries::Whole { content_type: Some(b"application/json"), length: Some(2) })
+}
+
+#[test]
+fn a_body_that_passes_is_described_by_its_client() {
+    let stream = |pairs: &[(&str, &str)], empty| sent_as(pairs, Carries::Stream { empty }).split_off(5);
+    let multipart = [("content-type", "multipart/form-data; boundary=x"), ("content-encoding", "gzip")];
+    let described = ["content-type: multipart/form-data; boundary=x", "content-encoding: gzip"];
+    assert_eq!(stream(&multipart, false), described);
+    let known = [multipart[0], ("content-length", "7"), ("expect", "100-continue")];
+    assert_eq!(stream(&known, false), [described[0], "content-length: 7"]);
+    let both = [("content-length", "7"), ("transfer-encoding", "chunked")];
+    assert!(stream(&both, false).is_empty());
+    assert!(stream(&[("content-length", "7, 7")], false).is_empty());
+    let twice = [("content-length", "7"), ("content-length", "7")];
+    assert_eq!(stream(&twice, false), ["content-length: 7"]);
+    assert_eq!(stream(&[], true), ["content-length: 0"]);
+}
+
+#[test]
+fn an_upgrade_goes_up_without_the_key_among_its_protocols() {
+    let asked = [
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-key", "abc"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-protocol", "realtime, openai-insecure-api-key.sk-aigw-client"),
+        ("sec-fetch-mode", "websocket"),
+        ("origin", "https://app.example"),
+    ];
+    let sent = sent_as(&asked, Carries::Upgrade).split_off(5);
+    let upgrade = ["connection: Upgrade", "upgrade: websocket", "sec-websocket-key: abc"];
+    assert_eq!(sent, [&upgrade[..], &["sec-websocket-version: 13", "sec-websocket-protocol: realtime"]].concat());
+    assert!(is_upgrade(&Method::GET, Version::HTTP_11, &headers(&asked)));
+    assert!(!is_upgrade(&Method::GET, Version::HTTP_10, &headers(&asked)));
+    assert!(!is_upgrade(&Method::POST, Version::HTTP_11, &headers(&asked)));
+    assert!(!is_upgrade(&Method::GET, Version::HTTP_11, &headers(&asked[1..])));
+    assert!(!is_upgrade(&Method::GET, Version::HTTP_11, &headers(&[asked[0], ("upgrade", "h2c"), asked[2]])));
 }
 
 #[test]

@@ -126,9 +126,10 @@ impl Connection {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         let head = Response { version, status, headers, body: Vec::new(), complete: false };
-        for gone in ["set-cookie", "keep-alive", "alt-svc", "trailer", "upgrade"] {
+        for gone in ["set-cookie", "keep-alive", "alt-svc", "trailer"] {
             assert_eq!(head.header(gone), None, "{text}");
         }
+        assert_eq!(head.header("upgrade").is_some(), status == 101, "{text}");
         head
     }
 
@@ -179,6 +180,14 @@ impl Connection {
         assert_eq!(&self.buffer[line + 2 + size..line + 4 + size], b"\r\n");
         self.buffer.drain(..line + 4 + size);
         Some(chunk)
+    }
+
+    /// Reads exactly this many bytes, as they are.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(self.fill().await > 0, "the connection ended after {} of {count} bytes", self.buffer.len());
+        }
+        self.buffer.drain(..count).collect()
     }
 
     /// Tells whether the gateway closes the connection, without a further byte, in [`SOON`].

@@ -123,6 +123,13 @@ impl Process {
         assert!(sent.expect("kill runs").success());
     }
 
+    /// A line of `/proc/PID/status` in KiB, such as `VmRSS`, or `VmHWM` for its peak.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a size")
+    }
+
     /// Its standard output so far.
     pub fn stdout(&self) -> String {
         text(&self.stdout)

@@ -1,0 +1,377 @@
+//! The native path: calls whose bodies pass unread, carried by Pingora's own loop, one step at each of its hooks.
+//!
+//! Invariant: a call comes here only after the exchange has admitted it; heads go through the same rules (`wire`) and end in
+//! the same record; a request is sent again only where it has no body and nothing of an answer was seen.
+//! Never does: hold a body, look into one, decide about keys or scopes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, Version};
+use log::{error, warn};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+
+use crate::config::ServerSettings;
+use crate::error::{Refusal, Silence, UpstreamFault};
+use crate::flow::Underway;
+use crate::route::{Kind, Provider};
+
+use super::Gateway;
+use super::body;
+use super::call::Call;
+use super::exchange::{self, facts, part_when_draining, unspeakable};
+use super::upstream::{AnswerHead, Broken, Length};
+use super::wire::{self, Carries, Outgoing, Timing};
+
+/// How long a quiet connection to a provider is kept.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Requests that one call sends at most.
+const MAX_ATTEMPTS: u32 = 2;
+
+/// What a native call is about.
+#[derive(Debug)]
+pub(super) struct Native {
+    underway: Underway,
+    started: Instant,
+    /// When the call has to be over; the time for it begins anew once the client has sent its whole body.
+    deadline: Instant,
+    /// What the gateway itself had taken until the call was handed over.
+    own: Duration,
+    /// How the answer's body ends, and when its head was there.
+    answered: Option<(Length, Duration)>,
+    /// Why one of our hooks broke the call off.
+    refusal: Option<Refusal>,
+}
+
+/// Hands an admitted call over to Pingora's loop. A client that waits for `100 Continue` is told to go on.
+///
+/// # Errors
+/// `BadHeader` where a WebSocket's route is asked for something else; `ClientGone`.
+pub(super) async fn begin(
+    session: &mut ServerSession,
+    call: &mut Call,
+    underway: Underway,
+    settings: &ServerSettings,
+) -> std::result::Result<(), Refusal> {
+    let head = session.req_header();
+    let kind = underway.route.kind;
+    if kind == Kind::Websocket && !wire::is_upgrade(&head.method, head.version, &head.headers) {
+        return Err(Refusal::BadHeader("this route takes a WebSocket and needs upgrade: websocket"));
+    }
+    if kind == Kind::Websocket && !session.is_body_empty() {
+        // What stands behind the head would be read as frames by one side and as a body by the other.
+        return Err(Refusal::BadHeader("a WebSocket's handshake has no body"));
+    }
+    // What ends a quiet WebSocket is the provider's idle time, which either side's bytes begin anew.
+    let silence = (kind != Kind::Websocket).then_some(settings.body_timeout);
+    session.set_read_timeout(silence);
+    session.set_write_timeout(Some(settings.idle_timeout));
+    session.set_ignore_info_resp(true);
+    session.set_pipelining_enabled(kind != Kind::Websocket);
+    if !session.is_body_done() {
+        body::invite(session, settings).await?;
+    }
+    let started = Instant::now();
+    let deadline = started + underway.route.provider.timeouts.total;
+    let own = call.own_time();
+    call.native = Some(Native { underway, started, deadline, own, answered: None, refusal: None });
+    Ok(())
+}
+
+/// The provider to connect to, with this call's own times.
+pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpPeer>> {
+    let provider = provider(call)?;
+    let websocket = call.native()?.underway.route.kind == Kind::Websocket;
+    let attempts = {
+        let record = &mut call.arrived().map_err(|refusal| explain(&refusal))?.record;
+        record.attempts += 1;
+        record.attempts
+    };
+    let peer = match gateway.peers.peer(&provider).await {
+        Ok(peer) => peer,
+        Err(broken) => {
+            call.told_of(&provider, &broken.cause);
+            return Err(call.broken_off(broken.refusal));
+        }
+    };
+    let mut peer = HttpPeer::clone(&peer);
+    let timeouts = &provider.timeouts;
+    // One limit for each read is all there is, and the wait for the answer's head is one of them.
+    let silence =
+        if websocket { timeouts.idle } else { timeouts.first_byte_other.max(timeouts.idle).min(timeouts.total) };
+    peer.options.read_timeout = Some(silence);
+    peer.options.write_timeout = Some(timeouts.idle);
+    peer.options.idle_timeout = Some(POOL_IDLE);
+    // The head is written from scratch, by the rules of `wire`.
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+    if attempts > 1 {
+        // A pool of its own, of which none is kept, so that a second try does not get the next stale connection.
+        peer.group_key = !peer.group_key;
+        peer.options.idle_timeout = Some(Duration::ZERO);
+    }
+    Ok(Box::new(peer))
+}
+
+/// Writes the head that goes upstream in place of the client's.
+pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, call: &mut Call) -> Result<()> {
+    let empty = session.is_body_empty();
+    let asked = session.req_header();
+    let request_id = call.arrived().map_err(|refusal| explain(&refusal))?.record.request_id.clone();
+    let route = Arc::clone(&call.native()?.underway.route);
+    let outgoing = Outgoing {
+        method: &asked.method,
+        target: &route.upstream_target(asked.uri.path(), asked.uri.query()),
+        headers: &asked.headers,
+        provider: &route.provider,
+        carries: if route.kind == Kind::Websocket { Carries::Upgrade } else { Carries::Stream { empty } },
+        request_id: &request_id,
+    };
+    *head = outgoing.native_head()?;
+    Ok(())
+}
+
+/// Judges the head of the provider's answer.
+pub(super) fn judge(session: &mut ServerSession, head: &ResponseHeader, call: &mut Call) -> Result<()> {
+    let status = head.status;
+    if status.is_informational() && status.as_u16() != 101 {
+        return Ok(());
+    }
+    let provider = provider(call)?;
+    let native = call.native()?;
+    let websocket = native.underway.route.kind == Kind::Websocket;
+    let after = native.started.elapsed();
+    let method_is_head = session.req_header().method == Method::HEAD;
+    let length = Length::of(status, &head.headers, head.version == Version::HTTP_10, method_is_head);
+    let record = &mut call.arrived().map_err(|refusal| explain(&refusal))?.record;
+    record.upstream_status = Some(status.as_u16());
+    record.upstream_head = Some(after);
+    if matches!(status.as_u16(), 401 | 403) {
+        let (id, request_id) = (&provider.id, &record.request_id);
+        error!(
+            "call {request_id}: provider {id} refused the gateway's own key with status {status}: check its api_key"
+        );
+        return Err(call.broken_off(Refusal::UpstreamAuth));
+    }
+    if status.as_u16() == 101 && !websocket {
+        call.told_of(&provider, "a switch of protocols that nobody asked for");
+        return Err(call.broken_off(Refusal::Upstream(UpstreamFault::BadAnswer)));
+    }
+    match length {
+        Ok(length) => call.native()?.answered = Some((length, after)),
+        Err(broken) => {
+            call.told_of(&provider, &broken.cause);
+            return Err(call.broken_off(broken.refusal));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the head that the client gets in place of the provider's.
+pub(super) fn answer(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    head: &mut ResponseHeader,
+    call: &mut Call,
+) -> Result<()> {
+    if head.status.is_informational() && head.status.as_u16() != 101 {
+        return Ok(());
+    }
+    let provider = provider(call)?;
+    let native = call.native()?;
+    let Some((length, upstream_head)) = native.answered else {
+        return Err(call.broken_off(Refusal::Bug("an answer that was not judged")));
+    };
+    let timing = Timing { upstream_head, gateway: native.own };
+    let old = session.req_header().version == Version::HTTP_10;
+    if old && matches!(length, Length::Chunked | Length::ToClose) {
+        session.set_keepalive(None);
+    }
+    part_when_draining(gateway, session);
+    let theirs = AnswerHead::of(head.status, head.headers.clone(), length);
+    let snapshot = Arc::clone(&call.arrived().map_err(|refusal| explain(&refusal))?.snapshot);
+    let reply = facts(session, call, &snapshot.server)
+        .and_then(|facts| wire::answer(theirs, &provider, &timing, &facts).map_err(unspeakable))
+        .map_err(|refusal| call.broken_off(refusal))?;
+    call.arrived().map_err(|refusal| explain(&refusal))?.record.status = head.status.as_u16();
+    *head = *reply;
+    Ok(())
+}
+
+/// Looks at the clock when the client's body moves on. Only its end matters: the time for the answer begins there.
+pub(super) fn request_moves(call: &mut Call, ended: bool) {
+    if let (true, Some(native)) = (ended, &mut call.native) {
+        native.deadline = Instant::now() + native.underway.route.provider.timeouts.total;
+    }
+}
+
+/// Ends an answer that has taken longer than is allowed in all. A WebSocket may last.
+pub(super) fn answer_moves(call: &mut Call) -> Result<()> {
+    let native = call.native()?;
+    if native.underway.route.kind != Kind::Websocket && Instant::now() > native.deadline {
+        return Err(call.broken_off(Refusal::UpstreamTimeout(Silence::Total)));
+    }
+    Ok(())
+}
+
+/// Decides whether a request that broke on its connection is sent again: on a connection that the provider may have closed
+/// a moment ago, where the request has no body.
+pub(super) fn again(session: &mut ServerSession, mut error: Box<Error>, call: &mut Call, reused: bool) -> Box<Error> {
+    // Asking an error that is undecided panics.
+    error.retry.decide_reuse(reused);
+    let attempts = call.arrived().map_or(MAX_ATTEMPTS, |arrived| arrived.record.attempts);
+    let stale = reused && *error.esource() == ErrorSource::Upstream && *error.etype() != ErrorType::ReadTimedout;
+    let unseen = session.response_written().is_none() && call.native.as_ref().is_some_and(Native::is_unanswered);
+    let head = session.req_header();
+    let plain = matches!(head.method, Method::GET | Method::HEAD);
+    let harmless = plain && session.is_body_empty();
+    error.set_retry(stale && unseen && harmless && attempts < MAX_ATTEMPTS);
+    error
+}
+
+/// Takes note that connecting failed: the next call tries another address.
+pub(super) fn not_connected(gateway: &Gateway, peer: &HttpPeer, mut error: Box<Error>, call: &mut Call) -> Box<Error> {
+    error.set_retry(false);
+    if let Ok(provider) = provider(call) {
+        gateway.peers.failed(&provider, peer);
+        let broken = Broken::connecting(peer, &error);
+        call.told_of(&provider, &broken.cause);
+        let _ = call.broken_off(broken.refusal);
+    }
+    error
+}
+
+/// Tells the client why its call failed, where it can still be told.
+pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error: &Error, call: &mut Call) {
+    let Some(native) = &mut call.native else { return };
+    let (noted, answered) = (native.refusal.take(), native.answered.is_some());
+    let provider = Arc::clone(&native.underway.route.provider);
+    let refusal = noted.unwrap_or_else(|| {
+        let refusal = refusal(error, answered);
+        if refusal.is_of_upstream() {
+            // Not all that Pingora says of it, which may repeat what was sent.
+            call.told_of(&provider, error.etype().as_str());
+        }
+        refusal
+    });
+    // Pingora closes the connection, whatever the answer says.
+    session.set_keepalive(None);
+    // The caller's connection is cut either way; this says what the record tells.
+    let _ = exchange::conclude(gateway, session, call, refusal).await;
+}
+
+/// Takes note that the call is over. What is left of its body is read for a moment, so that the client can read an answer
+/// that came before it had sent everything.
+pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Option<&Error>) {
+    let Some(native) = &call.native else { return };
+    let (took, websocket) = (native.started.elapsed(), native.underway.route.kind == Kind::Websocket);
+    let settings = match call.arrived() {
+        Ok(arrived) => {
+            arrived.waited += took;
+            Arc::clone(&arrived.snapshot)
+        }
+        Err(_) => return,
+    };
+    call.finished();
+    if !websocket && error.is_none() && !session.is_body_done() {
+        body::after_refusal(session, &settings.server).await;
+    }
+}
+
+/// What a fault of Pingora's loop comes to.
+fn refusal(error: &Error, answered: bool) -> Refusal {
+    use ErrorType as E;
+    if *error.esource() == ErrorSource::Downstream {
+        return match error.etype() {
+            E::WriteError | E::WriteTimedout | E::ConnectError => Refusal::ClientGone,
+            _ => body::refusal(error),
+        };
+    }
+    match error.etype() {
+        E::ConnectTimedout | E::TLSHandshakeTimedout => Refusal::UpstreamTimeout(Silence::Connect),
+        E::ConnectRefused
+        | E::ConnectNoRoute
+        | E::ConnectError
+        | E::SocketError
+        | E::BindError
+        | E::TLSHandshakeFailure
+        | E::InvalidCert
+        | E::HandshakeError => Refusal::Upstream(UpstreamFault::Connect),
+        E::ReadTimedout | E::WriteTimedout if answered => Refusal::UpstreamTimeout(Silence::Idle),
+        E::ReadTimedout | E::WriteTimedout => Refusal::UpstreamTimeout(Silence::FirstByte),
+        E::InvalidHTTPHeader | E::H1Error => Refusal::Upstream(UpstreamFault::BadAnswer),
+        E::Custom(_) => Refusal::Upstream(UpstreamFault::BadAnswer),
+        _ if *error.esource() == ErrorSource::Upstream => Refusal::Upstream(UpstreamFault::Reset),
+        // What broke between the halves of Pingora's loop did so because one of them had ended.
+        _ => Refusal::Upstream(UpstreamFault::Reset),
+    }
+}
+
+fn provider(call: &mut Call) -> Result<Arc<Provider>> {
+    Ok(Arc::clone(&call.native()?.underway.route.provider))
+}
+
+fn explain(refusal: &Refusal) -> Box<Error> {
+    Error::explain(ErrorType::InternalError, refusal.code())
+}
+
+impl Native {
+    fn is_unanswered(&self) -> bool {
+        self.answered.is_none() && self.refusal.is_none()
+    }
+}
+
+impl Call {
+    fn native(&mut self) -> Result<&mut Native> {
+        self.native.as_mut().ok_or_else(|| explain(&Refusal::Bug("a call that was not handed over")))
+    }
+
+    fn told_of(&mut self, provider: &Provider, cause: &str) {
+        let request_id = self.arrived().map_or_else(|_| "-", |arrived| &arrived.record.request_id);
+        warn!("call {request_id}: provider {}: {cause}", provider.id);
+    }
+
+    /// Keeps the reason for [`failed`], which Pingora's errors cannot carry.
+    fn broken_off(&mut self, refusal: Refusal) -> Box<Error> {
+        let error = explain(&refusal);
+        if let Some(native) = &mut self.native {
+            native.refusal = Some(refusal);
+        }
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_come_to_the_same_refusals_as_those_of_the_exchange() {
+        let fault = |etype, source: ErrorSource, answered| {
+            let mut error = Error::new(etype);
+            error.esource = source;
+            refusal(&error, answered)
+        };
+        use ErrorSource::{Downstream, Upstream};
+        let reset = Refusal::Upstream(UpstreamFault::Reset);
+        let rows = [
+            (ErrorType::ConnectRefused, Upstream, false, Refusal::Upstream(UpstreamFault::Connect)),
+            (ErrorType::ConnectTimedout, Upstream, false, Refusal::UpstreamTimeout(Silence::Connect)),
+            (ErrorType::ReadTimedout, Upstream, false, Refusal::UpstreamTimeout(Silence::FirstByte)),
+            (ErrorType::ReadTimedout, Upstream, true, Refusal::UpstreamTimeout(Silence::Idle)),
+            (ErrorType::ConnectionClosed, Upstream, false, reset.clone()),
+            (ErrorType::WriteError, Upstream, false, reset),
+            (ErrorType::InvalidHTTPHeader, Upstream, false, Refusal::Upstream(UpstreamFault::BadAnswer)),
+            (ErrorType::ReadTimedout, Downstream, false, Refusal::BodyTooSlow),
+            (ErrorType::ConnectionClosed, Downstream, true, Refusal::ClientGone),
+            (ErrorType::WriteError, Downstream, true, Refusal::ClientGone),
+            (ErrorType::Custom("InvalidChunk"), Downstream, false, Refusal::BadBody),
+        ];
+        for (etype, source, answered, expected) in rows {
+            let text = etype.as_str().to_owned();
+            assert_eq!(fault(etype, source, answered), expected, "{text}");
+        }
+    }
+}
