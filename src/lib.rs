@@ -1,4 +1,4 @@
-//! AI Gateway: one static binary between OpenAI-compatible clients and their providers, built on Pingora.
+//! AI Gateway: one binary between OpenAI-compatible clients and their providers, built on Pingora.
 //!
 //! The layers, lowest first; each imports only from those above it in this list (`tests/architecture.rs` holds it):
 //!

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, KeySettings, Sources};
 use keys::Routes;
 
-/// One static binary between OpenAI-compatible clients and their providers.
+/// One binary between OpenAI-compatible clients and their providers.
 #[derive(Debug, Parser)]
 #[command(name = "ai-gateway", version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
