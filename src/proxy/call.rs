@@ -71,7 +71,15 @@ impl Drop for Call {
     fn drop(&mut self) {
         let Some(mut arrived) = self.arrived.take() else { return };
         let record = &mut arrived.record;
-        let unfinished = if self.over { Refusal::ClientGone } else { Refusal::ShuttingDown };
+        let unfinished = if std::thread::panicking() {
+            // One that the exchange did not contain: in a hook of the native path, or Pingora's own.
+            self.telemetry.panicked();
+            Refusal::Bug("a panic, told above")
+        } else if self.over {
+            Refusal::ClientGone
+        } else {
+            Refusal::ShuttingDown
+        };
         if record.status == 0 {
             record.status = unfinished.status();
             record.refusal.get_or_insert(unfinished);

@@ -42,6 +42,9 @@ fn stays_here(name: &HeaderName) -> bool {
         "authorization" | "api-key" | "x-api-key" | "cookie" => true,
         "forwarded" | "via" | "x-real-ip" | "true-client-ip" | "origin" | "referer" => true,
         "content-length" | "content-type" | "content-encoding" | "accept-encoding" | "x-request-id" => true,
+        // What some servers take for another method, path or host than the one that was authorised.
+        "x-http-method-override" | "x-http-method" | "x-method-override" => true,
+        "x-original-url" | "x-rewrite-url" | "x-original-host" | "x-host" => true,
         // The original's own.
         "on-behalf-of" | "username" => true,
         other => ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|start| other.starts_with(start)),

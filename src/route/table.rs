@@ -80,11 +80,23 @@ impl RouteTable {
             let route = of_method(found.value, wanted)?;
             Some(Match { route, method: wanted.clone(), model: found.params.get("model") })
         });
-        named.or_else(|| {
-            // Bytes outside of ASCII have no one spelling; a path that nobody has named is not to have several.
-            let found = self.by_rest.at(path).ok().filter(|_| path.is_ascii())?;
-            Some(Match { route: of_method(found.value, wanted)?, method: wanted.clone(), model: None })
-        })
+        named.or_else(|| Some(Match { route: self.above(wanted, path)?, method: wanted.clone(), model: None }))
+    }
+
+    /// The route of the nearest `/*` above a path that has the method. Bytes outside of ASCII, and percent signs that are
+    /// encoded themselves, have no one spelling; a path that nobody has named is not to have several.
+    fn above(&self, wanted: &Method, path: &str) -> Option<&Arc<Route>> {
+        if !path.is_ascii() || path.contains("%25") {
+            return None;
+        }
+        let mut from = path;
+        while let Ok(found) = self.by_rest.at(from) {
+            if let Some(route) = of_method(found.value, wanted) {
+                return Some(route);
+            }
+            from = found.value.first()?.rest()?;
+        }
+        None
     }
 
     /// All routes, by their ids.

@@ -179,6 +179,20 @@ fn a_wildcard_takes_what_no_route_names() {
 }
 
 #[test]
+fn a_narrower_wildcard_takes_no_method_from_a_wider_one() {
+    let mut table = RouteTable::default();
+    let provider = provider("openai");
+    let rows = [(None, "/openai/v1/*"), (Some(Method::POST), "/openai/v1/files/*")];
+    for (id, (method, pattern)) in (0..).zip(rows) {
+        let provider = Arc::clone(&provider);
+        let route = Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind: Kind::Opaque, provider };
+        table.add(route).expect("a fine route");
+    }
+    let found = |method: &Method| table.find(method, "/openai/v1/files/a/b").map(|found| found.route.id.0);
+    assert_eq!((found(&Method::POST), found(&Method::GET), found(&Method::TRACE)), (Some(1), Some(0), None));
+}
+
+#[test]
 fn odd_spellings_are_unknown_below_a_wildcard_too() {
     let table = opaque_table();
     for path in [
@@ -190,6 +204,7 @@ fn odd_spellings_are_unknown_below_a_wildcard_too() {
         "/openai/v1/files/..",
         "/openai/v1/%2e%2e/admin",
         "/openai/v1/a%2Fb",
+        "/openai/v1/%252e%252e%252fadmin",
         "/openai/v1/a%5cb",
         "/openai/v1/a\\b",
         "/openai/v1/a%0d%0ab",

@@ -112,6 +112,8 @@ fn the_upstream_head_has_our_credential_and_nothing_of_this_hop() {
         ("x-request-id", "theirs"),
         ("on-behalf-of", "someone"),
         ("x-gateway-debug", "1"),
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/admin"),
         ("sec-fetch-mode", "cors"),
     ]);
     assert_eq!(seen, ours);
