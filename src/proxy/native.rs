@@ -369,6 +369,7 @@ mod tests {
             (ErrorType::WriteError, Downstream, true, Refusal::ClientGone),
             (ErrorType::Custom("InvalidChunk"), Downstream, false, Refusal::BadBody),
         ];
+            (ErrorType::H2Error, Downstream, false, Refusal::ClientGone),
         for (etype, source, answered, expected) in rows {
             let text = etype.as_str().to_owned();
             assert_eq!(fault(etype, source, answered), expected, "{text}");
