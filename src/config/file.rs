@@ -111,8 +111,9 @@ pub struct ServerLimits {
     pub max_buffered: AutoSize,
     /// Size of a request's head; larger: 431. Over HTTP/2 more waits for a restart. 4KiB to 1MiB. Default 64KiB.
     pub max_header_bytes: Size,
-    /// From the head to the body's last byte on a `json` route, between two pieces of a body on others; longer: 408. Up to
-    /// 1h. Default 60s.
+    /// From the head to the body's last byte on a `json` route, between two pieces of a body on others; longer: 408. (On
+    /// others over HTTP/2 the longer of the provider's `first_byte.other` and `idle` takes its place.) Up to 1h. Default
+    /// 60s.
     pub body_timeout: Period,
     /// How long a kept connection may be quiet between two requests; over HTTP/2 a change waits for a restart. Up to 1h.
     /// Default 60s.

@@ -143,7 +143,8 @@ async fn ended(session: &mut ServerSession) -> Result<(), Refusal> {
 pub(super) fn refusal(error: &pingora_core::Error) -> Refusal {
     match error.etype() {
         ErrorType::ReadTimedout => Refusal::BodyTooSlow,
-        ErrorType::ReadError | ErrorType::ConnectionClosed => Refusal::ClientGone,
+        // What HTTP/2 tells of a client that leaves behind its body is `H2Error`.
+        ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => Refusal::ClientGone,
         _ => Refusal::BadBody,
     }
 }

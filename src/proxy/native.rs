@@ -249,7 +249,7 @@ pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error
     let (noted, answered) = (native.refusal.take(), native.answered.is_some());
     let provider = Arc::clone(&native.underway.route.provider);
     let refusal = noted.unwrap_or_else(|| {
-        let refusal = refusal(error, answered);
+        let refusal = refusal(error, answered, session.is_body_done());
         if refusal.is_of_upstream() {
             // Not all that Pingora says of it, which may repeat what was sent.
             call.told_of(&provider, error.etype().as_str());
@@ -280,8 +280,8 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
     }
 }
 
-/// What a fault of Pingora's loop comes to.
-fn refusal(error: &Error, answered: bool) -> Refusal {
+/// What a fault of Pingora's loop comes to; `asked` tells whether the client had sent its whole body.
+fn refusal(error: &Error, answered: bool, asked: bool) -> Refusal {
     use ErrorType as E;
     if *error.esource() == ErrorSource::Downstream {
         return match error.etype() {
@@ -300,6 +300,8 @@ fn refusal(error: &Error, answered: bool) -> Refusal {
         | E::InvalidCert
         | E::HandshakeError => Refusal::Upstream(UpstreamFault::Connect),
         E::ReadTimedout | E::WriteTimedout if answered => Refusal::UpstreamTimeout(Silence::Idle),
+        // The provider waited as we did: over HTTP/2 Pingora has no time for a read from the client.
+        E::ReadTimedout if !asked => Refusal::BodyTooSlow,
         E::ReadTimedout | E::WriteTimedout => Refusal::UpstreamTimeout(Silence::FirstByte),
         E::InvalidHTTPHeader | E::H1Error => Refusal::Upstream(UpstreamFault::BadAnswer),
         E::Custom(_) => Refusal::Upstream(UpstreamFault::BadAnswer),
@@ -352,7 +354,7 @@ mod tests {
         let fault = |etype, source: ErrorSource, answered| {
             let mut error = Error::new(etype);
             error.esource = source;
-            refusal(&error, answered)
+            refusal(&error, answered, true)
         };
         use ErrorSource::{Downstream, Upstream};
         let reset = Refusal::Upstream(UpstreamFault::Reset);
@@ -367,11 +369,16 @@ mod tests {
             (ErrorType::ReadTimedout, Downstream, false, Refusal::BodyTooSlow),
             (ErrorType::ConnectionClosed, Downstream, true, Refusal::ClientGone),
             (ErrorType::WriteError, Downstream, true, Refusal::ClientGone),
+            (ErrorType::H2Error, Downstream, false, Refusal::ClientGone),
             (ErrorType::Custom("InvalidChunk"), Downstream, false, Refusal::BadBody),
         ];
         for (etype, source, answered, expected) in rows {
             let text = etype.as_str().to_owned();
             assert_eq!(fault(etype, source, answered), expected, "{text}");
         }
+        let silent = Error::new_up(ErrorType::ReadTimedout);
+        assert_eq!(refusal(&silent, false, false), Refusal::BodyTooSlow, "the client kept the provider waiting");
+        let stuck = Error::new_up(ErrorType::WriteTimedout);
+        assert_eq!(refusal(&stuck, false, false), Refusal::UpstreamTimeout(Silence::FirstByte));
     }
 }

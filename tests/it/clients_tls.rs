@@ -8,6 +8,7 @@ mod certificates;
 mod end;
 mod http1;
 mod http2;
+mod native;
 mod refusals;
 
 use std::io;

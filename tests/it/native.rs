@@ -18,14 +18,14 @@ use sha2::{Digest, Sha256};
 use crate::support::*;
 
 const CHAT: &str = "/openai/v1/chat/completions";
-const SPEECH: &str = "/openai/v1/audio/speech";
-const UPLOAD: &str = "/openai/v1/audio/transcriptions";
-const REALTIME: &str = "/openai/v1/realtime";
-const VOICES: &str = "/openai/v1/audio/voices";
+pub(super) const SPEECH: &str = "/openai/v1/audio/speech";
+pub(super) const UPLOAD: &str = "/openai/v1/audio/transcriptions";
+pub(super) const REALTIME: &str = "/openai/v1/realtime";
+pub(super) const VOICES: &str = "/openai/v1/audio/voices";
 const MULTIPART: (&str, &str) = ("content-type", "multipart/form-data; boundary=frontier");
 
 /// A world with routes of each kind, a key for these scopes, and this in `providers.openai`.
-fn setup(scopes: &[&str], more: &str) -> Setup {
+pub(super) fn setup(scopes: &[&str], more: &str) -> Setup {
     let routes = [
         "get /v1/models",
         "post /v1/chat/completions",
@@ -60,7 +60,7 @@ async fn world_with(more: &str) -> World {
     World::with(setup(&["*:/openai/*"], more)).await
 }
 
-fn sha256(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
     hex(Sha256::digest(bytes).as_slice())
 }
 
@@ -75,7 +75,7 @@ fn with_key(method: &str, path: &str, more: &[(&str, &str)]) -> String {
     head(method, path, &headers, b"")
 }
 
-fn fixed(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Script {
+pub(super) fn fixed(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Script {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Script { reply: Reply::Fixed { status, headers, body: body.into().into() }, ..Script::default() }
 }
