@@ -13,6 +13,7 @@ use crate::flow::Arrived;
 use crate::telemetry::{InFlight, Telemetry};
 
 use super::native::Native;
+use super::watch;
 
 /// One call.
 pub struct Call {
@@ -75,7 +76,7 @@ impl Drop for Call {
             // One that the exchange did not contain: in a hook of the native path, or Pingora's own.
             self.telemetry.panicked();
             Refusal::Bug("a panic, told above")
-        } else if self.over {
+        } else if self.over || watch::has_ended() {
             Refusal::ClientGone
         } else {
             Refusal::ShuttingDown
@@ -83,7 +84,7 @@ impl Drop for Call {
         if record.status == 0 {
             record.status = unfinished.status();
             record.refusal.get_or_insert(unfinished);
-        } else if !self.over {
+        } else if !self.over && !watch::has_ended() {
             // What was sent of the answer looks like success, which it was not.
             record.refusal.get_or_insert(unfinished);
         }

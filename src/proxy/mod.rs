@@ -13,6 +13,7 @@ mod peer;
 mod relay;
 mod tunnel;
 mod upstream;
+mod watch;
 mod wire;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use body::Buffers;
 pub use call::Call;
 pub(crate) use peer::{Peers, REFRESH};
 use upstream::Upstream;
+pub(crate) use watch::Watched;
 
 /// The gateway as Pingora's proxy service runs it.
 pub struct Gateway {
@@ -111,12 +113,11 @@ impl ProxyHttp for Gateway {
     async fn request_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         ended: bool,
         call: &mut Call,
     ) -> Result<()> {
-        native::request_moves(call, ended);
-        Ok(())
+        native::request_moves(call, body.as_ref().map_or(0, Bytes::len), ended)
     }
 
     async fn upstream_response_filter(
@@ -134,12 +135,12 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
-        _ended: bool,
+        ended: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
-        native::answer_moves(call).map(|()| None)
+        native::answer_moves(session.as_downstream_mut(), call, ended).map(|()| None)
     }
 
     fn fail_to_connect(

@@ -24,10 +24,15 @@ use super::body;
 use super::call::Call;
 use super::exchange::{self, facts, part_when_draining, unspeakable};
 use super::upstream::{AnswerHead, Broken, Length};
+use super::watch;
 use super::wire::{self, Carries, Outgoing, Timing};
 
 /// How long a quiet connection to a provider is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Bytes a second that a body has to come with on the whole, once `limits.body_timeout` is over.
+const LEAST_RATE: u64 = 1024;
+/// How long a client over HTTP/2 may take to end or reset its body behind the whole answer.
+const LINGER: Duration = Duration::from_secs(2);
 /// Requests that one call sends at most.
 const MAX_ATTEMPTS: u32 = 2;
 
@@ -36,6 +41,8 @@ const MAX_ATTEMPTS: u32 = 2;
 pub(super) struct Native {
     underway: Underway,
     started: Instant,
+    /// Bytes of the client's body so far.
+    uploaded: u64,
     /// When the call has to be over; the time for it begins anew once the client has sent its whole body.
     deadline: Instant,
     /// What the gateway itself had taken until the call was handed over.
@@ -77,7 +84,7 @@ pub(super) async fn begin(
     let started = Instant::now();
     let deadline = started + underway.route.provider.timeouts.total;
     let own = call.own_time();
-    call.native = Some(Native { underway, started, deadline, own, answered: None, refusal: None });
+    call.native = Some(Native { underway, started, uploaded: 0, deadline, own, answered: None, refusal: None });
     Ok(())
 }
 
@@ -189,6 +196,9 @@ pub(super) fn answer(
     if old && matches!(length, Length::Chunked | Length::ToClose) {
         session.set_keepalive(None);
     }
+    if matches!(length, Length::None | Length::Known(0)) {
+        answered_before_the_end(session);
+    }
     part_when_draining(gateway, session);
     let theirs = AnswerHead::of(head.status, head.headers.clone(), length);
     let snapshot = Arc::clone(&call.arrived().map_err(|refusal| explain(&refusal))?.snapshot);
@@ -200,20 +210,41 @@ pub(super) fn answer(
     Ok(())
 }
 
-/// Looks at the clock when the client's body moves on. Only its end matters: the time for the answer begins there.
-pub(super) fn request_moves(call: &mut Call, ended: bool) {
-    if let (true, Some(native)) = (ended, &mut call.native) {
+/// Looks at the clock when the client's body moves on. The time for the answer begins at its end.
+///
+/// # Errors
+/// `BodyTooSlow` for a body that drips: each byte would begin the times of single reads anew, without an end.
+pub(super) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Result<()> {
+    let websocket = call.native()?.underway.route.kind == Kind::Websocket;
+    let patience = call.arrived().map_err(|refusal| explain(&refusal))?.snapshot.server.body_timeout;
+    let native = call.native()?;
+    native.uploaded += bytes as u64;
+    let took = native.started.elapsed();
+    if ended {
         native.deadline = Instant::now() + native.underway.route.provider.timeouts.total;
+    } else if !websocket && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
+        return Err(call.broken_off(Refusal::BodyTooSlow));
     }
+    Ok(())
 }
 
 /// Ends an answer that has taken longer than is allowed in all. A WebSocket may last.
-pub(super) fn answer_moves(call: &mut Call) -> Result<()> {
+pub(super) fn answer_moves(session: &mut ServerSession, call: &mut Call, ended: bool) -> Result<()> {
+    if ended {
+        answered_before_the_end(session);
+    }
     let native = call.native()?;
     if native.underway.route.kind != Kind::Websocket && Instant::now() > native.deadline {
         return Err(call.broken_off(Refusal::UpstreamTimeout(Silence::Total)));
     }
     Ok(())
+}
+
+/// Over HTTP/2 Pingora would wait without an end for the rest of a body that nobody reads any more.
+fn answered_before_the_end(session: &mut ServerSession) {
+    if !session.is_body_done() {
+        watch::end_within(LINGER);
+    }
 }
 
 /// Decides whether a request that broke on its connection is sent again: on a connection that the provider may have closed

@@ -20,11 +20,10 @@ use pingora_core::protocols::{
     UniqueID, UniqueIDType, raw_connect::ProxyDigest,
 };
 use pingora_core::server::ShutdownWatch;
-use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::proxy::Gateway;
+use crate::proxy::Watched;
 
 /// What a client that speaks HTTP/2 sends first. Source: RFC 9113 section 3.4.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -54,7 +53,7 @@ impl Drop for Entered {
 
 /// The proxy behind its door.
 pub(super) struct Door {
-    pub(super) proxy: Arc<HttpProxy<Gateway>>,
+    pub(super) proxy: Arc<Watched>,
     pub(super) open: Arc<OpenConnections>,
     /// Pingora itself waits for ever for the first bytes of HTTP/2.
     pub(super) begin_within: Duration,

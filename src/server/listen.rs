@@ -23,7 +23,7 @@ use super::connections::Door;
 use super::lifecycle::Lifecycle;
 use super::tls::Certificates;
 use crate::config::{ServerSettings, Startup};
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, Watched};
 
 /// Room for reads from a client, at rest.
 const READ_BUFFER: usize = 4 * 1024;
@@ -87,7 +87,7 @@ impl ProxyService {
         proxy.server_options = Some(options);
         proxy.h2_options = Some(h2_options(settings));
         let open = Arc::clone(lifecycle.connections());
-        let door = Door { proxy: Arc::new(proxy), open, begin_within: settings.idle_timeout };
+        let door = Door { proxy: Arc::new(Watched::new(proxy)), open, begin_within: settings.idle_timeout };
         Self {
             service: Service::new("proxy".to_owned(), door),
             listeners: Vec::new(),

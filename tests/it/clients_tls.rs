@@ -9,6 +9,7 @@ mod end;
 mod http1;
 mod http2;
 mod native;
+mod patience;
 mod refusals;
 
 use std::io;

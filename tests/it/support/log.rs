@@ -36,11 +36,13 @@ impl Log {
 
     /// Waits for the access lines of this many calls and gives their `meta`.
     pub async fn calls(&self, count: usize) -> Vec<Value> {
-        let metas = || -> Vec<Value> {
-            let lines = self.lines().into_iter();
-            lines.filter(|line| line["message"] == "gateway request").map(|line| line["meta"].clone()).collect()
-        };
-        eventually("the access lines are there", async || metas().len() >= count).await;
-        metas()
+        eventually("the access lines are there", async || self.calls_so_far().len() >= count).await;
+        self.calls_so_far()
+    }
+
+    /// The `meta` of the access lines that are there.
+    pub fn calls_so_far(&self) -> Vec<Value> {
+        let lines = self.lines().into_iter();
+        lines.filter(|line| line["message"] == "gateway request").map(|line| line["meta"].clone()).collect()
     }
 }

@@ -1,0 +1,128 @@
+//! An end for calls over HTTP/2 that Pingora's loop would wait for without one: the answer is complete, and the client
+//! neither ends nor resets the body that nobody reads any more.
+//!
+//! Invariant: a call is ended from outside only where its hooks have asked for it; the stream is then reset.
+//! Never does: touch HTTP/1.1, where Pingora's own limit of a read from the client holds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::Gateway;
+
+tokio::task_local! {
+    /// The end of the call that this task carries.
+    static END: Arc<End>;
+}
+
+/// When a call ends, once that is known.
+#[derive(Debug, Default)]
+struct End {
+    at: Mutex<Option<Instant>>,
+    set: Notify,
+}
+
+impl End {
+    fn at(&self) -> Option<Instant> {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn has_come(&self) {
+        loop {
+            let set = self.set.notified();
+            match self.at() {
+                Some(at) => return sleep_until(at).await,
+                None => set.await,
+            }
+        }
+    }
+}
+
+/// Ends the call that this task carries after some time, where it is one over HTTP/2.
+pub(super) fn end_within(time: Duration) {
+    // Over HTTP/1.1 there is none.
+    let _ = END.try_with(|end| {
+        *end.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+        end.set.notify_one();
+    });
+}
+
+/// Whether the call that this task carries was asked to end, and has been.
+pub(super) fn has_ended() -> bool {
+    END.try_with(|end| end.at().is_some_and(|at| Instant::now() >= at)).unwrap_or(false)
+}
+
+/// The proxy, with an end for calls that ask for one.
+pub(crate) struct Watched(Arc<HttpProxy<Gateway>>);
+
+impl Watched {
+    pub(crate) fn new(proxy: HttpProxy<Gateway>) -> Self {
+        Self(Arc::new(proxy))
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Watched {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.is_http2() {
+            return self.0.process_new_http(session, shutdown).await;
+        }
+        let end = Arc::new(End::default());
+        tokio::select! {
+            done = END.scope(Arc::clone(&end), self.0.process_new_http(session, shutdown)) => done,
+            () = end.has_come() => None,
+        }
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.0.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.0.server_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.0.http_cleanup().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_when_its_hooks_have_asked_for_it_and_not_before() {
+        let end = Arc::new(End::default());
+        let call = END.scope(Arc::clone(&end), async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            assert!(!has_ended());
+            end_within(Duration::from_secs(2));
+            std::future::pending::<()>().await;
+        });
+        let started = Instant::now();
+        tokio::select! {
+            () = call => {}
+            () = end.has_come() => {}
+        }
+        assert_eq!(started.elapsed(), Duration::from_secs(102));
+    }
+
+    #[tokio::test]
+    async fn outside_of_http_2_there_is_none() {
+        end_within(Duration::ZERO);
+        assert!(!has_ended());
+    }
+}
