@@ -127,7 +127,7 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = ProxyService::new(&server.configuration, gateway, &snapshot.server, &lifecycle);
+    let proxy = ProxyService::new(&server.configuration, gateway, &live, &telemetry, &lifecycle);
     server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
     let token = snapshot.startup.admin_token.clone();
     let state = AdminState { telemetry, readiness, live, token };

@@ -82,8 +82,10 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
 fn server_as_text(server: &ServerSettings, out: &mut dyn Write) -> io::Result<()> {
     let [body, buffered] = [server.max_body, server.max_buffered].map(size);
     writeln!(out, "bodies         {body} each, {buffered} at once, within {}", span(server.body_timeout))?;
-    writeln!(out, "heads          {}", size(server.max_header_bytes as u64))?;
-    writeln!(out, "connections    idle for up to {}", span(server.idle_timeout))?;
+    writeln!(out, "heads          {} within {}", size(server.max_header_bytes as u64), span(server.head_timeout))?;
+    let each = server.max_connections_per_address.map(|most| format!(", {most} of one address"));
+    let (most, each) = (server.max_connections, each.unwrap_or_default());
+    writeln!(out, "connections    up to {most}{each}, idle for up to {}", span(server.idle_timeout))?;
     let browsers = match &server.cors {
         Cors::Any => "of all origins".to_owned(),
         Cors::Only(origins) if origins.is_empty() => "are not answered (CORS is off)".to_owned(),
@@ -171,6 +173,9 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             "max_header_bytes": server.max_header_bytes,
             "body_timeout_ms": millis(server.body_timeout),
             "idle_timeout_ms": millis(server.idle_timeout),
+            "head_timeout_ms": millis(server.head_timeout),
+            "max_connections": server.max_connections,
+            "max_connections_per_address": server.max_connections_per_address,
         },
         "cors": { "allow_origins": origins },
         "trusted_proxies": trusted(server),
@@ -295,8 +300,8 @@ mod tests {
         assert!(out.contains("\nwarning: no key file at /"), "{out}");
         for line in [
             "bodies         32 MiB each, ",
-            "heads          64 KiB\n",
-            "connections    idle for up to 1m\n",
+            "heads          64 KiB within 10s\n",
+            "connections    up to 20000, idle for up to 1m\n",
             "browsers       of all origins\n",
             "proxies        none",
             "telemetry      up to 10000 series; a line a call, log level info\n",

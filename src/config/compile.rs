@@ -81,6 +81,13 @@ impl Check<'_> {
         value.0
     }
 
+    fn connections(&mut self, path: &FieldPath, value: u32, least: u32) -> u32 {
+        if !(least..=MAX_CONNECTIONS).contains(&value) {
+            self.refuse(path, format!("expected a number from {least} to {MAX_CONNECTIONS}"));
+        }
+        value
+    }
+
     fn address(&mut self, path: &FieldPath, text: &str, host: &Host) -> SocketAddr {
         match text.parse::<SocketAddr>() {
             Ok(address) if address.ip() == Ipv6Addr::UNSPECIFIED && !host.ipv6 => {
@@ -116,6 +123,7 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];
+const MAX_CONNECTIONS: u32 = 1_000_000;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
@@ -131,6 +139,14 @@ fn server(check: &mut Check<'_>, file: &file::Server, host: &Host) -> ServerSett
         max_header_bytes: usize::try_from(max_header).unwrap_or(usize::MAX),
         body_timeout: check.period(&limits.key("body_timeout"), file.limits.body_timeout, UP_TO_AN_HOUR),
         idle_timeout: check.period(&limits.key("idle_timeout"), file.limits.idle_timeout, UP_TO_AN_HOUR),
+        head_timeout: check.period(&limits.key("head_timeout"), file.limits.head_timeout, UP_TO_AN_HOUR),
+        max_connections: check.connections(&limits.key("max_connections"), file.limits.max_connections, 1),
+        max_connections_per_address: Some(check.connections(
+            &limits.key("max_connections_per_address"),
+            file.limits.max_connections_per_address,
+            0,
+        ))
+        .filter(|most| *most > 0),
         trusted_proxies: trusted_proxies(check, &file.trusted_proxies),
         cors: cors(check, &file.cors.allow_origins),
         readiness_delay: check.period(&shutdown.key("readiness_delay"), file.shutdown.readiness_delay, ["0s", "10m"]),

@@ -68,8 +68,9 @@ impl Default for ServerLimits {
             max_header_bytes: Size(64 << 10),
             body_timeout: seconds(60),
             idle_timeout: seconds(60),
-            head_timeout: Later,
-            max_connections: Later,
+            head_timeout: seconds(10),
+            max_connections: 20_000,
+            max_connections_per_address: 0,
         }
     }
 }

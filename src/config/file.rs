@@ -118,10 +118,14 @@ pub struct ServerLimits {
     /// How long a kept connection may be quiet between two requests; over HTTP/2 a change waits for a restart. Up to 1h.
     /// Default 60s.
     pub idle_timeout: Period,
-    /// Not available yet: how long a request's head may take.
-    pub head_timeout: Later,
-    /// Not available yet: connections at once.
-    pub max_connections: Later,
+    /// From a connection's start, and on a kept one from a request's first byte, to the end of the head; longer, however
+    /// steadily it drips: the connection is closed. HTTP/1.1 only. Up to 1h. Default 10s.
+    pub head_timeout: Period,
+    /// Connections at once; further ones are closed unread. 1 to 1000000. Default 20000.
+    pub max_connections: u32,
+    /// The same for one address, of IPv6 for its /64. Loopback and `trusted_proxies` are not counted. 0 is no limit; up to
+    /// 1000000. Default 0.
+    pub max_connections_per_address: u32,
 }
 
 /// Calls from browsers.

@@ -82,6 +82,12 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// How long a kept connection may be quiet between two requests.
     pub idle_timeout: Duration,
+    /// How long the head of a request may take in all, over HTTP/1.1.
+    pub head_timeout: Duration,
+    /// Connections at once.
+    pub max_connections: u32,
+    /// Connections of one address at once, of those that are counted by address; `None` is no limit.
+    pub max_connections_per_address: Option<u32>,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<Network>,
     /// `Access-Control-Allow-Origin`.

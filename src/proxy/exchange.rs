@@ -30,6 +30,7 @@ use super::Gateway;
 use super::attempt::{Ask, attempt};
 use super::body::{self, Body};
 use super::call::Call;
+use super::listener;
 use super::native;
 use super::relay::relay;
 use super::wire::{self, Facts, Unspeakable};
@@ -98,6 +99,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let arrived = call.arrived()?;
     let snapshot = std::sync::Arc::clone(&arrived.snapshot);
     let settings = &snapshot.server;
+    listener::begins(session);
     bound(gateway, session, settings);
     let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     let head = session.req_header();

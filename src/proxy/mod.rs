@@ -8,6 +8,7 @@ mod attempt;
 mod body;
 mod call;
 mod exchange;
+mod listener;
 mod native;
 mod peer;
 mod relay;
@@ -33,6 +34,7 @@ use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
 pub use call::Call;
+pub(crate) use listener::Guard;
 pub(crate) use peer::{Peers, REFRESH};
 use upstream::Upstream;
 pub(crate) use watch::Watched;
@@ -172,6 +174,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, call: &mut Call) {
         native::over(session.as_downstream_mut(), call, error).await;
+        listener::over(session.as_downstream());
     }
 
     /// What went wrong is in the record; Pingora's own line would repeat it with the request in it.

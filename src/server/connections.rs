@@ -1,32 +1,25 @@
-//! HTTP/2 connections at the door: counted, and given a time within which they have to begin.
+//! The door for connections: a permit for each, and a guard around it.
 //!
-//! Invariant: a connection that agreed on HTTP/2 and then says nothing is closed; the end of a gateway can wait for the
-//! last bytes of those that are open.
-//! Never does: look at a request; HTTP/1.1 passes as it is.
+//! Invariant: a permit is taken before anything is read, and given back by drop, whatever ends the connection; the end of a
+//! gateway can wait for the last bytes of those over HTTP/2.
+//! Never does: look at a request.
 
-use std::future::Future as _;
-use std::io;
-use std::pin::Pin;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
-use pingora_core::protocols::tls::{SslDigest, TlsRef};
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType, raw_connect::ProxyDigest,
-};
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
-use crate::proxy::Watched;
-
-/// What a client that speaks HTTP/2 sends first. Source: RFC 9113 section 3.4.
-const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+use crate::config::{Live, Network, ServerSettings};
+use crate::proxy::{Guard, Watched};
+use crate::telemetry::{Connected, Telemetry, TurnedAway};
 
 /// The number of HTTP/2 connections that are open.
 #[derive(Debug, Default)]
@@ -53,21 +46,47 @@ impl Drop for Entered {
 
 /// The proxy behind its door.
 pub(super) struct Door {
-    pub(super) proxy: Arc<Watched>,
-    pub(super) open: Arc<OpenConnections>,
+    proxy: Arc<Watched>,
+    live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
+    open: Arc<OpenConnections>,
+    permits: Arc<Permits>,
     /// Pingora itself waits for ever for the first bytes of HTTP/2.
-    pub(super) begin_within: Duration,
+    begin_within: Duration,
+}
+
+impl Door {
+    pub(super) fn new(proxy: Watched, live: Arc<Live>, telemetry: Arc<Telemetry>, open: Arc<OpenConnections>) -> Self {
+        let begin_within = live.pin().server.idle_timeout;
+        Self { proxy: Arc::new(proxy), live, telemetry, open, permits: Arc::default(), begin_within }
+    }
+
+    /// Lets a connection in by the limits in force now; what is held has to be held until its end.
+    fn admit(&self, stream: Stream) -> Option<(Guard, Held)> {
+        let snapshot = self.live.pin();
+        let settings = &snapshot.server;
+        let digest = stream.get_socket_digest();
+        let peer = digest.as_ref().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+        let permit = match self.permits.take(peer, settings) {
+            Ok(permit) => permit,
+            Err(reason) => {
+                self.telemetry.turn_away(reason);
+                return None;
+            }
+        };
+        let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let within = if http2 { self.begin_within } else { settings.head_timeout };
+        let entered = http2.then(|| self.open.enter());
+        let held = Held { _permit: permit, _connected: self.telemetry.connect(), _entered: entered };
+        Some((Guard::new(stream, within, Arc::clone(&self.telemetry)), held))
+    }
 }
 
 #[async_trait]
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        if !matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            return self.proxy.process_new(stream, shutdown).await;
-        }
-        let _entered = self.open.enter();
-        let waiting = Some((Box::pin(sleep(self.begin_within)), PREFACE));
-        self.proxy.process_new(Box::new(Prompt { stream, waiting }), shutdown).await
+        let (guard, _held) = self.admit(stream)?;
+        self.proxy.process_new(Box::new(guard), shutdown).await
     }
 
     async fn cleanup(&self) {
@@ -75,104 +94,159 @@ impl ServerApp for Door {
     }
 }
 
-/// A stream whose first bytes have to come in time.
-#[derive(Debug)]
-struct Prompt {
-    stream: Stream,
-    /// The end of the wait, and the bytes that it is for.
-    waiting: Option<(Pin<Box<Sleep>>, usize)>,
+/// What a connection holds for as long as it lives.
+struct Held {
+    _permit: Permit,
+    _connected: Connected,
+    _entered: Option<Entered>,
 }
 
-impl AsyncRead for Prompt {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some((end, missing)) = &mut self.waiting {
-            *missing = missing.saturating_sub(buffer.filled().len() - before);
-            if *missing == 0 {
-                self.waiting = None;
-            } else if read.is_pending() && end.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+/// The connections that are open.
+#[derive(Debug, Default)]
+struct Permits(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: u32,
+    /// Those that count by address, whether or not that is limited now: a reload may limit it.
+    by_address: HashMap<IpAddr, u32>,
+}
+
+/// A place among the connections, given back by its drop.
+#[derive(Debug)]
+struct Permit {
+    permits: Arc<Permits>,
+    address: Option<IpAddr>,
+}
+
+impl Permits {
+    fn take(self: &Arc<Self>, peer: Option<IpAddr>, settings: &ServerSettings) -> Result<Permit, TurnedAway> {
+        let address = peer.and_then(|peer| counted(peer, &settings.trusted_proxies));
+        let mut counts = self.0.lock();
+        if counts.all >= settings.max_connections {
+            return Err(TurnedAway::Total);
+        }
+        if let Some(address) = address {
+            let own = counts.by_address.get(&address).copied().unwrap_or(0);
+            if settings.max_connections_per_address.is_some_and(|most| own >= most) {
+                return Err(TurnedAway::Address);
+            }
+            counts.by_address.insert(address, own + 1);
+        }
+        counts.all += 1;
+        Ok(Permit { permits: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut counts = self.permits.0.lock();
+        counts.all -= 1;
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut own) = counts.by_address.entry(address)
+        {
+            *own.get_mut() -= 1;
+            if *own.get() == 0 {
+                own.remove();
             }
         }
-        read
     }
 }
 
-impl AsyncWrite for Prompt {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+/// What a connection counts by: its address, or the /64 that an IPv6 client usually has to itself. Behind a proxy there
+/// are many clients, and on the machine itself there is one that nobody attacks.
+fn counted(peer: IpAddr, trusted: &[Network]) -> Option<IpAddr> {
+    let address = peer.to_canonical();
+    if address.is_loopback() || trusted.iter().any(|network| network.contains(address)) {
+        return None;
     }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    Some(match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    })
 }
 
-#[async_trait]
-impl Shutdown for Prompt {
-    async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Cors;
+
+    fn settings(most: u32, each: u32) -> ServerSettings {
+        let proxies = Network { address: IpAddr::from([10, 0, 0, 0]), prefix: 8 };
+        ServerSettings {
+            max_body: 0,
+            max_buffered: 0,
+            max_header_bytes: 0,
+            body_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            head_timeout: Duration::ZERO,
+            max_connections: most,
+            max_connections_per_address: Some(each).filter(|each| *each > 0),
+            trusted_proxies: vec![proxies],
+            cors: Cors::Any,
+            readiness_delay: Duration::ZERO,
+            grace: Duration::ZERO,
+        }
+    }
+
+    fn take(permits: &Arc<Permits>, peer: &str, settings: &ServerSettings) -> Result<Permit, TurnedAway> {
+        permits.take(Some(peer.parse().expect("an address")), settings)
+    }
+
+    #[test]
+    fn an_address_has_its_number_and_gets_room_back() {
+        let (permits, settings) = (Arc::<Permits>::default(), settings(100, 2));
+        let first = take(&permits, "192.0.2.1", &settings).expect("room");
+        // The same client over a dual-stack socket.
+        let second = take(&permits, "::ffff:192.0.2.1", &settings).expect("room");
+        assert_eq!(take(&permits, "192.0.2.1", &settings).err(), Some(TurnedAway::Address));
+        let other = take(&permits, "192.0.2.2", &settings).expect("room");
+        drop(first);
+        let third = take(&permits, "192.0.2.1", &settings).expect("room again");
+        assert_eq!(take(&permits, "192.0.2.1", &settings).err(), Some(TurnedAway::Address));
+        drop((second, third, other));
+        let counts = permits.0.lock();
+        assert_eq!((counts.all, counts.by_address.len()), (0, 0), "nothing is left of clients that went");
+    }
+
+    #[test]
+    fn ipv6_counts_by_64_bits() {
+        let (permits, settings) = (Arc::<Permits>::default(), settings(100, 1));
+        let _first = take(&permits, "2001:db8:0:1::1", &settings).expect("room");
+        assert_eq!(take(&permits, "2001:db8:0:1:ffff::2", &settings).err(), Some(TurnedAway::Address));
+        assert!(take(&permits, "2001:db8:0:2::1", &settings).is_ok());
+    }
+
+    #[test]
+    fn loopback_and_trusted_proxies_count_in_all_only() {
+        let (permits, settings) = (Arc::<Permits>::default(), settings(8, 1));
+        let peers = ["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3"];
+        let mut held: Vec<_> = peers.iter().map(|peer| take(&permits, peer, &settings).expect("room")).collect();
+        held.push(permits.take(None, &settings).expect("room for one whose address is not known"));
+        for peer in ["127.0.0.1", "192.0.2.1"] {
+            assert_eq!(take(&permits, peer, &settings).err(), Some(TurnedAway::Total));
+        }
+        held.pop();
+        assert!(take(&permits, "192.0.2.1", &settings).is_ok());
+    }
+
+    #[test]
+    fn new_limits_count_those_that_are_open() {
+        let permits = Arc::<Permits>::default();
+        let held: Vec<_> = (0..3).map(|_| take(&permits, "192.0.2.1", &settings(100, 0)).expect("room")).collect();
+        assert_eq!(take(&permits, "192.0.2.1", &settings(100, 3)).err(), Some(TurnedAway::Address));
+        assert_eq!(take(&permits, "192.0.2.1", &settings(2, 0)).err(), Some(TurnedAway::Total));
+        assert_eq!(held.len(), 3);
+    }
+
+    #[test]
+    fn a_panic_gives_back_what_it_held() {
+        let (permits, settings) = (Arc::<Permits>::default(), settings(1, 1));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _permit = take(&permits, "192.0.2.1", &settings).expect("room");
+            panic!("boom");
+        }));
+        assert!(panicked.is_err());
+        assert!(take(&permits, "192.0.2.1", &settings).is_ok());
     }
 }
-
-impl UniqueID for Prompt {
-    fn id(&self) -> UniqueIDType {
-        self.stream.id()
-    }
-}
-
-impl Ssl for Prompt {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.stream.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for Prompt {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for Prompt {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for Prompt {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_socket_digest()
-    }
-}
-
-#[async_trait]
-impl Peek for Prompt {}

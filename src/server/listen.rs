@@ -22,8 +22,9 @@ use super::StartError;
 use super::connections::Door;
 use super::lifecycle::Lifecycle;
 use super::tls::Certificates;
-use crate::config::{ServerSettings, Startup};
+use crate::config::{Live, ServerSettings, Startup};
 use crate::proxy::{Gateway, Watched};
+use crate::telemetry::Telemetry;
 
 /// Room for reads from a client, at rest.
 const READ_BUFFER: usize = 4 * 1024;
@@ -78,16 +79,19 @@ impl ProxyService {
     pub(super) fn new(
         conf: &Arc<ServerConf>,
         gateway: Gateway,
-        settings: &ServerSettings,
+        live: &Arc<Live>,
+        telemetry: &Arc<Telemetry>,
         lifecycle: &Arc<Lifecycle>,
     ) -> Self {
+        let snapshot = live.pin();
+        let settings = &snapshot.server;
         let mut proxy = http_proxy(conf, gateway);
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(settings.idle_timeout);
         proxy.server_options = Some(options);
         proxy.h2_options = Some(h2_options(settings));
         let open = Arc::clone(lifecycle.connections());
-        let door = Door { proxy: Arc::new(Watched::new(proxy)), open, begin_within: settings.idle_timeout };
+        let door = Door::new(Watched::new(proxy), Arc::clone(live), Arc::clone(telemetry), open);
         Self {
             service: Service::new("proxy".to_owned(), door),
             listeners: Vec::new(),

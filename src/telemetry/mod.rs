@@ -27,7 +27,7 @@ use series::Series;
 pub use log::{LogSettings, LogWriter};
 pub use logger::init_logger;
 pub use readiness::{Phase, Readiness};
-pub use series::InFlight;
+pub use series::{Connected, InFlight};
 
 /// Fewer series than this are not worth having; a lower setting counts as this.
 const LEAST_SERIES: usize = 200;
@@ -70,6 +70,17 @@ pub enum Reload {
     Applied,
     /// It was refused whole; the old one stays in force.
     Refused,
+}
+
+/// Why a connection was closed before it was served, or before its next request was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// There are as many connections as may be.
+    Total,
+    /// Its address has as many as one may have.
+    Address,
+    /// A head took too long, or HTTP/2 never began.
+    HeadTimeout,
 }
 
 /// Everything that is told of one gateway.
@@ -121,6 +132,16 @@ impl Telemetry {
     /// Calls in flight now.
     pub fn in_flight(&self) -> u64 {
         self.series.in_flight()
+    }
+
+    /// Counts a client's connection as open until the guard is dropped.
+    pub fn connect(&self) -> Connected {
+        self.series.connect()
+    }
+
+    /// Counts a connection that was closed.
+    pub fn turn_away(&self, reason: TurnedAway) {
+        self.series.turn_away(reason);
     }
 
     /// Counts a reload, and notes whether what is in force is now older than its file.

@@ -10,7 +10,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use super::family::{Budget, Family, Rung, Shape};
 use super::log::LogWriter;
-use super::{Part, Reload, TelemetryError, labels};
+use super::{Part, Reload, TelemetryError, TurnedAway, labels};
 use crate::flow::Record;
 
 /// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
@@ -23,7 +23,7 @@ const OVERHEAD_BUCKETS: [f64; 14] =
 const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
-const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 22;
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 26;
 
 const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
 const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
@@ -53,6 +53,33 @@ pub(super) struct Series {
     keys_stale: IntGauge,
     restart_required: IntGauge,
     panics: IntCounter,
+    connections: Connections,
+}
+
+/// The series of connections.
+#[derive(Debug)]
+struct Connections {
+    open: IntGauge,
+    total: IntCounter,
+    address: IntCounter,
+    head_timeout: IntCounter,
+}
+
+impl Connections {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let open = IntGauge::new("gateway_connections", "Connections of clients that are open.");
+        let refused = Opts::new(
+            "gateway_connections_refused_total",
+            "Connections that were closed for want of room, or because a head took too long, by reason.",
+        );
+        let refused = add(registry, IntCounterVec::new(refused, &["reason"]))?;
+        Ok(Self {
+            open: add(registry, open)?,
+            total: refused.get_metric_with_label_values(&["total"])?,
+            address: refused.get_metric_with_label_values(&["address"])?,
+            head_timeout: refused.get_metric_with_label_values(&["head_timeout"])?,
+        })
+    }
 }
 
 /// A call in flight, for as long as this lives.
@@ -60,6 +87,16 @@ pub(super) struct Series {
 pub struct InFlight(IntGauge);
 
 impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// An open connection, for as long as this lives.
+#[derive(Debug)]
+pub struct Connected(IntGauge);
+
+impl Drop for Connected {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -121,6 +158,7 @@ impl Series {
             keys_stale: add(&registry, keys_stale)?,
             restart_required: add(&registry, restart_required)?,
             panics: add(&registry, panics)?,
+            connections: Connections::new(&registry)?,
             registry,
         })
     }
@@ -168,6 +206,19 @@ impl Series {
 
     pub(super) fn in_flight(&self) -> u64 {
         u64::try_from(self.in_flight.get()).unwrap_or(0)
+    }
+
+    pub(super) fn connect(&self) -> Connected {
+        self.connections.open.inc();
+        Connected(self.connections.open.clone())
+    }
+
+    pub(super) fn turn_away(&self, reason: TurnedAway) {
+        match reason {
+            TurnedAway::Total => self.connections.total.inc(),
+            TurnedAway::Address => self.connections.address.inc(),
+            TurnedAway::HeadTimeout => self.connections.head_timeout.inc(),
+        }
     }
 
     pub(super) fn reload(&self, part: Part, result: Reload) {

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
+//! | `admission` | who gets in, and how long a head may take |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
@@ -20,6 +21,7 @@
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
+mod admission;
 mod clients_tls;
 mod commands;
 mod contract;

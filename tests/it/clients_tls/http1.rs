@@ -81,3 +81,28 @@ async fn http2_in_clear_text_is_refused_at_once() {
     assert!(told.is_empty() || told.starts_with("HTTP/1.1 400"), "{told:?}");
     assert_eq!((world.get(MODELS).await.status, world.provider.received().len()), (200, 1));
 }
+
+#[tokio::test]
+async fn a_head_has_to_come_in_time_and_a_body_need_not() {
+    let (world, client) = world("limits: { head_timeout: 1s }").await;
+    let late = "gateway_connections_refused_total{reason=\"head_timeout\"}";
+    let mut stream = client.connect(&["http/1.1"]).await.expect("a handshake");
+    let body = chat("hello");
+    let head = head("POST", CHAT, &[bearer(KEY), ("connection", "close".to_owned())], body.as_bytes());
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    for piece in body.as_bytes().chunks(body.len().div_ceil(3)) {
+        stream.flush().await.expect("sent");
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        stream.write_all(piece).await.expect("sent");
+    }
+    let mut answer = String::new();
+    let _ = timeout(SOON, stream.read_to_string(&mut answer)).await.expect("in time");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(metric(&world.metrics().await, late), 0.0);
+
+    let mut silent = client.connect(&["http/1.1"]).await.expect("a handshake");
+    silent.write_all(b"GET /livez HTTP/1.1\r\n").await.expect("sent");
+    let mut told = Vec::new();
+    let _ = timeout(SOON, silent.read_to_end(&mut told)).await.expect("closed in time");
+    assert_eq!((told.len(), metric(&world.metrics().await, late)), (0, 1.0));
+}

@@ -220,6 +220,8 @@ async fn a_quiet_connection_is_closed() {
     let mut silent = client.connect(&["h2"]).await.expect("a handshake");
     let mut told = Vec::new();
     let _ = timeout(SOON, silent.read_to_end(&mut told)).await.expect("closed in time");
+    let late = "gateway_connections_refused_total{reason=\"head_timeout\"}";
+    assert_eq!(metric(&world.metrics().await, late), 1.0, "the one that never began, not the one that rested");
 }
 
 #[tokio::test]

@@ -204,9 +204,10 @@ async fn a_body_that_keeps_coming_may_take_longer_than_one_read() {
     let world = World::with(Setup { server, ..setup(&["*:/openai/*"], "") }).await;
     world.provider.script(Script::json(200, "{}"));
     let mut client = world.connect().await;
-    client.send(with_key("POST", UPLOAD, &[("content-length", "6")])).await;
+    client.send(with_key("POST", UPLOAD, &[("content-length", "6000")])).await;
     for _ in 0..6 {
-        client.send("x").await;
+        // More than the 1 KiB/s that an upload has to come with on the whole.
+        client.send("x".repeat(1000)).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(client.response("POST").await.status, 200);
