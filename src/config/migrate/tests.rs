@@ -6,30 +6,7 @@
 use super::*;
 
 /// The file that the NodeJS gateway shipped (`shared/original.md`, 1.1 and 1.2).
-pub(super) const SHIPPED: &str = r#"[server]
-appPort = 8080
-adminPort = 8081
-
-[providers.openai]
-name = "openai"
-baseUrl = "https://api.openai.com"
-
-[[providers.openai.routes]]
-path = "v1/models"
-method = "get"
-
-[[providers.openai.routes]]
-path = "v1/chat/completions"
-method = "post"
-
-[[providers.openai.routes]]
-path = "v1/embeddings"
-method = "post"
-
-[[providers.openai.routes]]
-path = "v1/images/generations"
-method = "post"
-"#;
+pub(super) const SHIPPED: &str = include_str!("../../../tests/fixtures/original/config.toml");
 
 struct Old {
     folder: tempfile::TempDir,

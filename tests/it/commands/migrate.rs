@@ -7,30 +7,7 @@ use ai_gateway::demo::{Provider, ProviderOptions};
 
 use super::*;
 
-const TOML: &str = r#"[server]
-appPort = 8080
-adminPort = 8081
-
-[providers.openai]
-name = "openai"
-baseUrl = "https://api.openai.com"
-
-[[providers.openai.routes]]
-path = "v1/models"
-method = "get"
-
-[[providers.openai.routes]]
-path = "v1/chat/completions"
-method = "post"
-
-[[providers.openai.routes]]
-path = "v1/embeddings"
-method = "post"
-
-[[providers.openai.routes]]
-path = "v1/images/generations"
-method = "post"
-"#;
+const TOML: &str = include_str!("../../fixtures/original/config.toml");
 
 /// The shipped test key, `fake`, with two scopes of four.
 const KEYS: &str = r#"{
