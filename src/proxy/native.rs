@@ -79,7 +79,7 @@ pub(super) async fn begin(
     session.set_ignore_info_resp(true);
     session.set_pipelining_enabled(kind != Kind::Websocket);
     if !session.is_body_done() {
-        body::invite(session, settings).await?;
+        call.waiting(body::invite(session, settings)).await?;
     }
     let started = Instant::now();
     let deadline = started + underway.route.provider.timeouts.total;
@@ -307,7 +307,7 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
     };
     call.finished();
     if !websocket && error.is_none() && !session.is_body_done() {
-        body::after_refusal(session, &settings.server).await;
+        call.waiting(body::after_refusal(session, &settings.server)).await;
     }
 }
 
