@@ -8,6 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -97,7 +98,7 @@ pub(super) async fn conclude(
 
 async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<Handled, Refusal> {
     let arrived = call.arrived()?;
-    let snapshot = std::sync::Arc::clone(&arrived.snapshot);
+    let snapshot = Arc::clone(&arrived.snapshot);
     let settings = &snapshot.server;
     listener::begins(session);
     bound(gateway, session, settings);
@@ -162,7 +163,7 @@ fn check_head(session: &ServerSession, settings: &ServerSettings) -> Result<(), 
 
 /// Answers what is no call: health checks and CORS preflights.
 async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<bool, Refusal> {
-    let snapshot = std::sync::Arc::clone(&call.arrived()?.snapshot);
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let head = session.req_header();
     let facts = facts(session, call, &snapshot.server)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);
@@ -200,7 +201,7 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     if let Refusal::Bug(which) = refusal {
         error!("an invariant does not hold: {which}");
     }
-    let snapshot = std::sync::Arc::clone(&call.arrived()?.snapshot);
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let route = call.arrived()?.record.route.clone();
     let (head, text) =
         wire::refusal(refusal, route.as_deref(), &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
