@@ -1,13 +1,19 @@
-//! The words that every layer shares: identifiers and secrets as types of their own.
+//! The words that every layer shares: identifiers, secrets, tokens and money as types of their own.
 //!
 //! Invariant: a [`Secret`] never prints what it holds, in no format and on no path.
 //! Never does: any IO, any look-up, any decision.
+
+mod money;
+mod usage;
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
+
+pub use money::{NotMoney, Usd};
+pub use usage::Usage;
 
 /// The public name of a gateway key: safe to show in logs, metrics and admin answers.
 ///

@@ -1,8 +1,10 @@
-//! Reading of bodies in passing: what a request asks for, and later what an answer used.
+//! Reading of bodies in passing: what a request asks for, and what an answer used.
 //!
-//! Invariant: what is read here never changes a byte of what is forwarded.
+//! Invariant: what is read here never changes a byte of what is forwarded; a change is a [`Splice`] that somebody asked for.
 //! Never does: any IO.
 
 mod scan;
+mod splice;
 
 pub use scan::{Fault, Scan, scan};
+pub use splice::{Splice, spliced};

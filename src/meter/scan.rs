@@ -6,17 +6,33 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What a request asks for. Field names: OpenAI's API reference, chat/completions, read 2026-11.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use super::splice::Splice;
+
+/// What a request asks for. Field names: OpenAI's API reference, chat/completions and responses, read 2026-11.
+#[derive(Clone, Debug, Default)]
 pub struct Scan<'b> {
     /// `model`, where it is a string.
     pub model: Option<Cow<'b, str>>,
     /// Whether `stream` is `true`.
     pub stream: bool,
+    /// The most tokens that one choice may have: the largest of `max_tokens`, `max_completion_tokens` (chat) and
+    /// `max_output_tokens` (responses). Absent: as many as the model can make.
+    pub max_output_tokens: Option<u64>,
+    /// How many choices are asked for: `n`, at least 1.
+    pub choices: u64,
+    /// Where the value of `model` stands in the body, its quotes included.
+    model_at: Option<Range<usize>>,
+    /// `stream_options`, and where it stands.
+    stream_options: Option<(&'b RawValue, usize)>,
+    /// Where the first member would stand: behind the opening brace.
+    start: usize,
+    /// Whether there is no member.
+    empty: bool,
 }
 
 /// Why a body is no request.
@@ -37,72 +53,145 @@ impl Fault {
 pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
     let text =
         std::str::from_utf8(body).map_err(|error| Fault(format!("it is not UTF-8 at byte {}", error.valid_up_to())))?;
-    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+    let trimmed = text.trim_start_matches([' ', '\t', '\r', '\n']);
+    if !trimmed.starts_with('{') {
         return Err(Fault("an object is expected".to_owned()));
     }
-    serde_json::from_str(text).map_err(|error| Fault(error.to_string()))
+    let Members { fields, empty } = serde_json::from_str(text).map_err(|error| Fault(error.to_string()))?;
+    let at = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    let model = fields[Field::MODEL];
+    let ceilings = fields[Field::CEILINGS].iter().filter_map(|raw| raw.and_then(whole));
+    Ok(Scan {
+        model: model.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0),
+        stream: fields[Field::STREAM].is_some_and(|raw| raw.get() == "true"),
+        max_output_tokens: ceilings.max(),
+        choices: fields[Field::CHOICES].and_then(whole).unwrap_or(1).max(1),
+        model_at: model.map(|raw| at(raw)..at(raw) + raw.get().len()),
+        stream_options: fields[Field::STREAM_OPTIONS].map(|raw| (raw, at(raw))),
+        start: text.len() - trimmed.len() + 1,
+        empty,
+    })
 }
 
-impl<'de> Deserialize<'de> for Scan<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ScanVisitor)
+impl Scan<'_> {
+    /// The change that puts another model in the place of the one that is asked for, or adds it.
+    pub fn rename_model(&self, model: &str) -> Splice {
+        let name = serde_json::Value::from(model).to_string();
+        match &self.model_at {
+            Some(at) => Splice { at: at.clone(), with: name },
+            None => self.add_member(&format!(r#""model":{name}"#)),
+        }
+    }
+
+    /// The change that adds a member in front of the others. Its name must not stand in the body.
+    pub fn add_member(&self, member: &str) -> Splice {
+        let comma = if self.empty { "" } else { "," };
+        Splice { at: self.start..self.start, with: format!("{member}{comma}") }
+    }
+
+    /// The change that makes a stream tell its usage (`stream_options.include_usage`); absent where it does so already, or
+    /// where what stands there is for the provider to refuse.
+    pub fn ask_for_usage(&self) -> Option<Splice> {
+        const ASK: &str = r#"{"include_usage":true}"#;
+        let Some((raw, at)) = self.stream_options else {
+            return Some(self.add_member(&format!(r#""stream_options":{ASK}"#)));
+        };
+        if raw.get() == "null" {
+            return Some(Splice { at: at..at + raw.get().len(), with: ASK.to_owned() });
+        }
+        match StreamOptions::read(raw)?.include_usage {
+            Some(asked) if matches!(asked.get(), "false" | "null") => {
+                let from = at + (asked.get().as_ptr() as usize - raw.get().as_ptr() as usize);
+                Some(Splice { at: from..from + asked.get().len(), with: "true".to_owned() })
+            }
+            Some(_) => None,
+            None => {
+                let is_empty = raw.get()[1..].trim_start().starts_with('}');
+                let with = if is_empty { r#""include_usage":true"# } else { r#""include_usage":true,"# };
+                Some(Splice { at: at + 1..at + 1, with: with.to_owned() })
+            }
+        }
+    }
+
+    /// Whether the client itself asks a stream for its usage.
+    pub fn asks_for_usage(&self) -> bool {
+        let options = self.stream_options.and_then(|(raw, _)| StreamOptions::read(raw));
+        options.and_then(|options| options.include_usage).is_some_and(|asked| asked.get() == "true")
     }
 }
 
-struct ScanVisitor;
+/// A count: a number that is whole and not negative. `16.0` is one, too, as some servers read it.
+fn whole(raw: &RawValue) -> Option<u64> {
+    let text = raw.get();
+    let digits = text
+        .split_once('.')
+        .map_or(text, |(digits, zeros)| if zeros.trim_matches('0').is_empty() { digits } else { text });
+    digits.parse().ok()
+}
 
-impl<'de> Visitor<'de> for ScanVisitor {
-    type Value = Scan<'de>;
+/// The members that are read, by [`Field`].
+struct Members<'b> {
+    fields: [Option<&'b RawValue>; Field::NAMES.len()],
+    empty: bool,
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut model: Option<&RawValue> = None;
-        let mut stream: Option<&RawValue> = None;
+        use serde::de::Error;
+        let mut members = Members { fields: [None; Field::NAMES.len()], empty: true };
         while let Some(field) = map.next_key()? {
-            let twice = match field {
-                Field::Model => model.replace(map.next_value()?).is_some(),
-                Field::Stream => stream.replace(map.next_value()?).is_some(),
+            members.empty = false;
+            match field {
+                Field::Read(index) => {
+                    if members.fields[index].replace(map.next_value()?).is_some() {
+                        let name = Field::NAMES[index];
+                        return Err(Error::custom(format_args!("the field `{name}` stands twice")));
+                    }
+                }
                 Field::Misspelt(name) => {
-                    let reason = format_args!("a field is `{name}` but for its letters' case");
-                    return Err(serde::de::Error::custom(reason));
+                    return Err(Error::custom(format_args!("a field is `{name}` but for its letters' case")));
                 }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
-                    false
                 }
-            };
-            if twice {
-                return Err(serde::de::Error::custom(format_args!("the field `{}` stands twice", field.name())));
             }
         }
-        Ok(Scan {
-            model: model.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0),
-            stream: stream.is_some_and(|raw| raw.get() == "true"),
-        })
+        Ok(members)
     }
 }
 
 /// A member name: one that is read, or another.
 #[derive(Clone, Copy)]
 enum Field {
-    Model,
-    Stream,
+    /// By its place among the names.
+    Read(usize),
     /// One that some providers take for one that is read: Go's JSON ignores case, by Unicode's simple folding.
     Misspelt(&'static str),
     Other,
 }
 
 impl Field {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Stream => "stream",
-            Self::Misspelt(_) | Self::Other => "",
-        }
-    }
+    const NAMES: [&str; 7] =
+        ["model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens"];
+    const MODEL: usize = 0;
+    const STREAM: usize = 1;
+    const STREAM_OPTIONS: usize = 2;
+    const CHOICES: usize = 3;
+    const CEILINGS: Range<usize> = 4..7;
 }
 
 impl<'de> Deserialize<'de> for Field {
@@ -121,23 +210,40 @@ impl Visitor<'_> for FieldVisitor {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Field, E> {
-        Ok(match name {
-            "model" => Field::Model,
-            "stream" => Field::Stream,
-            _ => {
-                ["model", "stream"].into_iter().find(|read| folds_to(name, read)).map_or(Field::Other, Field::Misspelt)
-            }
-        })
+        if let Some(index) = Field::NAMES.iter().position(|read| *read == name) {
+            return Ok(Field::Read(index));
+        }
+        Ok(Field::NAMES.into_iter().find(|read| folds_to(name, read)).map_or(Field::Other, Field::Misspelt))
     }
 }
 
-/// Whether a name is a read one but for case. U+017F is the one letter outside ASCII that folds into these names.
+/// Whether a name is a read one but for case. Two letters outside ASCII fold into it: U+017F to `s`, U+212A to `k`.
 fn folds_to(name: &str, read: &str) -> bool {
-    name.len() <= 2 * read.len()
-        && name
-            .chars()
-            .map(|letter| if letter == '\u{17f}' { 's' } else { letter.to_ascii_lowercase() })
-            .eq(read.chars())
+    let fold = |letter| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => char::to_ascii_lowercase(&other),
+    };
+    (read.len()..=3 * read.len()).contains(&name.len()) && name.chars().map(fold).eq(read.chars())
+}
+
+/// `stream_options`, as far as it is read.
+#[derive(serde::Deserialize)]
+struct StreamOptions<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    include_usage: Option<&'a RawValue>,
+}
+
+impl<'a> StreamOptions<'a> {
+    fn read(raw: &'a RawValue) -> Option<Self> {
+        // A list would pass for an object whose members come in their order.
+        raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+    }
+}
+
+/// A member that is there, `null` too.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// A JSON string, borrowed where it has no escapes.
@@ -145,118 +251,4 @@ fn folds_to(name: &str, read: &str) -> bool {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn text(body: &str) -> Result<Scan<'_>, String> {
-        scan(body.as_bytes()).map_err(Fault::into_text)
-    }
-
-    #[test]
-    fn reads_model_and_stream_wherever_they_stand() {
-        let read =
-            text(r#" {"messages":[{"model":"inner","stream":true}],"stream":true,"x":{"a":[1]},"model":"gpt-4o"}"#);
-        assert_eq!(read, Ok(Scan { model: Some("gpt-4o".into()), stream: true }));
-    }
-
-    #[test]
-    fn names_and_values_are_unescaped() {
-        let read = text(r#"{"m\u006fdel":"gpt\u002d4","str\u0065am":true}"#);
-        assert_eq!(read, Ok(Scan { model: Some("gpt-4".into()), stream: true }));
-    }
-
-    #[test]
-    fn a_field_that_is_read_stands_once() {
-        for body in
-            [r#"{"model":"a","model":"b"}"#, r#"{"model":"a","m\u006fdel":"a"}"#, r#"{"stream":1,"stream":true}"#]
-        {
-            assert!(text(body).is_err_and(|fault| fault.contains("stands twice")), "{body}");
-        }
-        assert!(text(r#"{"messages":1,"messages":2}"#).is_ok(), "a field that is not read is the provider's matter");
-    }
-
-    #[test]
-    fn no_other_spelling_of_a_field_that_is_read_passes() {
-        for name in ["Model", "MODEL", "mode\\u004c", "Stream", "\u{17f}tream", "\\u017ftream"] {
-            let body = format!(r#"{{"model":"allowed","{name}":"forbidden"}}"#);
-            assert!(text(&body).is_err_and(|fault| fault.contains("case")), "{body}");
-        }
-        assert!(text(r#"{"model":"m","models":1,"streams":1,"mödel":1,"streaM_options":1}"#).is_ok());
-    }
-
-    #[test]
-    fn values_of_other_types_are_the_providers_matter() {
-        assert_eq!(text(r#"{"model":7,"stream":"true"}"#), Ok(Scan::default()));
-        assert_eq!(text(r#"{"model":null,"stream":null}"#), Ok(Scan::default()));
-    }
-
-    #[test]
-    fn what_is_no_object_is_refused_without_showing_it() {
-        for body in
-            ["", " ", "[]", "\"secret\"", "1", "null", "{", r#"{"a":1,}"#, r#"{"secret":tru}"#, "{} x", "\u{feff}{}"]
-        {
-            let fault = text(body).expect_err(body);
-            assert!(!fault.contains("secret"), "{fault}");
-        }
-        assert!(scan(b"{\"a\":\"\xff\"}").is_err());
-    }
-
-    #[test]
-    fn depth_costs_no_stack() {
-        let deep = format!("{{\"a\":{}1{},\"model\":\"m\"}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        assert_eq!(text(&deep).map(|read| read.model), Ok(Some("m".into())));
-    }
-
-    fn json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            any::<f64>().prop_map(|n| serde_json::Number::from_f64(n).map_or(serde_json::Value::Null, Into::into)),
-            any::<String>().prop_map(Into::into),
-        ];
-        leaf.prop_recursive(4, 32, 6, |inner| {
-            let name = prop_oneof![Just("model".to_owned()), Just("stream".to_owned()), any::<String>()];
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
-                prop::collection::vec((name, inner), 0..6)
-                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_serde_json_on_every_json(value in json(), pretty in any::<bool>()) {
-            let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
-            let body = body.expect("a value");
-            let read = text(&body);
-            prop_assert_eq!(read.is_ok(), value.is_object());
-            if let Ok(read) = read {
-                prop_assert_eq!(read.model.as_deref(), value["model"].as_str());
-                prop_assert_eq!(read.stream, value["stream"] == true);
-            }
-        }
-
-        #[test]
-        fn agrees_with_serde_json_on_broken_json(value in json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-            let mut body = serde_json::to_vec(&value).expect("a value");
-            let at = at.index(body.len());
-            body[at] = byte;
-            let value = serde_json::from_slice::<serde_json::Value>(&body);
-            // A number that no f64 holds is JSON, but no tree.
-            prop_assume!(!value.as_ref().is_err_and(|error| error.to_string().contains("out of range")));
-            let object = value.is_ok_and(|value| value.is_object());
-            // A tree keeps the last of two members; the scan refuses two where it reads them.
-            let twice = scan(&body).err().map(Fault::into_text);
-            let twice = twice.is_some_and(|fault| fault.contains("stands twice") || fault.contains("letters' case"));
-            prop_assert_eq!(scan(&body).is_ok() || twice, object);
-        }
-
-        #[test]
-        fn never_panics(body in any::<Vec<u8>>()) {
-            let _ = scan(&body);
-        }
-    }
-}
+mod tests;
