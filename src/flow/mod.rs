@@ -21,7 +21,7 @@ use crate::route::{Kind, Route};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key};
-pub use record::Record;
+pub use record::{Certainty, Pace, Record, Spent};
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ impl Arrived {
             duration: Duration::ZERO,
             upstream_head: None,
             overhead: Duration::ZERO,
+            spent: Spent::default(),
+            pace: Pace::default(),
         };
         Self { snapshot, record, started, waited: Duration::ZERO }
     }

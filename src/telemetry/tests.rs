@@ -75,6 +75,8 @@ fn served() -> Record {
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
         overhead: Duration::from_micros(42),
+        spent: crate::flow::Spent::default(),
+        pace: crate::flow::Pace::default(),
     }
 }
 
