@@ -54,8 +54,8 @@ pub struct Record {
     pub pace: Pace,
 }
 
-/// What a call used and cost, and how sure that is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a call used and cost, and how sure that is. By default nothing was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// How sure it is.
     pub certainty: Certainty,
@@ -63,7 +63,7 @@ pub struct Spent {
     pub usage: Option<Usage>,
     /// Absent where the usage is not known, or the model has no price; zero only where nothing is charged.
     pub cost: Option<Usd>,
-    /// The price book that the cost was reckoned with; absent where there is no cost.
+    /// The price book that the cost was reckoned with; absent where there is no cost, or none was reckoned.
     pub prices: Option<Arc<str>>,
     /// The model that the answer names, at most 256 bytes: often a dated snapshot of the one that was asked for.
     pub model: Option<Box<str>>,
@@ -71,15 +71,27 @@ pub struct Spent {
     pub service_tier: Option<Box<str>>,
 }
 
+impl Default for Spent {
+    fn default() -> Self {
+        Self {
+            certainty: Certainty::Failed,
+            usage: None,
+            cost: Some(Usd::ZERO),
+            prices: None,
+            model: None,
+            service_tier: None,
+        }
+    }
+}
+
 /// How sure it is what a call used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certainty {
     /// The provider told it, or nothing was used.
     Settled,
     /// The answer was cut, or the client left: reckoned from what had passed.
     Estimated,
     /// Nothing was answered, so nothing is charged.
-    #[default]
     Failed,
     /// It was answered, and nothing tells what that used.
     Unknown,

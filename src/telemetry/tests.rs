@@ -3,6 +3,7 @@
 //! Never does: read a clock; look into a family instead of at what is exported.
 
 mod dashboard;
+mod spending;
 
 use super::log::tests::Sink;
 use super::*;
@@ -348,6 +349,8 @@ fn the_access_line_has_the_originals_shape() {
             "durationMs": 123,
             "overheadUs": 42,
             "attempts": 1,
+            "certainty": "failed",
+            "cost": "0",
             "clientAddress": "192.0.2.1",
         },
         "message": "gateway request",
