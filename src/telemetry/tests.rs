@@ -14,8 +14,7 @@ use crate::units::{KeyId, RouteId, RouteSet};
 use http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
