@@ -15,6 +15,7 @@ use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
 use super::{certificates, proxies, routes};
+use crate::dialect::OPENAI;
 use crate::route::{Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
@@ -105,6 +106,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         auth_header,
         credential,
         query: query(&written.query),
+        dialect: OPENAI,
+        inject_usage: true,
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
     }
 }

@@ -37,8 +37,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     fn without_usage(&self, read: &Read<'_>) -> Unasked;
 }
 
+/// OpenAI's, and of all who copy it.
+pub const OPENAI: &dyn Dialect = &openai::OpenAi;
+
 /// All dialects.
-pub const ALL: &[&dyn Dialect] = &[&openai::OpenAi];
+pub const ALL: &[&dyn Dialect] = &[OPENAI];
 
 /// A document that was read: what was found, and the bytes at the places that were noted.
 #[derive(Clone, Debug)]

@@ -7,21 +7,24 @@
 mod client;
 mod credential;
 mod record;
+mod spent;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
-use crate::meter::Scan;
+use crate::meter::{Scan, Tap};
 use crate::route::{Kind, Route};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key};
 pub use record::{Certainty, Pace, Record, Spent};
+pub use spent::Asked;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub struct Arrived {
     pub started: Instant,
     /// Time spent waiting for the client or the provider.
     pub waited: Duration,
+    /// What was asked of a provider.
+    pub asked: Asked,
+    /// Looks at the answer in passing, once there is one.
+    pub tap: Option<Tap>,
 }
 
 /// A call that may go on: its route is configured and its key is good for it.
@@ -75,7 +82,7 @@ impl Arrived {
             spent: Spent::default(),
             pace: Pace::default(),
         };
-        Self { snapshot, record, started, waited: Duration::ZERO }
+        Self { snapshot, record, started, waited: Duration::ZERO, asked: Asked::default(), tap: None }
     }
 
     /// Notes what the request line says.
@@ -134,8 +141,25 @@ impl Arrived {
         }
     }
 
-    /// Ends the call: what is left to say is how long it took.
+    /// Shows a piece of the answer to the meter, and gives what goes on to the client.
+    /// Absent: nothing does for now.
+    pub fn passes(&mut self, piece: Bytes, now: Instant) -> Option<Bytes> {
+        let Some(tap) = &mut self.tap else { return Some(piece) };
+        let passed = tap.push(piece);
+        let events = tap.seen().events;
+        let pace = &mut self.record.pace;
+        if events > pace.events {
+            let since = now.saturating_duration_since(self.started);
+            pace.tokens = since - *pace.first_token.get_or_insert(since);
+            pace.events = events;
+        }
+        passed
+    }
+
+    /// Ends the call: what is left to say is how long it took, and what it used.
     pub fn settle(mut self, now: Instant) -> Record {
+        let metered = self.tap.take().map(Tap::finish);
+        self.record.spent = spent::spent(&self.record, self.asked, metered, &self.snapshot);
         self.record.duration = now.saturating_duration_since(self.started);
         self.record.overhead = self.record.duration.saturating_sub(self.waited);
         self.record

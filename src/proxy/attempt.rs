@@ -13,7 +13,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
 
 use crate::error::{Refusal, Silence};
-use crate::flow::Underway;
+use crate::flow::{Asked, Underway};
 use crate::route::{Provider, Timeouts};
 
 use super::Gateway;
@@ -32,6 +32,10 @@ pub(super) struct Ask {
     pub(super) body: Option<Body>,
     /// Whether the call asks for a stream.
     pub(super) stream: bool,
+    /// Whether the provider is made to tell a stream's usage, of which the client shall see nothing.
+    pub(super) hide_usage: bool,
+    /// Whether the request is on its way, so that the provider may work for it.
+    pub(super) sent: bool,
 }
 
 /// An answer that has begun.
@@ -43,6 +47,8 @@ pub(super) struct Answer {
     pub(super) after: Duration,
     /// When the call has to be over.
     pub(super) deadline: Instant,
+    /// As in [`Ask`].
+    pub(super) hide_usage: bool,
 }
 
 /// One exchange that broke, and whether it may be tried on a new connection.
@@ -66,12 +72,18 @@ pub(super) async fn attempt(
     let started = Instant::now();
     let deadline = started + timeouts.total;
     let (request, method) = request(session, call, &ask)?;
+    let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
     let mut fresh = false;
     let (connection, head) = loop {
-        call.arrived()?.record.attempts += 1;
+        let arrived = call.arrived()?;
+        arrived.record.attempts += 1;
+        // Until more is known: a call that is dropped may have been at work.
+        arrived.asked = Asked { sent: true, bytes };
         let exchange =
             exchange(gateway, provider, &mut ask, Sending { request: &request, method: &method, fresh, deadline });
-        match call.waiting(while_client_stays(session, exchange)).await? {
+        let outcome = call.waiting(while_client_stays(session, exchange)).await;
+        call.arrived()?.asked.sent = ask.sent;
+        match outcome? {
             Ok(answer) => break answer,
             Err(failed) if failed.stale && !fresh => fresh = true,
             Err(failed) => {
@@ -92,7 +104,8 @@ pub(super) async fn attempt(
         );
         return Err(Refusal::UpstreamAuth);
     }
-    Ok(Answer { after: started.elapsed(), underway: ask.underway, connection, head, deadline })
+    let Ask { underway, hide_usage, .. } = ask;
+    Ok(Answer { after: started.elapsed(), underway, connection, head, deadline, hide_usage })
 }
 
 /// The request's head as it goes out, and its method.
@@ -135,6 +148,7 @@ async fn exchange(
     })?;
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
     let repeatable = connection.reused && matches!(*sending.method, Method::GET | Method::HEAD);
+    ask.sent = true;
     let first_byte = first_byte(&provider.timeouts, ask.stream);
     debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.reused);
     let answer = async {

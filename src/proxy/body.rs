@@ -15,6 +15,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
+use crate::meter::{Splice, spliced};
 
 use super::exchange::written;
 
@@ -44,6 +45,16 @@ const FIRST_ROOM: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of an unread body that are read and thrown away, so that the connection stays usable.
 const DRAIN: u64 = 1024 * 1024;
+
+impl Body {
+    /// The body with a change made. The few bytes that it grows by are not accounted for.
+    pub(super) fn with(self, change: Option<Splice>) -> Self {
+        match change {
+            None => self,
+            Some(splice) => Self { bytes: spliced(&self.bytes, vec![splice]), _share: self._share },
+        }
+    }
+}
 
 impl Share {
     fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {

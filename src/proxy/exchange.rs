@@ -24,7 +24,7 @@ use pingora_proxy::Session;
 use crate::config::ServerSettings;
 use crate::error::Refusal;
 use crate::flow::{Underway, client_address};
-use crate::meter::{self, Scan};
+use crate::meter::{self, Scan, Splice};
 use crate::telemetry::Phase;
 
 use super::Gateway;
@@ -121,8 +121,10 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
-    let stream = understand(call, &underway, &body)?;
-    let ask = Ask { underway, content_type, body: Some(body), stream };
+    let (stream, asks_for_usage) = understand(call, &underway, &body)?;
+    let hide_usage = asks_for_usage.is_some();
+    let body = body.with(asks_for_usage);
+    let ask = Ask { underway, content_type, body: Some(body), stream, hide_usage, sent: false };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }
@@ -187,14 +189,15 @@ fn has_body(session: &mut ServerSession) -> bool {
     !session.is_body_empty()
 }
 
-/// Reads what a body asks for: whether as a stream.
-fn understand(call: &mut Call, underway: &Underway, body: &Body) -> Result<bool, Refusal> {
+/// Reads what a body asks for: whether as a stream, and the change that makes such a stream tell its usage.
+fn understand(call: &mut Call, underway: &Underway, body: &Body) -> Result<(bool, Option<Splice>), Refusal> {
     let scan = match body.bytes.is_empty() {
         true => Scan::default(),
         false => meter::scan(&body.bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into()))?,
     };
     call.arrived()?.understand(underway, &scan)?;
-    Ok(scan.stream)
+    let splice = if scan.stream && underway.route.tells_usage_on_request() { scan.ask_for_usage() } else { None };
+    Ok((scan.stream, splice))
 }
 
 async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal) -> Result<(), Refusal> {

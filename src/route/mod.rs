@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
+use crate::dialect::Dialect;
 use crate::units::{ProviderId, RouteId, Secret};
 
 pub use table::{Match, RouteTable, TableError};
@@ -46,6 +47,10 @@ pub struct Provider {
     /// Query parameters that are set on each upstream request: the name, and the whole pair percent-encoded,
     /// `api-version=2024-10-21`. A secret, because some providers take their key there.
     pub query: Vec<(String, Secret)>,
+    /// The API family that it speaks.
+    pub dialect: &'static dyn Dialect,
+    /// Whether streams are made to tell their usage where the client did not ask for it.
+    pub inject_usage: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// The proxy that it is reached through; absent: directly.
@@ -147,6 +152,13 @@ impl Route {
         let mut url = format!("{scheme}://{host}");
         self.push_upstream_path(&mut url, &self.pattern);
         url
+    }
+
+    /// Whether its streams tell their usage only where the request's `stream_options` ask for it, and the gateway may do so:
+    /// chat and text completions. Source: OpenAI's API reference, `stream_options`, read 2026-11.
+    pub fn tells_usage_on_request(&self) -> bool {
+        self.provider.inject_usage
+            && (self.pattern.ends_with("/chat/completions") || self.pattern.ends_with("/v1/completions"))
     }
 
     /// The path and query to ask the provider for. `path` is the client's and matched this route.

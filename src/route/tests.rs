@@ -19,6 +19,8 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         credential: Some(HeaderValue::from_static("Bearer sk-provider")),
         headers: Vec::new(),
         query: Vec::new(),
+        dialect: crate::dialect::OPENAI,
+        inject_usage: true,
         timeouts: Timeouts::default(),
         proxy: None,
         certificates: None,

@@ -123,27 +123,29 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 
 #[tokio::test]
 async fn each_event_is_there_before_the_next_one_is_sent() {
-    let (world, listener) = by_hand().await;
-    let mut client = world.connect().await;
-    let body = chat_stream("x");
-    client.send(head("POST", CHAT, &[bearer(KEY)], body.as_bytes()) + &body).await;
-    let mut provider = accept(&listener).await;
-    provider
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await
-        .expect("sent");
-    assert_eq!(client.head().await.status, 200, "the head is there before the first event");
-    for count in 0..20 {
-        // Every other event in two writes, of which the first is there before the second is sent.
-        let parts = ["data: {\"n\":".to_owned(), format!("{count}}}\n\n")];
-        let parts = if count % 2 == 0 { vec![parts.concat()] } else { parts.to_vec() };
-        for part in parts {
-            provider.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).await.expect("sent");
-            assert_eq!(client.chunk().await.as_deref(), Some(part.as_bytes()));
+    // A piece of an event waits for its end only where it may hold a usage that the client did not ask for.
+    for (body, pieces_pass) in [(chat_stream_with_usage("x"), true), (chat_stream("x"), false)] {
+        let (world, listener) = by_hand().await;
+        let mut client = world.connect().await;
+        client.send(head("POST", CHAT, &[bearer(KEY)], body.as_bytes()) + &body).await;
+        let mut provider = accept(&listener).await;
+        provider
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await
+            .expect("sent");
+        assert_eq!(client.head().await.status, 200, "the head is there before the first event");
+        for count in 0..20 {
+            // Every other event in two writes, of which the first is there before the second is sent.
+            let parts = ["data: {\"n\":".to_owned(), format!("{count}}}\n\n")];
+            let parts = if count % 2 == 0 || !pieces_pass { vec![parts.concat()] } else { parts.to_vec() };
+            for part in parts {
+                provider.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).await.expect("sent");
+                assert_eq!(client.chunk().await.as_deref(), Some(part.as_bytes()));
+            }
         }
+        provider.write_all(b"0\r\n\r\n").await.expect("sent");
+        assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
     }
-    provider.write_all(b"0\r\n\r\n").await.expect("sent");
-    assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
 }
 
 #[tokio::test]

@@ -49,9 +49,21 @@ async fn a_stream_that_is_cut_within_an_event_is_aborted() {
     for how in [HowCut::Close, HowCut::Reset, HowCut::Stall] {
         for at in [1, 13, EVENTS[0].len() + 5, EVENTS[0].len() + EVENTS[1].len() - 1] {
             world.provider.script(cut(CutAt::Body(at), how));
-            let answer = world.post(CHAT, &chat_stream("x")).await;
+            let answer = world.post(CHAT, &chat_stream_with_usage("x")).await;
             assert_eq!((answer.status, answer.complete), (200, false), "{how:?} {at}");
             assert_eq!(answer.text(), EVENTS.concat()[..at], "{how:?} {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn half_an_event_that_may_hold_a_usage_gives_way_to_the_error() {
+    let world = World::with(timeouts("idle: 500ms")).await;
+    for (how, code) in [(HowCut::Close, "upstream_error"), (HowCut::Stall, "upstream_timeout")] {
+        for (at, whole) in [(1, 0), (13, 0), (EVENTS[0].len() + 5, 1)] {
+            world.provider.script(cut(CutAt::Body(at), how));
+            let answer = world.post(CHAT, &chat_stream("x")).await;
+            assert_eq!(told_within(&answer, &EVENTS[..whole].concat()), code, "{how:?} {at}");
         }
     }
 }
