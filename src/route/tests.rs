@@ -20,6 +20,7 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         headers: Vec::new(),
         query: Vec::new(),
         timeouts: Timeouts::default(),
+        http2: true,
         proxy: None,
         certificates: None,
     })
