@@ -132,6 +132,8 @@ impl Exchange {
             return Ok(());
         } else if let Some(how) = at_head {
             let _ = self.cuts.send(if how == HowCut::GoAway { Cut::GoAway } else { Cut::Close });
+            // Held until the connection is gone: its drop would reset the stream before.
+            let _ = forever(|context| respond.poll_reset(context)).await;
             return Ok(());
         }
         let bodiless = head.method == "HEAD" || !allows_body(answer.status);

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ai_gateway::demo::Provider;
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::ResponseFuture;
 use tokio::time::timeout;
 
 use super::{Authority, Begun, Connection, GOOD, H2, KEY, Response, SOON, Setup, TlsProvider, bearer, head};
@@ -78,7 +81,13 @@ pub enum AnyClient {
 /// A call whose head has arrived, over either version.
 pub enum AnyBegun {
     Http1(Connection, Response),
-    Http2(Begun, H2),
+    Http2(Begun),
+}
+
+/// A call that was sent, over either version. Dropping it is leaving.
+pub struct Asked {
+    _stream: Option<(ResponseFuture, SendStream<Bytes>)>,
+    _client: AnyClient,
 }
 
 impl AnyClient {
@@ -108,12 +117,12 @@ impl AnyClient {
                 let head = client.head().await;
                 AnyBegun::Http1(client, head)
             }
-            Self::Http2(client) => AnyBegun::Http2(client.begin("POST", path, &headers, body.as_bytes()).await, client),
+            Self::Http2(client) => AnyBegun::Http2(client.begin("POST", path, &headers, body.as_bytes()).await),
         }
     }
 
-    /// Sends a JSON request and does not wait. What is given back is the call: dropping it is leaving.
-    pub async fn ask(mut self, path: &str, body: &str) -> impl Sized {
+    /// Sends a JSON request and does not wait.
+    pub async fn ask(mut self, path: &str, body: &str) -> Asked {
         let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
         let asked = match &mut self {
             Self::Http1(client) => {
@@ -126,7 +135,7 @@ impl AnyClient {
                 Some((answer, send))
             }
         };
-        (asked, self)
+        Asked { _stream: asked, _client: self }
     }
 }
 
@@ -135,7 +144,7 @@ impl AnyBegun {
     pub fn head(&self) -> &Response {
         match self {
             Self::Http1(_, head) => head,
-            Self::Http2(begun, _) => &begun.head,
+            Self::Http2(begun) => &begun.head,
         }
     }
 
@@ -143,7 +152,7 @@ impl AnyBegun {
     pub async fn piece(&mut self) -> Option<Vec<u8>> {
         match self {
             Self::Http1(client, _) => client.chunk().await.filter(|chunk| !chunk.is_empty()),
-            Self::Http2(begun, _) => begun.piece().await.ok().flatten().map(|piece| piece.to_vec()),
+            Self::Http2(begun) => begun.piece().await.ok().flatten().map(|piece| piece.to_vec()),
         }
     }
 
