@@ -16,9 +16,9 @@ use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::answer::{self, AnswerHead, Length};
+use super::answer;
 use super::framing::{Framing, Piece};
-use super::{Broken, GATHER, MAX_HEAD};
+use super::{AnswerHead, Broken, GATHER, Length, MAX_HEAD};
 
 /// Room for one read while little comes.
 const SMALL_READ: usize = 4 * 1024;
