@@ -4,7 +4,10 @@
 //! is in any answer (`support` looks for the key in each one).
 //! Never does: wait for a timeout of more than a second.
 
+mod alpn;
 mod faults;
+mod frames;
+mod http2;
 mod passed;
 mod reuse;
 mod streams;

@@ -5,6 +5,7 @@
 
 mod client;
 mod connect;
+pub mod frames;
 mod http2;
 mod log;
 mod pair;

@@ -60,6 +60,11 @@ impl Authority {
         std::fs::write(key, own.serialize_pem()).expect("written");
     }
 
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// What signs.
     pub fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
         &self.0
@@ -74,7 +79,7 @@ impl Authority {
     }
 
     /// What a server with a certificate of this authority does; `demands` names the one that clients need one of.
-    fn acceptor(&self, certificate: &Certificate, demands: Option<&Self>, protocols: &[&str]) -> TlsAcceptor {
+    pub fn acceptor(&self, certificate: &Certificate, demands: Option<&Self>, protocols: &[&str]) -> TlsAcceptor {
         let (signed, key) = self.sign(certificate);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let config = ServerConfig::builder();
