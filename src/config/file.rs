@@ -185,6 +185,9 @@ pub struct Provider {
     /// How long to wait for the provider.
     #[serde(deserialize_with = "mapping")]
     pub timeouts: Timeouts,
+    /// Whether an https provider may choose HTTP/2: `auto` or `off`. Only `json` routes use it; all others, and http URLs,
+    /// have HTTP/1.1. Default `auto`.
+    pub http2: Http2,
     /// The HTTP proxy to reach the provider through, by CONNECT: `http://[USER:PASSWORD@]HOST[:PORT]`, user and password
     /// percent-encoded; empty or `off` for none. A provider at an http URL is tunnelled too where this names a proxy.
     /// Hosts that `NO_PROXY` names are reached directly all the same. Default: `HTTPS_PROXY` for https, none for http.
@@ -200,6 +203,17 @@ pub struct Provider {
     /// have the method `any` and a path that ends in `/*`. Default: models, models/{model}, chat/completions, embeddings
     /// and images/generations.
     pub routes: Vec<String>,
+}
+
+/// Whether a provider may choose HTTP/2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Http2 {
+    /// It is offered by ALPN to each provider with TLS.
+    #[default]
+    Auto,
+    /// It is not offered.
+    Off,
 }
 
 /// A certificate of the gateway's own with its key. Both files, or neither; read again at each reload.

@@ -95,6 +95,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     Provider {
         id: ProviderId::new(id),
         tls: base.tls,
+        http2: written.http2 == file::Http2::Auto,
         headers: headers(check, &path.key("headers"), &written.headers, own),
         proxy: proxies::proxy(check, path, written.proxy.as_ref(), &base),
         certificates: certificates::certificates(check, path, written, base.tls),

@@ -1,6 +1,7 @@
 //! One attempt at a provider: connect, send, wait for the head, each within its time and only while the client stays.
 //!
-//! Invariant: a request is sent a second time only where its method is safe to repeat and nothing of an answer was seen.
+//! Invariant: a request is sent a second time only where its method is safe to repeat and nothing of an answer was seen, or
+//! where the provider said that it has not looked at it.
 //! Never does: read an answer's body.
 
 use std::sync::Arc;
@@ -147,26 +148,27 @@ async fn exchange(
         fail(broken)
     })?;
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
-    let repeatable = connection.reused && matches!(*sending.method, Method::GET | Method::HEAD);
+    let harmless = matches!(*sending.method, Method::GET | Method::HEAD);
     ask.sent = true;
     let first_byte = first_byte(&provider.timeouts, ask.stream);
-    debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.reused);
+    debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.is_reused());
     let answer = async {
         let silent = |_| Broken::silent(Silence::FirstByte);
         let body = ask.body.as_ref().map_or_else(Bytes::new, |body| body.bytes.clone());
         let sent = connection.send(sending.request.to_vec(), &body);
         tokio::time::timeout_at(until(sending.deadline, first_byte), sent).await.map_err(silent)?;
-        drop(body);
-        if !repeatable {
+        if !connection.may_want_again(body.len(), harmless) {
             ask.body = None;
         }
+        drop(body);
         let head = connection.head(*sending.method == Method::HEAD);
         tokio::time::timeout_at(until(sending.deadline, first_byte), head).await.map_err(silent)?
     };
     match answer.await {
         Ok(head) => Ok((connection, head)),
         Err(broken) => {
-            let stale = repeatable && !connection.answered && !matches!(broken.refusal, Refusal::UpstreamTimeout(_));
+            let in_time = !matches!(broken.refusal, Refusal::UpstreamTimeout(_));
+            let stale = in_time && ask.body.is_some() && connection.may_be_repeated(harmless);
             Err(Failed { broken, stale })
         }
     }

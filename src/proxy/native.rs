@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{Method, Version};
 use log::{error, warn};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -110,6 +111,8 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
         }
     };
     let mut peer = HttpPeer::clone(&peer);
+    // Over HTTP/2 Pingora's loop would take heads of up to 16 MiB, and uploads that stand still would hold up each other.
+    peer.options.alpn = ALPN::H1;
     let timeouts = &provider.timeouts;
     // One limit for each read is all there is, and the wait for the answer's head is one of them.
     let silence =

@@ -53,6 +53,8 @@ pub struct Provider {
     pub inject_usage: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// Whether HTTP/2 is offered in the TLS handshake, which the provider may take.
+    pub http2: bool,
     /// The proxy that it is reached through; absent: directly.
     pub proxy: Option<HttpProxy>,
     /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.

@@ -22,6 +22,7 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         dialect: crate::dialect::OPENAI,
         inject_usage: true,
         timeouts: Timeouts::default(),
+        http2: true,
         proxy: None,
         certificates: None,
     })

@@ -8,24 +8,6 @@ use tokio::time::timeout;
 use super::*;
 
 #[tokio::test]
-async fn an_answer_is_the_same_in_each_framing() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
-    let body: String = ('a'..='z').cycle().take(200_000).collect();
-    for framing in [Framing::Length, Framing::Chunked, Framing::UntilClose] {
-        for pieces in [vec![], vec![1, 2, 3, 70_000], vec![997]] {
-            world.provider.script(Script { framing, pieces, ..fixed(200, &[], body.clone()) });
-            let answer = client.post(CHAT, &chat("x")).await;
-            assert_eq!((answer.status, answer.complete), (200, true));
-            assert!(answer.body == body.as_bytes(), "{framing:?}");
-            let known = framing == Framing::Length;
-            assert_eq!(answer.header("content-length"), known.then_some("200000"));
-            assert_eq!(answer.header("transfer-encoding"), (!known).then_some("chunked"));
-        }
-    }
-}
-
-#[tokio::test]
 async fn an_old_client_gets_no_chunks_and_an_old_provider_is_understood() {
     let world = World::start().await;
     let old = post_head(&[("content-length", "2")]).replace("HTTP/1.1", "HTTP/1.0");
@@ -73,19 +55,6 @@ async fn answers_without_a_body_keep_both_connections() {
     }
     assert_eq!(client.request("GET", MODELS, &[bearer(KEY)], b"").await.json()["object"], "list");
     assert!(world.connections_were_shared());
-}
-
-#[tokio::test]
-async fn interim_answers_are_passed_over() {
-    let world = World::start().await;
-    let interim = |status| Interim { status, headers: vec![("link".to_owned(), "</a>".to_owned())] };
-    world
-        .provider
-        .script(Script { interim: vec![interim(103), interim(102), interim(100)], ..Script::json(200, r#"{"a":1}"#) });
-    let mut client = world.connect().await;
-    client.send(head("GET", MODELS, &[bearer(KEY)], b"")).await;
-    let first = client.head().await;
-    assert_eq!((first.status, first.header("link")), (200, None));
 }
 
 #[tokio::test]
