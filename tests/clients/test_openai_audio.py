@@ -74,7 +74,7 @@ def test_speech_is_heard_while_it_is_made(client: OpenAI, provider: Provider) ->
 
 
 def test_a_file_of_20_mb(client: OpenAI, direct: OpenAI, provider: Provider) -> None:
-    content = b"".join(hashlib.sha512(number.to_bytes(4)).digest() for number in range(20_000_000 // 64))
+    content = b"".join(hashlib.sha512(number.to_bytes(4, "big")).digest() for number in range(20_000_000 // 64))
     made = {"id": "file-1", "object": "file", "bytes": len(content), "purpose": "fine-tune", "filename": "ü.jsonl"}
     provider.script_json(200, made, times=2)
     for each in (client, direct):

@@ -27,9 +27,8 @@ def client_of(gateway: Gateway, key: str, provider: str = "realtime") -> OpenAI:
 
 
 @pytest.fixture
-def dialogue(gateway: Gateway, realtime: Realtime) -> Iterator[RealtimeConnection]:
+def dialogue(gateway: Gateway) -> Iterator[RealtimeConnection]:
     """An open dialogue whose first event was read."""
-    realtime.closed.clear()
     with client_of(gateway, gateway.key).realtime.connect(model=MODEL) as connection:
         assert connection.recv().type == "session.created"
         yield connection
@@ -114,7 +113,7 @@ def test_the_providers_close_is_the_clients(dialogue: RealtimeConnection, code: 
 
 def test_the_clients_close_is_the_providers(dialogue: RealtimeConnection, realtime: Realtime) -> None:
     dialogue.close(code=4001, reason="enough")
-    wait_until(lambda: realtime.closed == [[4001, "enough"]], "the provider hears the code", seconds=5)
+    wait_until(lambda: [4001, "enough"] in realtime.closed, "the provider hears the code", seconds=5)
 
 
 def refused_with(status: int, client: OpenAI, model: str = MODEL) -> dict[str, Any]:
