@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::entries::RouteEntry;
 use super::file::{AccessLog, CompatMetrics, Http2};
 use super::file::{
     Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
@@ -98,7 +99,7 @@ impl Default for Provider {
             proxy: None,
             ca_file: PathBuf::new(),
             client_cert: ClientCert::default(),
-            routes: ROUTES.map(str::to_owned).to_vec(),
+            routes: ROUTES.map(RouteEntry::line).to_vec(),
         }
     }
 }

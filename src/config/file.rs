@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
+use super::entries::RouteEntry;
 use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings, some_mapping};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
@@ -200,9 +201,11 @@ pub struct Provider {
     pub client_cert: ClientCert,
     /// What clients may call: `method path [kind]`; these are also the scopes of keys. `{model}` stands for one segment.
     /// Kinds: `json` (the default), `stream` for uploads and media of any size, `websocket`, and `opaque`, which alone may
-    /// have the method `any` and a path that ends in `/*`. Default: models, models/{model}, chat/completions, embeddings
+    /// have the method `any` and a path that ends in `/*`. `{ route: "get /v1/realtime websocket", model: query }` says what
+    /// tells the model of calls that are not read: the parameter `model` of the query, where that is what the provider
+    /// goes by, or any other text is itself the model that all calls of the route count as. Default: models, models/{model}, chat/completions, embeddings
     /// and images/generations.
-    pub routes: Vec<String>,
+    pub routes: Vec<RouteEntry>,
 }
 
 /// Whether a provider may choose HTTP/2.

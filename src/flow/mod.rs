@@ -9,17 +9,18 @@ mod credential;
 mod record;
 mod spent;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::{Scan, Tap};
-use crate::route::{Kind, Route};
+use crate::route::{Kind, ModelSource, Route};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key};
@@ -50,7 +51,7 @@ pub struct Underway {
     pub route: Arc<Route>,
     /// Who asks.
     pub key: Arc<Key>,
-    /// The model in the path, where the route has one.
+    /// The model that the path or the route tells.
     pub model: Option<String>,
 }
 
@@ -94,15 +95,17 @@ impl Arrived {
     /// Decides whether the call may go on: route (404), key (401), scope (403).
     ///
     /// # Errors
-    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, `ModelNotAllowed` where the path names a
-    /// model, and `RouteNotMetered` where nothing would tell it and the key has a list of models.
+    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, `ModelNotAllowed` where path or route
+    /// tell the model, `BadQuery` where it is to be in the query and is not plain there, and `RouteNotMetered` where nothing
+    /// would tell it and the key has a list of models.
     pub fn admit(
         &mut self,
         method: &Method,
-        path: &str,
+        uri: &Uri,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Underway, Refusal> {
+        let path = uri.path();
         let found = self.snapshot.routes.find(method, path).ok_or(Refusal::UnknownRoute)?;
         self.record.route = Some(Arc::clone(found.route));
         let presented = match found.route.kind {
@@ -115,13 +118,22 @@ impl Arrived {
         self.record.on_behalf_of =
             headers.get("on-behalf-of").and_then(|value| value.to_str().ok()).map(|value| cut(value, MAX_NAME));
         key.permits(found.route.id, found.method.as_str(), path)?;
-        if let Some(model) = found.model {
-            self.record.model = Some(cut(model, MAX_NAME));
-            key.permits_model(Some(model))?;
-        } else if found.route.kind.is_native() && key.record.models.is_some() {
-            return Err(Refusal::RouteNotMetered);
+        let model = match found.model {
+            Some(model) => Some(model.into()),
+            None => found.route.model_of(uri.query())?,
+        };
+        match (&model, &found.route.model) {
+            (Some(model), _) => {
+                self.record.model = Some(cut(model, MAX_NAME));
+                key.permits_model(Some(model))?;
+            }
+            (None, ModelSource::Unseen) if found.route.kind.is_native() && key.record.models.is_some() => {
+                return Err(Refusal::RouteNotMetered);
+            }
+            (None, ModelSource::Unseen) => {}
+            (None, _) => key.permits_model(None)?,
         }
-        Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: found.model.map(str::to_owned) })
+        Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: model.map(Cow::into_owned) })
     }
 
     /// Takes in what the body asks for and decides whether the key may use that model. A model in the path was decided

@@ -121,9 +121,10 @@ impl Certainty {
 }
 
 impl Record {
-    /// The model where it may be a label: the provider answered a request that names it with success.
+    /// The model where it may be a label: the provider answered a request that names it with success, or opened the
+    /// WebSocket that was asked for.
     pub fn answered_model(&self) -> Option<&str> {
-        let answered = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
+        let answered = self.upstream_status.is_some_and(|status| status == 101 || (200..300).contains(&status));
         self.model.as_deref().filter(|_| answered)
     }
 

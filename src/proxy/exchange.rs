@@ -111,7 +111,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Ok(Handled::Answered);
     }
     let head = session.req_header();
-    let underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    let underway = call.arrived()?.admit(&head.method, &head.uri, &head.headers, SystemTime::now())?;
     if underway.route.kind.is_native() {
         native::begin(session, call, underway, settings).await?;
         return Ok(Handled::Native);

@@ -4,6 +4,7 @@
 //! reaches a route, so that what was authorised is what is forwarded.
 //! Never does: any IO, resolving of names, choosing among several targets.
 
+mod model;
 mod table;
 mod way;
 
@@ -16,6 +17,7 @@ use percent_encoding::percent_decode_str;
 use crate::dialect::Dialect;
 use crate::units::{ProviderId, RouteId, Secret};
 
+pub use model::{ModelSource, QUERY, may_be_model};
 pub use table::{Match, RouteTable, TableError};
 pub use way::{Authority, Certificates, ClientCertificate, HttpProxy};
 
@@ -113,6 +115,8 @@ pub struct Route {
     pub pattern: String,
     /// How its calls are carried.
     pub kind: Kind,
+    /// What tells the model of its calls, besides `{model}` in its path and, where that is read, their body.
+    pub model: ModelSource,
     /// Where it leads.
     pub provider: Arc<Provider>,
 }

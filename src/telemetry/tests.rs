@@ -35,6 +35,7 @@ fn route(pattern: &str) -> Arc<Route> {
         method: Some(Method::POST),
         pattern: pattern.to_owned(),
         kind: crate::route::Kind::Json,
+        model: crate::route::ModelSource::Unseen,
         provider: crate::route::tests::provider("openai"),
     })
 }
