@@ -3,6 +3,7 @@
 //! Invariant: what is read here never changes a byte of what is forwarded; a change is a [`Splice`] that somebody asked for.
 //! Never does: any IO.
 
+pub mod price;
 mod scan;
 mod splice;
 
