@@ -62,9 +62,11 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     server_as_text(server, out)?;
     writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
     writeln!(out, "keys           {keys} from {}", loaded.snapshot.key_source())?;
+    writeln!(out, "prices         {}", loaded.snapshot.prices.version())?;
     for provider in &loaded.snapshot.providers {
         writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
         writeln!(out, "  timeouts {}", timeouts(provider))?;
+        writeln!(out, "  prices {}", prices(&loaded.snapshot, provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method_name(), &route.pattern);
             let kind = if route.kind.is_native() { format!(" ({})", route.kind.name()) } else { String::new() };
@@ -110,6 +112,16 @@ fn telemetry(startup: &Startup, access_log: bool) -> String {
     let access = if access_log { "a line a call" } else { "no line for calls" };
     let level = startup.log_level.as_str().to_ascii_lowercase();
     format!("up to {} series{summaries}; {access}, log level {level}", startup.max_series)
+}
+
+/// Which section of the book prices a provider.
+fn prices(snapshot: &Snapshot, provider: &Provider) -> String {
+    let section = provider.prices.as_deref();
+    match section.and_then(|section| Some((section, snapshot.prices.models(section)?))) {
+        Some((section, 1)) => format!("of section {section}, 1 model"),
+        Some((section, models)) => format!("of section {section}, {models} models"),
+        None => "none: costs are unknown".to_owned(),
+    }
 }
 
 fn timeouts(provider: &Provider) -> String {
@@ -193,6 +205,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             "revoked": keys.revoked,
             "source": loaded.snapshot.key_source(),
         },
+        "prices": { "version": &**loaded.snapshot.prices.version() },
         "providers": providers,
         "routes": routes,
         "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
@@ -204,6 +217,8 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
     let certificates = provider.certificates.as_ref();
     serde_json::json!({
         "name": provider.id.as_str(),
+        "priced_as": provider.prices.as_deref(),
+        "inject_usage": provider.inject_usage,
         "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
         "proxy": provider.proxy.as_ref().map(ToString::to_string),
         "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),

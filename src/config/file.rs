@@ -5,13 +5,16 @@
 //! Never does: checks that need more than one field; that is `compile`.
 
 mod forms;
+mod prices;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings};
+pub use prices::Prices;
+
+use super::values::{AutoSize, Hidden, Later, Off, Period, Size, Switch, mapping, mappings};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -30,6 +33,9 @@ pub struct File {
     /// `.`, `_`, `-`. Default: `openai` at `https://api.openai.com` with `${OPENAI_API_KEY}`.
     #[serde(deserialize_with = "mappings")]
     pub providers: BTreeMap<String, Provider>,
+    /// What tokens cost.
+    #[serde(deserialize_with = "mapping")]
+    pub prices: Prices,
     /// Not available yet: names of models that clients may ask for.
     pub models: Later,
     /// Not available yet: rate limits and budgets.
@@ -179,8 +185,12 @@ pub struct Provider {
     pub headers: BTreeMap<String, Hidden>,
     /// Query parameters that are added to each upstream request. Default: none.
     pub query: BTreeMap<String, Hidden>,
-    /// Not available yet, other than `off`: asking for usage where a streaming client did not.
-    pub inject_usage: Off,
+    /// Whether the gateway asks for usage where a streaming client did not, and takes it out of the answer again: `on`,
+    /// `off`, `auto` = on for the dialect `openai`. Default `auto`.
+    pub inject_usage: Switch,
+    /// The section of the price book that prices its models; empty for none, and then costs are unknown. Default: the
+    /// section with the provider's name, else that of `base_url`'s host where it is a well-known one, else none.
+    pub priced_as: Option<String>,
     /// How long to wait for the provider.
     #[serde(deserialize_with = "mapping")]
     pub timeouts: Timeouts,

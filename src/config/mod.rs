@@ -12,6 +12,7 @@ mod interpolate;
 mod keys_in;
 mod load;
 mod migrate;
+mod prices;
 mod proxies;
 mod read;
 mod report;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::keys::KeyRing;
+use crate::meter::price::PriceBook;
 use crate::route::{Provider, RouteTable};
 use crate::units::Secret;
 
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// All routes.
     pub routes: Arc<RouteTable>,
+    /// What tokens cost.
+    pub prices: Arc<PriceBook>,
     /// All keys.
     pub keys: KeyRing,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.

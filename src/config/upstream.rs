@@ -14,7 +14,8 @@ use super::file::{self, Auth, Dialect};
 use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
-use super::{certificates, proxies, routes};
+use super::{certificates, prices, proxies, routes};
+use crate::meter::price::PriceBook;
 use crate::route::{Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
@@ -33,6 +34,7 @@ pub(super) struct Base {
 pub(super) fn compile(
     check: &mut Check<'_>,
     providers: &BTreeMap<String, file::Provider>,
+    book: &PriceBook,
 ) -> (Vec<Arc<Provider>>, RouteTable) {
     let above = FieldPath::of("providers");
     if providers.is_empty() && !check.tree.is_told_below(&above) {
@@ -43,7 +45,9 @@ pub(super) fn compile(
     for (id, written) in providers {
         let path = above.key(id);
         check_id(check, &path, id);
-        let provider = Arc::new(provider(check, &path, id, written));
+        let mut provider = provider(check, &path, id, written);
+        provider.prices = prices::section(check, &path.key("priced_as"), &provider, written.priced_as.as_deref(), book);
+        let provider = Arc::new(provider);
         routes::compile(check, &path.key("routes"), &written.routes, &provider, &mut table);
         compiled.push(provider);
     }
@@ -106,6 +110,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         credential,
         query: query(&written.query),
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
+        prices: None,
+        inject_usage: written.inject_usage.or(written.dialect == Dialect::Openai),
     }
 }
 

@@ -16,12 +16,13 @@ use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
 
-pub use entry::{ByTokens, Cover, Entries, Entry, Mode, Rate, Rates};
+use entry::Cover;
+pub use entry::{ByTokens, Entries, Entry, Mode, Rate, Rates};
 pub use fault::Fault;
 pub use model::Price;
 
 /// Prices by section and model. A section is what one provider charges: `openai`, `azure`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct PriceBook {
     as_of: String,
     version: Arc<str>,

@@ -52,6 +52,10 @@ pub struct Provider {
     pub proxy: Option<HttpProxy>,
     /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.
     pub certificates: Option<Certificates>,
+    /// The section of the price book that prices its models; absent: what its calls cost is not known.
+    pub prices: Option<Arc<str>>,
+    /// Whether usage is asked for where a streaming client did not, and taken out of the answer again.
+    pub inject_usage: bool,
 }
 
 /// How long to wait for a provider. Every duration is more than zero.

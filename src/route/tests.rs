@@ -22,6 +22,8 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         timeouts: Timeouts::default(),
         proxy: None,
         certificates: None,
+        prices: None,
+        inject_usage: false,
     })
 }
 

@@ -32,8 +32,8 @@ pub struct Entry {
     /// `above_input_tokens` has have no known price.
     #[serde(deserialize_with = "named")]
     pub service_tiers_above_input_tokens: BTreeMap<String, ByTokens>,
-    /// Further names of models that cost the same, where they have no entry of their own.
-    pub covers: Vec<Cover>,
+    /// Further names of models that cost the same, where they have no entry of their own: `snapshots`, `fine_tunes`.
+    pub covers: Vec<String>,
     /// Most tokens of input.
     pub max_input_tokens: Option<u64>,
     /// Most tokens of output.
@@ -82,13 +82,23 @@ pub struct Rates {
 }
 
 /// Names that an entry stands for beside its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cover {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cover {
     /// `NAME-2026-11-30` and `NAME-20261130`.
     Snapshots,
     /// `ft:NAME:...`, where the entry is `ft:NAME`.
     FineTunes,
+}
+
+impl Cover {
+    /// By its name in the format.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "snapshots" => Some(Self::Snapshots),
+            "fine_tunes" => Some(Self::FineTunes),
+            _ => None,
+        }
+    }
 }
 
 /// What a model is for.

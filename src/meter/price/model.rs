@@ -56,13 +56,16 @@ impl Price {
                 check.fault(&[COMBINED, name], "expected the name of a tier that service_tiers has too");
             }
         }
+        let mut covers: Vec<_> = entry.covers.iter().filter_map(|name| Cover::named(name)).collect();
+        if covers.len() < entry.covers.len() {
+            check.fault(&["covers"], "expected a list of \"snapshots\" and \"fine_tunes\", of one or both");
+        }
+        covers.sort_unstable();
+        covers.dedup();
         if !check.faults.is_empty() {
             return Err(check.faults);
         }
         let (max_input_tokens, max_output_tokens) = (entry.max_input_tokens, entry.max_output_tokens);
-        let mut covers = entry.covers.clone();
-        covers.sort_unstable();
-        covers.dedup();
         Ok(Self { usual, tiers, covers, max_input_tokens, max_output_tokens, mode: entry.mode })
     }
 

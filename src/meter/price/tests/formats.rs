@@ -96,7 +96,10 @@ fn what_does_not_fit_together_is_told_by_its_field() {
             format!("\"service_tiers_above_input_tokens\": {{\"flex\": {{\"200\": {rates}}}}}"),
             "service_tiers_above_input_tokens.flex: expected the name of a tier that service_tiers has too",
         ),
-        ("\"covers\": [\"snapshot\"]".to_owned(), "covers.0: expected \"snapshots\" or \"fine_tunes\""),
+        (
+            "\"covers\": [\"snapshot\"]".to_owned(),
+            "covers: expected a list of \"snapshots\" and \"fine_tunes\", of one or both",
+        ),
         ("\"max_input_tokens\": -1".to_owned(), "max_input_tokens: expected a whole number"),
         ("\"max_input_tokens\": 1.5".to_owned(), "max_input_tokens: expected a whole number"),
         ("\"mode\": \"chat\", \"mode\": \"chat\"".to_owned(), ": the field mode stands twice (keep one of them)"),
