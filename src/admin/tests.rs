@@ -5,6 +5,7 @@
 use super::*;
 use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
+use crate::meter::price::PriceBook;
 use crate::route::RouteTable;
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
 use crate::units::RouteSet;
@@ -49,6 +50,7 @@ fn snapshot() -> Snapshot {
             log_level: log::LevelFilter::Info,
         },
         providers: Vec::new(),
+        prices: PriceBook::built_in().expect("the built-in book"),
         routes: Arc::new(RouteTable::default()),
         key_file: None,
         keys: keys(),

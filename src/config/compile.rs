@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::{Environment, Host};
@@ -14,7 +15,8 @@ use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
 use super::{Cors, Listener, Network, ServerSettings, Startup};
-use crate::route::RouteTable;
+use crate::meter::price::PriceBook;
+use crate::route::{Provider, RouteTable};
 
 /// What the check of a file collects.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ pub(super) struct Compiled {
     pub(super) server: ServerSettings,
     pub(super) startup: Startup,
     pub(super) routes: RouteTable,
-    pub(super) providers: Vec<std::sync::Arc<crate::route::Provider>>,
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) prices: Arc<PriceBook>,
     pub(super) access_log: bool,
 }
 
@@ -107,10 +110,17 @@ impl Check<'_> {
 }
 
 /// Compiles everything but the keys. `original` tells whether the NodeJS gateway's `HASHED_API_KEYS` is in use.
-pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> Compiled {
+pub(super) fn compile(
+    check: &mut Check<'_>,
+    file: &File,
+    host: &Host,
+    original: bool,
+    prices: Arc<PriceBook>,
+) -> Compiled {
     let server = server(check, &file.server, host);
     let startup = startup(check, file, host, original);
-    let (providers, routes) = super::upstream::compile(check, &file.providers);
+    let (providers, routes) = super::upstream::compile(check, &file.providers, &prices);
+    super::prices::warn_of_idle(check, &file.prices, &providers);
     let longer = providers.iter().filter(|provider| provider.timeouts.total > server.grace);
     let longer: Vec<&str> = longer.map(|provider| provider.id.as_str()).collect();
     if !longer.is_empty() {
@@ -119,7 +129,8 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
             longer.join(", ")
         ));
     }
-    Compiled { server, startup, routes, providers, access_log: file.telemetry.access_log == AccessLog::Json }
+    let access_log = file.telemetry.access_log == AccessLog::Json;
+    Compiled { server, startup, routes, providers, prices, access_log }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];

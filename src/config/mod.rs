@@ -13,6 +13,7 @@ mod interpolate;
 mod keys_in;
 mod load;
 mod migrate;
+mod prices;
 mod proxies;
 mod read;
 mod report;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::keys::KeyRing;
+use crate::meter::price::PriceBook;
 use crate::route::{Provider, RouteTable};
 use crate::units::Secret;
 
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// All routes.
     pub routes: Arc<RouteTable>,
+    /// What tokens cost.
+    pub prices: Arc<PriceBook>,
     /// All keys.
     pub keys: KeyRing,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.

@@ -4,6 +4,7 @@
 //! or a usage that a client did not ask for.
 //! Never does: any IO.
 
+pub mod price;
 mod scan;
 mod splice;
 pub mod sse;
