@@ -3,6 +3,7 @@
 //! Invariant: everything that differs between families is behind [`Dialect`]; what is common reads the JSON.
 //! Never does: IO; keep a byte of an answer; fail: what it cannot read is absent.
 
+mod anthropic;
 mod counts;
 mod openai;
 mod picture;
@@ -38,7 +39,12 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 }
 
 /// All dialects.
-pub const ALL: &[&dyn Dialect] = &[&openai::OpenAi];
+pub const ALL: &[&dyn Dialect] = &[&openai::OpenAi, &anthropic::Anthropic];
+
+/// The dialect of a name.
+pub fn named(name: &str) -> Option<&'static dyn Dialect> {
+    ALL.iter().copied().find(|dialect| dialect.name() == name)
+}
 
 /// A document that was read: what was found, and the bytes at the places that were noted.
 #[derive(Clone, Debug)]
