@@ -111,19 +111,24 @@ impl fmt::Debug for PriceBook {
 
 /// The name without the date of a snapshot: `-2026-11-30` as OpenAI writes it, `-20261130` as Anthropic does.
 fn family_of_snapshot(model: &str) -> Option<&str> {
-    let is_date = |date: &str| {
-        let digits: String = date.chars().filter(|c| *c != '-').collect();
-        let in_range = |from, most: &str| digits.get(from..from + 2).is_some_and(|part| "01" <= part && part <= most);
-        digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) && in_range(4, "12") && in_range(6, "31")
-    };
-    let dashed = |date: &str| date.as_bytes()[4] == b'-' && date.as_bytes()[7] == b'-';
     let cut = |length: usize| {
         let (name, date) = model.split_at_checked(model.len().checked_sub(length)?)?;
         Some((name.strip_suffix('-')?, date))
     };
-    let long = cut(10).filter(|(_, date)| dashed(date) && is_date(date));
-    let short = cut(8).filter(|(_, date)| !date.contains('-') && is_date(date));
-    long.or(short).map(|(name, _)| name)
+    let is_digit = |byte: u8| byte.is_ascii_digit();
+    let is_date = |year: &str, month: &str, day: &str| {
+        [year, month, day].iter().all(|part| part.bytes().all(is_digit))
+            && ("01"..="12").contains(&month)
+            && ("01"..="31").contains(&day)
+    };
+    let long = |date: &str| {
+        let (year, rest) = date.split_once('-')?;
+        let (month, day) = rest.split_once('-')?;
+        (year.len() == 4 && month.len() == 2 && is_date(year, month, day)).then_some(())
+    };
+    let short = |date: &str| is_date(date.get(..4)?, date.get(4..6)?, date.get(6..)?).then_some(());
+    let dashed = cut(10).filter(|(_, date)| long(date).is_some());
+    dashed.or_else(|| cut(8).filter(|(_, date)| short(date).is_some())).map(|(name, _)| name)
 }
 
 /// `ft:gpt-4o-2024-08-06` of `ft:gpt-4o-2024-08-06:organisation:suffix:id`, as OpenAI names fine-tuned models.
