@@ -25,11 +25,11 @@ fn late(telemetry: &Telemetry) -> bool {
 fn pair() -> (Guard, DuplexStream, Arc<Telemetry>) {
     let (client, stream) = duplex(1024);
     let telemetry = telemetry();
-    (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry)), client, telemetry)
+    (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry), Arc::default()), client, telemetry)
 }
 
 fn stage(guard: &Guard, stage: u8) {
-    guard.stage.store(stage, Ordering::Relaxed);
+    guard.set(stage);
 }
 
 /// Reads until it fails while the client sends a byte each second; how long that took.
