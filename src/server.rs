@@ -10,6 +10,7 @@ mod lifecycle;
 mod listen;
 mod parts;
 mod signals;
+mod successor;
 mod systemd;
 mod tls;
 mod upgrade;
@@ -32,6 +33,7 @@ use listen::{bind, bind_all};
 use parts::Prepared;
 
 pub use signals::{Manner, Signals, serve};
+pub use successor::CommandLine;
 
 /// What a gateway is started with besides its configuration.
 pub struct Options {

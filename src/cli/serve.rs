@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use super::Failure;
 use crate::config::Sources;
-use crate::server::{Manner, Options, Signals, StartError, serve};
+use crate::server::{CommandLine, Manner, Options, Signals, StartError, serve};
 
 /// Serves until a signal ends it: SIGTERM drains, SIGINT stops, SIGHUP reloads configuration and keys, SIGQUIT hands over
-/// to a process that was started with --upgrade.
+/// to a process that was started with --upgrade, SIGUSR2 starts one and hands over.
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
     /// The YAML file. Default: conf/gateway.yaml where that exists, else the built-in defaults.
@@ -31,7 +31,9 @@ pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     let signals = Signals::catch()?;
     let options = Options { log: Box::new(io::stdout()), logger: true };
     let manner = if args.upgrade { Manner::Upgrade { at_once: args.at_once } } else { Manner::Fresh };
-    serve(signals, Sources::of_process(args.config), options, manner).map(|()| 0).map_err(Failure::from)
+    serve(signals, Sources::of_process(args.config), options, manner, &CommandLine::of_process())
+        .map(|()| 0)
+        .map_err(Failure::from)
 }
 
 impl From<StartError> for Failure {

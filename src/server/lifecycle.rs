@@ -81,7 +81,17 @@ impl Lifecycle {
     /// Waits until there is an end in sight; tells whether that is because another process serves.
     pub(super) async fn ending(&self) -> bool {
         self.ordered(Order::HandOver).await;
+        self.has_handed_over()
+    }
+
+    /// Whether another process serves in this one's place. A later order to end hides it.
+    pub(super) fn has_handed_over(&self) -> bool {
         *self.order.borrow() == Order::HandOver
+    }
+
+    /// Whether there is an end in sight.
+    pub(super) fn is_ending(&self) -> bool {
+        *self.order.borrow() >= Order::HandOver
     }
 
     pub(super) fn drain(&self) {
@@ -112,7 +122,7 @@ impl Lifecycle {
 
     async fn drained(&self) {
         let server = self.live.pin().server.clone();
-        if *self.order.borrow() == Order::HandOver {
+        if self.has_handed_over() {
             self.readiness.advance(Phase::HandedOver);
             self.connections.at_leisure();
         } else {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::listen::{bind, bind_all};
 use super::parts::Prepared;
+use super::successor::CommandLine;
 use super::systemd::Supervisor;
 use super::upgrade::{Offer, Socket, Taken, copies, take_over};
 use super::{Options, Running, StartError};
@@ -42,6 +43,7 @@ struct Caught {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -56,15 +58,17 @@ impl Signals {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let quit = signal(SignalKind::quit())?;
+        let user = signal(SignalKind::user_defined2())?;
         drop(guard);
-        Ok(Self { runtime, caught: Caught { hangup, terminate, interrupt, quit } })
+        Ok(Self { runtime, caught: Caught { hangup, terminate, interrupt, quit, user } })
     }
 
     /// Does what signals say until the gateway has ended: SIGHUP reloads, SIGTERM drains, SIGINT stops. From here on
     /// the process is the gateway's: its panics go to the log.
     pub fn obey(self, running: Running) {
         // Nobody can take over from it.
-        let _ = self.run(running, Supervisor::new(None), |_| async { Ok(()) });
+        let command = CommandLine::default();
+        let _ = self.run(running, Supervisor::new(None), &command, |_| async { Ok(()) });
     }
 
     /// The same with what goes on beside it, which is given the SIGQUITs as long as it wants them. Its error, where it has
@@ -73,6 +77,7 @@ impl Signals {
         self,
         running: Running,
         supervisor: Supervisor,
+        command: &CommandLine,
         beside: impl FnOnce(UnboundedReceiver<()>) -> F,
     ) -> Result<(), StartError>
     where
@@ -89,13 +94,21 @@ impl Signals {
                 tokio::select! {
                     _ = ended.changed() => return,
                     _ = caught.hangup.recv() => {
-                        supervisor.reloading();
+                        // Whoever it watches now has not been told to reload.
+                        let told = (!running.lifecycle.has_handed_over()).then_some(&supervisor);
+                        told.inspect(|supervisor| supervisor.reloading());
                         // Refused or applied, it is in the log.
                         let _ = running.reload();
-                        supervisor.ready();
+                        told.inspect(|supervisor| supervisor.ready());
                     }
                     _ = caught.terminate.recv() => running.drain(),
                     _ = caught.interrupt.recv() => running.lifecycle.stop(),
+                    _ = caught.user.recv() => {
+                        if let Err(error) = command.start_successor() {
+                            running.telemetry.upgrade(Upgrade::Failed);
+                            log::error!("SIGUSR2: no new process could be started: {error}");
+                        }
+                    }
                     _ = caught.quit.recv() => {
                         if quits.send(()).is_err() {
                             running.telemetry.upgrade(Upgrade::Ignored);
@@ -134,12 +147,19 @@ impl Signals {
     }
 }
 
-/// Runs a gateway as this process until a signal ends it, or another process has taken over.
+/// Runs a gateway as this process until a signal ends it, or another process has taken over. `command` is what SIGUSR2
+/// starts such a process by.
 ///
 /// # Errors
 /// [`StartError`], before anything serves; `Upgrade` also where the process from which this one had begun to take over has
 /// kept its place.
-pub fn serve(mut signals: Signals, sources: Sources, options: Options, manner: Manner) -> Result<(), StartError> {
+pub fn serve(
+    mut signals: Signals,
+    sources: Sources,
+    options: Options,
+    manner: Manner,
+    command: &CommandLine,
+) -> Result<(), StartError> {
     let supervisor = Supervisor::new(sources.environment.get("NOTIFY_SOCKET"));
     let prepared = Prepared::new(sources, options)?;
     if let Manner::Upgrade { at_once } = manner {
@@ -148,7 +168,7 @@ pub fn serve(mut signals: Signals, sources: Sources, options: Options, manner: M
         };
         let offer = Offer::new(&running, listeners, supervisor.clone());
         let (lifecycle, telemetry) = (Arc::clone(&running.lifecycle), Arc::clone(&running.telemetry));
-        return signals.run(running, supervisor, |quits| async move {
+        return signals.run(running, supervisor, command, |quits| async move {
             let socket = takeover.finish(&lifecycle, &telemetry).await?;
             offer.run(socket, quits).await;
             Ok(())
@@ -161,7 +181,7 @@ pub fn serve(mut signals: Signals, sources: Sources, options: Options, manner: M
     let copies = if socket.is_some() { copies(&listeners)? } else { Vec::new() };
     let running = prepared.assemble(listeners)?.run(admin)?;
     let offer = Offer::new(&running, copies, supervisor.clone());
-    signals.run(running, supervisor, |quits| async move {
+    signals.run(running, supervisor, command, |quits| async move {
         if let Some(socket) = socket {
             offer.run(socket, quits).await;
         }

@@ -46,7 +46,7 @@ fn new_process(old: &Service) -> Process {
 async fn ready(old: &Service) -> Process {
     let new = new_process(old);
     new.says("INFO ready to take over: SIGQUIT to process").await;
-    old.process.says("is ready to take over: SIGQUIT to this process").await;
+    old.process.says(&format!("INFO process {} is ready to take over: SIGQUIT to this process", new.id())).await;
     new
 }
 

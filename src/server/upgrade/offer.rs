@@ -138,7 +138,7 @@ impl Offer {
                     }
                     self.ignore(&format!("process {pid} has come, but is not ready so far"));
                 }
-                other = accept(listener) => turn_away(other, pid).await,
+                other = accept(listener) => drop(tokio::spawn(turn_away(other, pid))),
                 _ = self.lifecycle.ending() => {
                     let reason = "it was told to end".to_owned();
                     let _ = channel.send(&Message::No { reason }).await;
@@ -234,7 +234,11 @@ async fn accept(listener: &UnixListener) -> UnixStream {
 async fn turn_away(stream: UnixStream, busy_with: i32) {
     let reason = format!("another upgrade is under way, that of process {busy_with} (hint: end that one first)");
     let told = match Channel::new(stream) {
-        Ok(mut channel) => channel.send(&Message::No { reason }).await,
+        Ok(mut channel) => {
+            // What it said is read first: a connection that is closed with something unread may lose what was answered.
+            let _ = timeout(GREETING, channel.receive()).await;
+            channel.send(&Message::No { reason }).await
+        }
         Err(error) => Err(error),
     };
     match told {

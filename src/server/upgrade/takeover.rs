@@ -57,8 +57,8 @@ impl Takeover {
         };
         let mut channel = connect(path).await?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let said = channel.send(&Message::Hello { protocol: PROTOCOL, version }).await;
-        said.map_err(|error| failed(format!("it cannot be spoken to: {error}")))?;
+        // Where it does not listen, it may have said why.
+        let _ = channel.send(&Message::Hello { protocol: PROTOCOL, version }).await;
         match timeout(ANSWER, channel.receive()).await {
             Err(_) => Err(failed(format!("it does not answer within {ANSWER:?}"))),
             Ok(Ok(Some(Message::Listeners { version, pid, admin }))) => {
@@ -132,6 +132,11 @@ impl Takeover {
         telemetry: &Arc<Telemetry>,
     ) -> Result<Socket, StartError> {
         lifecycle.started().await;
+        if lifecycle.is_ending() {
+            let error = failed("it was told to end".to_owned());
+            self.give_up(&error).await;
+            return Err(error);
+        }
         self.say(&Message::Serving).await;
         let heard = if self.alone { Ok(None) } else { self.hear().await };
         if let Err(error) = heard {

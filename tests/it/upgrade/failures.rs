@@ -3,6 +3,8 @@
 //! Never does: take a refusal of the machine for one of the gateway.
 
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 
 use tokio::net::TcpStream;
 
@@ -116,6 +118,32 @@ async fn a_second_new_process_is_turned_away() {
     assert!(first.runs());
     service.process.signal("QUIT");
     first.says("INFO took over from process").await;
+}
+
+#[tokio::test]
+async fn another_user_gets_nothing() {
+    let service = old().await;
+    if std::fs::metadata(service.folder.path()).expect("a folder").uid() != 0 {
+        // Only root can be somebody else.
+        return;
+    }
+    // Even with a socket that all may connect to: whoever they are is what counts.
+    for (name, mode) in [("", 0o755), ("up.sock", 0o666), ("keys.json", 0o644), ("gateway.yaml", 0o644)] {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(service.folder.path().join(name), permissions).expect("changed");
+    }
+    let binary = service.folder.path().join("ai-gateway");
+    let built = env!("CARGO_BIN_EXE_ai-gateway");
+    std::fs::hard_link(built, &binary).or_else(|_| std::fs::copy(built, &binary).map(drop)).expect("copied");
+    let mut command = std::process::Command::new(&binary);
+    command.current_dir(service.folder.path()).args(UPGRADE).env_clear().uid(65534).gid(65534);
+    let run = tokio::task::spawn_blocking(move || command.output().expect("ran"));
+    let ended = tokio::time::timeout(SOON, run).await.expect("in time").expect("no panic");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(2), "{told}");
+    assert!(told.contains("is of user 0, this one of 65534 (hint: be the user of the gateway that serves)"), "{told}");
+    service.process.says("WARN the upgrade socket: somebody is turned away: process").await;
+    serves_on(&service).await;
 }
 
 #[tokio::test]

@@ -53,6 +53,39 @@ async fn a_second_upgrade_works_after_the_first_and_needs_no_signal_where_told_s
     assert_eq!(service.get("/openai/v1/models").await.status, 200);
 }
 
+/// A process that another one has started, and that ends with the test.
+struct Grandchild(u32);
+
+impl Grandchild {
+    fn signal(&self, name: &str) {
+        let _ = std::process::Command::new("kill").args([format!("-{name}"), self.0.to_string()]).output();
+    }
+}
+
+impl Drop for Grandchild {
+    fn drop(&mut self) {
+        self.signal("KILL");
+    }
+}
+
+#[tokio::test]
+async fn one_signal_upgrades_to_the_binary_on_disk() {
+    let mut service = old().await;
+    service.process.signal("USR2");
+    let started = service.process.says("INFO started process ").await;
+    let pid = started.trim_start_matches("INFO started process ").split(',').next().expect("a pid");
+    let new = Grandchild(pid.parse().expect("a number"));
+    // Both write to one pipe.
+    let wrote = |what: &str| service.process.stdout().contains(what);
+    let took_over = format!("took over from process {}", service.process.id());
+    eventually("it took over", async || wrote(&took_over) && wrote("stopped")).await;
+    eventually("the old one has ended", async || !service.process.runs()).await;
+    assert_eq!(service.metric(TAKEN_OVER).await, 1.0);
+    assert_eq!(service.get("/openai/v1/models").await.status, 200);
+    new.signal("TERM");
+    assert_eq!(service.process.end().await.code, Some(0), "and its output ends, so the new one has ended too");
+}
+
 #[tokio::test]
 async fn the_new_configuration_counts() {
     let mut service = old().await;
@@ -158,7 +191,7 @@ async fn a_place_of_the_systems_is_used_where_none_is_named() {
     let second = Process::start(service.folder.path(), SERVE, &[("RUNTIME_DIRECTORY", &place)]);
     second.says("WARN no process can take over from this one, the upgrade socket").await;
     second.serves().await;
-    let xdg = Process::start(service.folder.path(), SERVE, &[("XDG_RUNTIME_DIR", "/nonexistent")]);
+    let xdg = Process::start(service.folder.path(), SERVE, &[("XDG_RUNTIME_DIR", "none")]);
     xdg.says("ai-gateway.sock: its folder does not exist").await;
     xdg.serves().await;
 }
