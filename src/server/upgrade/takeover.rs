@@ -63,7 +63,7 @@ impl Takeover {
             Err(_) => Err(failed(format!("it does not answer within {ANSWER:?}"))),
             Ok(Ok(Some(Message::Listeners { version, pid, admin }))) => {
                 let (socket, listeners) = open(&mut channel, path.clone())?;
-                log::info!("process {pid}, version {version}, has lent {} listeners", listeners.len());
+                log::info!("process {pid}, version {version}, has lent its listeners ({})", listeners.len());
                 Ok(Self { channel, alone: false, old: Old { pid, admin, listeners }, socket })
             }
             Ok(Ok(Some(Message::No { reason }))) => Err(failed(reason)),

@@ -107,6 +107,31 @@ async fn a_new_process_that_hangs_when_told_to_serve_is_given_up() {
 }
 
 #[tokio::test]
+async fn an_admin_port_that_somebody_else_has_taken_ends_the_upgrade() {
+    let service = old().await;
+    let mut new = ready(&service).await;
+    new.signal("STOP");
+    service.process.signal("QUIT");
+    let mut thief = None;
+    eventually("the admin service's port is free", async || {
+        thief = TcpListener::bind(service.admin).ok();
+        thief.is_some()
+    })
+    .await;
+    new.signal("CONT");
+    let ended = new.end().await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("admin.listen {}: the port is in use", service.admin)), "{ended:?}");
+    service.process.says("does not take over, this one serves on: admin.listen").await;
+    service.process.says("ERROR the admin service is closed, its port is tried on: admin.listen").await;
+    assert_eq!(service.get("/openai/v1/models").await.status, 200);
+    drop(thief);
+    service.process.says("INFO admin service again on http://").await;
+    serves_on(&service).await;
+    assert_eq!(service.metric(FAILED).await, 1.0);
+}
+
+#[tokio::test]
 async fn a_second_new_process_is_turned_away() {
     let service = old().await;
     let mut first = ready(&service).await;
