@@ -43,6 +43,7 @@ fn snapshot() -> Snapshot {
         startup: Startup {
             listen: vec![Listener { address, tls: None }],
             threads: 1,
+            upgrade_socket: None,
             admin_listen: address,
             admin_token: None,
             max_series: 1_000,

@@ -58,6 +58,10 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "configuration  {}", loaded.describes)?;
     writeln!(out, "listen         {}", listen.join(", "))?;
     writeln!(out, "admin          {}{token}", startup.admin_listen)?;
+    match &startup.upgrade_socket {
+        Some(socket) => writeln!(out, "upgrades       over {}", socket.path.display())?,
+        None => writeln!(out, "upgrades       none, there is no server.upgrade_socket")?,
+    }
     writeln!(out, "threads        {}", startup.threads)?;
     server_as_text(server, out)?;
     writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
@@ -178,6 +182,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "configuration": loaded.describes,
         "listen": startup.listen.iter().map(shown).collect::<Vec<_>>(),
         "admin": { "listen": startup.admin_listen, "token": startup.admin_token.is_some() },
+        "upgrade_socket": startup.upgrade_socket.as_ref().map(|socket| &socket.path),
         "threads": startup.threads,
         "limits": {
             "max_body": server.max_body,

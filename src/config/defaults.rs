@@ -47,6 +47,7 @@ impl Default for Server {
         Self {
             listen: vec![all],
             threads: 0,
+            upgrade_socket: "auto".to_owned(),
             shutdown: Shutdown::default(),
             limits: ServerLimits::default(),
             trusted_proxies: Vec::new(),

@@ -58,6 +58,11 @@ pub struct Server {
     pub listen: Vec<Listen>,
     /// Worker threads, up to 1024. Default 0: one a core. Needs a restart.
     pub threads: u32,
+    /// The unix socket over which `serve --upgrade` takes over from the gateway that serves; both must name the same. A
+    /// path of up to 107 bytes, relative to the working directory; `off` for none; `auto` is `ai-gateway.sock` in the
+    /// folder that `RUNTIME_DIRECTORY` (set by systemd) or else `XDG_RUNTIME_DIR` names, and none where neither is set.
+    /// Default `auto`. Needs a restart.
+    pub upgrade_socket: String,
     /// The way to a clean stop.
     #[serde(deserialize_with = "mapping")]
     pub shutdown: Shutdown,

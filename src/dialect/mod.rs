@@ -41,10 +41,6 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 /// OpenAI's, and of all who copy it.
 pub const OPENAI: &dyn Dialect = &openai::OpenAi;
 
-/// All dialects.
-/// OpenAI's, and of all who copy it.
-pub const OPENAI: &dyn Dialect = &openai::OpenAi;
-
 /// Anthropic's.
 pub const ANTHROPIC: &dyn Dialect = &anthropic::Anthropic;
 
