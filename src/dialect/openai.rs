@@ -177,6 +177,8 @@ static ANSWER: Node = Node::of(&[
     ("choices", Node::new(Does::Choices, CHOICE)),
     ("usage", Node::leaf(Does::Keep(Slot::Usage))),
     ("error", Node::leaf(Does::Mark(Mark::Error))),
+    ("obfuscation", Node::leaf(Does::Varies)),
+    ("sequence_number", Node::leaf(Does::Varies)),
     ("type", Node::leaf(Does::Keep(Slot::Kind))),
     // Responses and transcription.
     ("delta", Node::leaf(Does::Text(Part::Delta))),

@@ -32,8 +32,9 @@ pub struct Walk {
     ended_at: Option<usize>,
     /// Where the value began that goes into a slot.
     began: [usize; Slot::COUNT],
-    /// Bytes of the string that is read.
+    /// Bytes of the string that is read, and where it began.
     length: u64,
+    text_at: usize,
     /// The number that is read.
     number: u64,
     /// The choice that is read, and whether it has ended.
@@ -49,6 +50,8 @@ pub struct Found {
     slots: [Option<Range<usize>>; Slot::COUNT],
     /// What taking the outermost `usage` out means: the member, with the comma that it needed.
     pub cut: Option<Range<usize>>,
+    /// Where the next event may differ and say the same.
+    pub holes: Holes,
     /// UTF-8 bytes of text in pieces.
     pub delta_bytes: u64,
     /// UTF-8 bytes of whole texts.
@@ -60,6 +63,30 @@ pub struct Found {
     pub ended: u64,
     /// Whether the document is whole.
     pub whole: bool,
+}
+
+/// The values of an event that differ in the next one like it: its text, which is counted, and what says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Holes {
+    places: [(Range<usize>, bool); Self::MAX],
+    /// More than `MAX`: the event is like no other.
+    count: usize,
+}
+
+impl Holes {
+    const MAX: usize = 4;
+
+    fn add(&mut self, place: Range<usize>, is_text: bool) {
+        if let Some(free) = self.places.get_mut(self.count) {
+            *free = (place, is_text);
+        }
+        self.count += 1;
+    }
+
+    /// Their places, and which are text; absent where there is no text, or too much.
+    pub fn places(&self) -> Option<&[(Range<usize>, bool)]> {
+        self.places.get(..self.count).filter(|places| places.iter().any(|(_, is_text)| *is_text))
+    }
 }
 
 impl Found {
@@ -90,6 +117,7 @@ impl Walk {
             ended_at: None,
             began: [0; Slot::COUNT],
             length: 0,
+            text_at: 0,
             number: 0,
             choice: (0, false),
             cut_is_open: false,
@@ -183,12 +211,14 @@ impl Walk {
             b'"' => {
                 self.state = State::Text;
                 self.length = 0;
+                self.text_at = self.base + at + 1;
                 at + 1
             }
             b'{' | b'[' => self.open_container(at, byte == b'{'),
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
                 self.state = State::Scalar;
                 self.number = 0;
+                self.text_at = self.base + at;
                 if !matches!(byte, b'n' | b'f') {
                     self.says_something();
                 }
@@ -321,8 +351,10 @@ impl Walk {
                 b'0'..=b'9' => self.number = self.number.saturating_mul(10).saturating_add(u64::from(byte - b'0')),
                 b'a'..=b'z' | b'E' | b'.' | b'+' | b'-' => {}
                 b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n' => {
-                    if self.node.does == Does::Index {
-                        self.choice.0 = self.number;
+                    match self.node.does {
+                        Does::Index => self.choice.0 = self.number,
+                        Does::Varies => self.found.holes.add(self.text_at..self.base + at, false),
+                        _ => {}
                     }
                     self.ended(self.node, at);
                     return at;
