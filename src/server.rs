@@ -25,7 +25,8 @@ use tokio::sync::watch;
 
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Live, Loaded, Report, Snapshot, Sources};
-use crate::proxy::{Gateway, Peers};
+use crate::ledger::Ledger;
+use crate::proxy::{Gateway, Parts, Peers};
 use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
 
 use control::{Control, Upkeep};
@@ -119,18 +120,24 @@ pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> 
     let live = Arc::new(Live::new(Arc::clone(snapshot)));
     let readiness = Arc::new(Readiness::new());
     let peers = Arc::new(Peers::default());
-    let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness)));
-    let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers));
+    let process = process_id().ok_or(StartError::NoRandomness)?;
+    let ledger = match &snapshot.startup.ledger {
+        Some(settings) => Ledger::open(settings, process)?,
+        None => Ledger::off(),
+    };
+    let parts = Parts { live, telemetry, readiness, ledger, peers };
+    let lifecycle = Arc::new(Lifecycle::new(&parts));
+    let control = Arc::new(Control::new(sources, &loaded, &parts));
 
     let conf = server_conf(snapshot.startup.threads);
-    let process = process_id().ok_or(StartError::NoRandomness)?;
-    let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
+    let token = snapshot.startup.admin_token.clone();
+    let Parts { live, telemetry, readiness, ledger, .. } = parts.clone();
+    let state = AdminState { telemetry, readiness, ledger, live, token };
+    let gateway = Gateway::new(parts.clone(), process);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = ProxyService::new(&server.configuration, gateway, &live, &telemetry, &lifecycle);
+    let proxy = ProxyService::new(&server.configuration, gateway, &parts.live, &parts.telemetry, &lifecycle);
     server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
-    let token = snapshot.startup.admin_token.clone();
-    let state = AdminState { telemetry, readiness, live, token };
     server.add_service(background_service("admin", Admin::new(admin_listener, state)));
     server.add_service(background_service("upkeep", Upkeep::new(Arc::clone(&control))));
     let shutdown_signal = Box::new(lifecycle::Watch(Arc::clone(&lifecycle)));
@@ -231,7 +238,6 @@ impl Running {
         {
             log::error!("the gateway's main thread panicked");
         }
-        log::info!("stopped");
         self.lifecycle.last_words();
     }
 
@@ -243,6 +249,10 @@ impl Running {
         }
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
+        match &snapshot.startup.ledger {
+            Some(ledger) => log::info!("calls are recorded in {}", ledger.path.display()),
+            None => log::info!("calls are not recorded: the ledger is off"),
+        }
         for route in snapshot.routes.iter() {
             log::info!("route {} {} -> {}", route.method_name(), route.pattern, route.upstream_url());
         }

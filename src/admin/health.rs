@@ -16,6 +16,8 @@ use axum::routing::get;
 
 use super::{AdminState, api};
 use crate::error::Refusal;
+use crate::ledger::LedgerFigures;
+use crate::telemetry::LedgerState;
 
 /// All paths.
 pub(super) fn router(state: &Arc<AdminState>) -> Router {
@@ -43,11 +45,14 @@ async fn livez() -> Response {
 }
 
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
-    let (status, detail) = state.readiness.answer();
+    let (status, detail) = state.readiness.answer(state.ledger.is_up());
     json(status, detail.to_owned())
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    if let Some(LedgerFigures { up, queued, lag, dropped, size }) = state.ledger.figures() {
+        state.telemetry.ledger(&LedgerState { up, queued, lag, dropped, size });
+    }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], state.telemetry.render(SystemTime::now()))
 }

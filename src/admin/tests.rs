@@ -47,6 +47,7 @@ fn snapshot() -> Snapshot {
             max_series: 1_000,
             compat_metrics: true,
             log_level: log::LevelFilter::Info,
+            ledger: None,
         },
         providers: Vec::new(),
         routes: Arc::new(RouteTable::default()),
@@ -70,6 +71,7 @@ fn state(token: Option<&str>) -> AdminState {
     AdminState {
         telemetry: Arc::new(Telemetry::new(&settings, log).expect("telemetry")),
         readiness: Arc::default(),
+        ledger: Ledger::off(),
         live: Arc::new(Live::new(Arc::new(snapshot()))),
         token: token.map(|token| Secret::new(token.to_owned())),
     }

@@ -66,6 +66,7 @@ pub(super) async fn attempt(
     let started = Instant::now();
     let deadline = started + timeouts.total;
     let (request, method) = request(session, call, &ask)?;
+    call.goes_upstream();
     let mut fresh = false;
     let (connection, head) = loop {
         call.arrived()?.record.attempts += 1;

@@ -7,6 +7,7 @@
 mod compat;
 mod family;
 mod labels;
+mod ledger;
 mod line;
 mod log;
 mod logger;
@@ -14,7 +15,7 @@ mod readiness;
 mod series;
 mod summary;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus::TextEncoder;
 
@@ -70,6 +71,21 @@ pub enum Reload {
     Applied,
     /// It was refused whole; the old one stays in force.
     Refused,
+}
+
+/// How the ledger does.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerState {
+    /// Whether records reach the database.
+    pub up: bool,
+    /// Entries that wait.
+    pub queued: usize,
+    /// How long the oldest of them has been waiting.
+    pub lag: Duration,
+    /// Entries that were lost since the start.
+    pub dropped: u64,
+    /// Bytes of the database.
+    pub size: u64,
 }
 
 /// Why a connection was closed before it was served, or before its next request was.
@@ -157,6 +173,11 @@ impl Telemetry {
     /// Tells whether the configuration holds a change that only a restart can apply.
     pub fn restart_required(&self, required: bool) {
         self.series.restart_required(required);
+    }
+
+    /// Notes how the ledger does.
+    pub fn ledger(&self, state: &LedgerState) {
+        self.series.ledger(state);
     }
 
     /// Counts a panic; there must never be one.

@@ -9,8 +9,9 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, proto};
 
 use super::family::{Budget, Family, Rung, Shape};
+use super::ledger::LedgerSeries;
 use super::log::LogWriter;
-use super::{Part, Reload, TelemetryError, TurnedAway, labels};
+use super::{LedgerState, Part, Reload, TelemetryError, TurnedAway, labels};
 use crate::flow::Record;
 
 /// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
@@ -23,7 +24,7 @@ const OVERHEAD_BUCKETS: [f64; 14] =
 const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
-const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 26;
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 31;
 
 const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
 const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
@@ -54,6 +55,7 @@ pub(super) struct Series {
     restart_required: IntGauge,
     panics: IntCounter,
     connections: Connections,
+    ledger: LedgerSeries,
 }
 
 /// The series of connections.
@@ -159,6 +161,7 @@ impl Series {
             restart_required: add(&registry, restart_required)?,
             panics: add(&registry, panics)?,
             connections: Connections::new(&registry)?,
+            ledger: LedgerSeries::new(&registry)?,
             registry,
         })
     }
@@ -246,6 +249,10 @@ impl Series {
         self.restart_required.set(i64::from(required));
     }
 
+    pub(super) fn ledger(&self, state: &LedgerState) {
+        self.ledger.set(state);
+    }
+
     pub(super) fn panicked(&self) {
         self.panics.inc();
     }
@@ -255,7 +262,10 @@ impl Series {
     }
 }
 
-fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> prometheus::Result<M> {
+pub(super) fn add<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
     let metric = metric?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
