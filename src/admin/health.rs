@@ -13,20 +13,23 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
-use super::{AdminState, api};
+use super::{AdminState, api, usage};
 use crate::error::Refusal;
 use crate::ledger::LedgerFigures;
 use crate::telemetry::LedgerState;
 
 /// All paths.
 pub(super) fn router(state: &Arc<AdminState>) -> Router {
+    let asking = Arc::new(Semaphore::new(usage::AT_ONCE));
     Router::new()
         .route("/ping", get(ping))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/keys", get(api::keys))
+        .route("/api/usage", get(move |state, request| usage::usage(state, request, Arc::clone(&asking))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(state), api::guard))

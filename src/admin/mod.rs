@@ -6,6 +6,7 @@
 
 mod api;
 mod health;
+mod usage;
 
 use std::net::TcpListener;
 use std::pin::pin;

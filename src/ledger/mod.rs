@@ -4,6 +4,7 @@
 //! power; whatever is wrong with the database is counted, logged once, and tried again.
 //! Never does: fail, delay or even touch a call; record one that did not pass authentication.
 
+mod ask;
 mod keeper;
 mod queue;
 mod row;
@@ -27,6 +28,7 @@ use queue::Queue;
 use row::{Entry, Intent};
 use store::Retention;
 
+pub use ask::{AskError, BadParameter, Dimension, Group, Page, Question, Reader, Tally, UsageReport};
 pub use scratch::Scratch;
 
 /// Entries that are held at most, about 1 KiB each: a minute of 800 calls a second while the database is away.
@@ -221,4 +223,4 @@ fn retention(settings: &LedgerSettings) -> Retention {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ use crate::units::{KeyId, RouteId, RouteSet, Usage, Usd};
 const LONG: Duration = Duration::from_secs(20);
 
 /// A key of this user, who is in the blue team.
-pub(super) fn key(user: &str) -> Arc<Key> {
+fn key(user: &str) -> Arc<Key> {
     let key = crate::telemetry::tests::key(user);
     let record = KeyRecord { id: KeyId::new(format!("key_{user}")), team: Some("blue".into()), ..key.record.clone() };
     Arc::new(Key { record, routes: RouteSet::default() })
@@ -34,12 +34,12 @@ fn route() -> Arc<Route> {
 }
 
 /// A second in November 2025 and so many more.
-pub(super) fn at(seconds: u64) -> SystemTime {
+pub(crate) fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_064_800 + seconds)
 }
 
 /// A call that was answered well and cost 450 micro-dollars.
-pub(super) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
+pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
     Record {
         request_id: id.to_owned(),
         started_at,
@@ -69,8 +69,34 @@ pub(super) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
     }
 }
 
-pub(super) fn settings(path: PathBuf) -> LedgerSettings {
+pub(crate) fn settings(path: PathBuf) -> LedgerSettings {
     LedgerSettings { path, retention: Duration::from_secs(90 * 86_400), max_size: 10 << 30 }
+}
+
+/// Calls of two users in two days, of every kind: two that are settled, one estimate, one without a price, one that was
+/// refused, and one that is not over.
+pub(crate) fn sample() -> (TempDir, PathBuf) {
+    let (folder, path) = place();
+    let ledger = Ledger::open(&settings(path.clone()), 7).expect("a thread");
+    ledger.settle(settled("req_1", "ann", at(0)));
+    ledger.settle(settled("req_2", "ann", at(86_400)));
+    let mut estimate = settled("req_3", "ann", at(10));
+    estimate.spent.certainty = Certainty::Estimated;
+    (estimate.status, estimate.refusal) = (499, Some(Refusal::ClientGone));
+    ledger.settle(estimate);
+    let mut unpriced = settled("req_4", "bob", at(20));
+    (unpriced.model, unpriced.on_behalf_of) = (Some("=cmd\u{1b}[2J".to_owned()), Some("eve, \"x\"".to_owned()));
+    (unpriced.spent.cost, unpriced.spent.prices) = (None, None);
+    ledger.settle(unpriced);
+    let mut refused = settled("req_5", "bob", at(30));
+    (refused.status, refused.refusal, refused.model) = (403, Some(Refusal::ScopeMissing), None);
+    refused.spent = Spent::default();
+    ledger.settle(refused);
+    ledger.intent(&settled("req_6", "bob", at(40)));
+    assert!(ledger.flush(LONG));
+    // The thread would call the last one unknown as it ends; here it goes on.
+    std::mem::forget(ledger);
+    (folder, path)
 }
 
 /// A folder and the path of a database in a folder of it that is not there so far.
