@@ -39,7 +39,7 @@ enum Command {
     /// Makes, lists, replaces, revokes and imports gateway keys.
     Keys(KeysArgs),
     /// Shows what was used and what it cost, from the ledger, also while the gateway serves.
-    Usage(usage::UsageArgs),
+    Usage(Box<usage::UsageArgs>),
     /// Moves from the NodeJS gateway: reads its TOML and environment, writes our YAML.
     Migrate(migrate::MigrateArgs),
 }
