@@ -4,6 +4,7 @@
 //! once, and so is its end.
 //! Never does: hold up whoever hands in; stop on a fault.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -145,6 +146,7 @@ impl Keeper {
         if !error.is_busy() {
             self.store = None;
         }
+        self.compact();
         let trouble =
             self.trouble.get_or_insert_with(|| Trouble { since: Instant::now(), told: None, wait: BACK_OFF[0] / 2 });
         trouble.wait = (trouble.wait * 2).min(BACK_OFF[1]);
@@ -161,6 +163,15 @@ impl Keeper {
             );
             trouble.told = Some(text);
         }
+    }
+
+    /// Forgets intents of calls that are over by now, so that what is held is one entry a call.
+    fn compact(&mut self) {
+        let over = self.batch.iter().filter(|entry| matches!(entry, Entry::Settled(_)));
+        let over: HashSet<String> = over.map(|entry| entry.request_id().to_owned()).collect();
+        let before = self.batch.len();
+        self.batch.retain(|entry| matches!(entry, Entry::Settled(_)) || !over.contains(entry.request_id()));
+        self.queue.finished(before - self.batch.len());
     }
 
     fn end(mut self) {

@@ -81,6 +81,11 @@ pub enum LedgerError {
     /// The file system has no shared memory, which network file systems mostly lack.
     #[error("its file system does not take a write-ahead log (hint: a local disk does)")]
     NoWal,
+    /// Reading takes a folder that can be written, for an index of what is in the write-ahead log.
+    #[error(
+        "its folder cannot be written, which even reading takes (hint: copy the file, and gateway.db-wal if it is there)"
+    )]
+    Folder,
     /// The system refused the file or its folder.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -155,7 +160,9 @@ impl Ledger {
     }
 
     /// Records a call that is over, where it passed authentication.
-    pub fn settle(&self, record: Record) {
+    pub fn settle(&self, mut record: Record) {
+        // Up to a KiB of what no record keeps.
+        record.path = String::new();
         if let Some(inner) = &self.0
             && record.key.is_some()
         {

@@ -193,6 +193,20 @@ fn a_full_queue_drops_the_newest_and_counts_them() {
 }
 
 #[test]
+fn what_waits_is_one_entry_a_call() {
+    let (folder, path) = place();
+    std::fs::write(folder.path().join("data"), "in the way").expect("written");
+    let ledger = Ledger::with_capacity(&settings(path), 8, 6).expect("a thread");
+    for id in 0..3 {
+        let record = settled(&format!("req_{id}"), "ann", at(0));
+        ledger.intent(&record);
+        ledger.settle(record);
+    }
+    eventually("intents are gone", || ledger.figures().is_some_and(|figures| figures.queued == 3));
+    assert_eq!(ledger.figures().map(|figures| figures.dropped), Some(0));
+}
+
+#[test]
 fn a_file_that_is_deleted_or_replaced_is_made_anew_and_what_was_being_written_is_in_it() {
     let (_folder, path) = place();
     let ledger = Ledger::open(&settings(path.clone()), 7).expect("a thread");

@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{LedgerError, schema};
 
@@ -57,7 +57,7 @@ pub enum AskError {
 impl From<rusqlite::Error> for AskError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::TooLong,
+            Some(ErrorCode::OperationInterrupted) => Self::TooLong,
             _ => Self::Sqlite(error),
         }
     }
@@ -84,7 +84,12 @@ impl Reader {
                 let deadline = Instant::now() + at_most;
                 connection.progress_handler(GLANCE, Some(move || Instant::now() >= deadline))?;
             }
-            let version = schema::version(&connection)?;
+            let version = schema::version(&connection).map_err(|error| match error {
+                LedgerError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
+                    LedgerError::Folder
+                }
+                error => error,
+            })?;
             Ok((connection, version))
         };
         match open().map_err(unreadable)? {

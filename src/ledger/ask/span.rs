@@ -13,10 +13,14 @@ use crate::ledger::row::micros_since_1970;
 pub(super) const EXPECTED: &str =
     "a span such as 7d or 12h, a day such as 2026-11-01, or a time such as 2026-11-01T12:00:00Z";
 
-/// In microseconds since 1970.
+/// In microseconds.
+const SECOND: i64 = 1_000_000;
+
+/// In microseconds since 1970; a span ago is told by the second.
 pub(super) fn moment(text: &str, now: SystemTime) -> Option<i64> {
     if let Ok(ago) = humantime::parse_duration(text) {
-        return Some(now.checked_sub(ago).map_or(0, micros_since_1970).max(0));
+        let then = now.checked_sub(ago).map_or(0, micros_since_1970).max(0);
+        return Some(then - then % SECOND);
     }
     let is_day = text.len() == "2026-11-01".len();
     let text = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
@@ -35,7 +39,7 @@ mod tests {
 
     #[test]
     fn reads_spans_days_and_times() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_064_800);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_064_800_999);
         let told = |text| moment(text, now).map(told);
         assert_eq!(told("1d").as_deref(), Some("2025-11-24T10:00:00Z"));
         assert_eq!(told("90m").as_deref(), Some("2025-11-25T08:30:00Z"));

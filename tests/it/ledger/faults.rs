@@ -23,7 +23,8 @@ async fn is_told(service: &Service) -> bool {
     warned && service.metric("gateway_ledger_up").await == 0.0
 }
 
-async fn recovers(service: &Service, path: &Path, ids: &[String]) {
+/// Waits until it is well again and every call is there; gives how often it was told that it was not.
+async fn recovers(service: &Service, path: &Path, ids: &[String]) -> usize {
     eventually("the records are there", async || {
         let there = states(path);
         ids.iter().all(|id| is_over(&there, id))
@@ -32,9 +33,8 @@ async fn recovers(service: &Service, path: &Path, ids: &[String]) {
     eventually("it is well", async || !is_told(service).await).await;
     assert_eq!(service.metric("gateway_ledger_dropped_total").await, 0.0);
     let errors = |message: &String| message.starts_with("ERROR the ledger");
-    let errors: Vec<String> = service.process.messages().into_iter().filter(errors).collect();
-    assert_eq!(errors.len(), 1, "told once: {errors:?}");
     service.process.says("INFO the ledger is written again after").await;
+    service.process.messages().into_iter().filter(errors).count()
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_lock_of_somebody_else_holds_up_no_call() {
     assert!(service.metric("gateway_ledger_queue").await >= 20.0);
     assert!(service.metric("gateway_ledger_lag_seconds").await > 1.0);
     holder.execute_batch("COMMIT").expect("free");
-    recovers(&service, &path, &ids).await;
+    assert_eq!(recovers(&service, &path, &ids).await, 1);
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_place_that_cannot_be_used_at_start_is_a_warning_and_tried_again() {
     eventually("it is told", async || is_told(&service).await).await;
     service.process.says("cannot be written: ").await;
     std::fs::remove_file(service.folder.path().join("data")).expect("removed");
-    recovers(&service, &path, &ids).await;
+    assert_eq!(recovers(&service, &path, &ids).await, 1);
 }
 
 #[tokio::test]
@@ -103,5 +103,6 @@ async fn a_disk_without_room_holds_up_no_call() {
     ids.push(quick_call(&service).await);
     let room = Command::new("prlimit").args(["--fsize=unlimited:unlimited", "--pid", &service.process.id()]).status();
     assert!(room.expect("prlimit runs").success());
-    recovers(&service, &path, &ids).await;
+    // A checkpoint may have made room for a moment.
+    assert!(recovers(&service, &path, &ids).await >= 1);
 }

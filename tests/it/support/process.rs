@@ -78,6 +78,7 @@ impl Process {
             .current_dir(folder)
             .args(args)
             .env_clear()
+            .env("TMPDIR", folder)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
