@@ -12,6 +12,7 @@
 //! | [`meter`] | reading of bodies in passing | change a byte |
 //! | [`config`] | YAML to one immutable snapshot | print a secret |
 //! | [`flow`] | the life of a call; its record | IO, read a clock |
+//! | [`ledger`] | the record of all calls in SQLite, and its reports | fail or delay a call |
 //! | [`telemetry`] | metrics, the log writer, the access line | wait for a reader |
 //! | [`proxy`] | Pingora's hooks, the exchange, upstream connections | decide about keys, money or models |
 //! | [`admin`] | health, metrics and administration on their own port | serve clients' calls |
@@ -27,6 +28,7 @@ pub mod dialect;
 pub mod error;
 pub mod flow;
 pub mod keys;
+pub mod ledger;
 pub mod meter;
 pub mod proxy;
 pub mod route;

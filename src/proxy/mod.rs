@@ -30,6 +30,7 @@ use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::Live;
+use crate::ledger::Ledger;
 use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
@@ -44,10 +45,21 @@ pub struct Gateway {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    ledger: Ledger,
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
     request_ids: RequestIds,
+}
+
+/// The parts that the server shares with its other services.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) live: Arc<Live>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) ledger: Ledger,
+    pub(crate) peers: Arc<Peers>,
 }
 
 /// Request ids: unique over processes by their first half, within one by their second.
@@ -57,18 +69,14 @@ struct RequestIds {
 }
 
 impl Gateway {
-    /// Puts the gateway together from the parts that the server shares with its other services.
-    pub(crate) fn new(
-        live: Arc<Live>,
-        telemetry: Arc<Telemetry>,
-        readiness: Arc<Readiness>,
-        peers: Arc<Peers>,
-        process: u64,
-    ) -> Self {
+    /// Puts the gateway together; `process` is this process's own number.
+    pub(crate) fn new(parts: Parts, process: u64) -> Self {
+        let Parts { live, telemetry, readiness, ledger, peers } = parts;
         Self {
             live,
             telemetry,
             readiness,
+            ledger,
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
@@ -89,7 +97,7 @@ impl ProxyHttp for Gateway {
     type CTX = Call;
 
     fn new_ctx(&self) -> Call {
-        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry))
+        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry), self.ledger.clone())
     }
 
     /// No modules: Pingora's compression would hold events back and hide usage.

@@ -62,11 +62,23 @@ impl Process {
         this
     }
 
+    /// Another program, such as a shell that becomes the binary.
+    pub fn start_program(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut this = Self::spawn_program(program, folder, args, variables);
+        collect(this.child.stdout.take().expect("a pipe"), &this.stdout);
+        this
+    }
+
     fn spawn(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ai-gateway"))
+        Self::spawn_program(env!("CARGO_BIN_EXE_ai-gateway"), folder, args, variables)
+    }
+
+    fn spawn_program(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .current_dir(folder)
             .args(args)
             .env_clear()
+            .env("TMPDIR", folder)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -120,6 +132,11 @@ impl Process {
     /// Tells whether it runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> String {
+        self.child.id().to_string()
     }
 
     /// Sends a signal by its name, such as `HUP`.
