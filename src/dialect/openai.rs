@@ -1,7 +1,7 @@
 //! OpenAI's API, and the many that speak it: chat, completions, embeddings, Responses, transcription, images.
 //!
 //! Sources: platform.openai.com/docs/api-reference (chat, completions, embeddings, responses, responses-streaming, audio,
-//! images, images-streaming), read 2026-11; what others add is named where it is read.
+//! images, images-streaming); what others add is named where it is read.
 //! Never does: tell the APIs apart by anything but the members that stand in an answer.
 
 use crate::units::Usage;
