@@ -2,6 +2,8 @@
 //!
 //! Never does: say what is right of an answer; recorded ones do that.
 
+use std::time::Duration;
+
 use super::*;
 use crate::meter::tap::like::Like;
 
@@ -67,8 +69,11 @@ fn passes(mut tap: Tap, text: &[u8], lengths: &[u8], forget: bool) -> (Vec<u8>, 
 
 #[test]
 fn fuzz_bytes_pass_unchanged_and_cuts_change_nothing() {
-    bolero::check!().with_type::<(Vec<u8>, Vec<u8>, u8)>().with_iterations(2000).for_each(
-        |(letters, lengths, kind)| {
+    bolero::check!()
+        .with_type::<(Vec<u8>, Vec<u8>, u8)>()
+        .with_iterations(2000)
+        .with_test_time(Duration::from_secs(2))
+        .for_each(|(letters, lengths, kind)| {
             let words = letters.iter().map(|letter| WORDS[usize::from(*letter) % WORDS.len()]);
             let text = words.collect::<String>().into_bytes();
             let shape = if kind & 1 == 0 { Shape::Events } else { Shape::Json };
@@ -83,6 +88,5 @@ fn fuzz_bytes_pass_unchanged_and_cuts_change_nothing() {
                 }
                 assert!(whole.0.len() <= text.len());
             }
-        },
-    );
+        });
 }
