@@ -162,7 +162,7 @@ async fn many_calls_at_once_get_each_its_own_answer(pair: Pair) {
         let world = std::sync::Arc::clone(&world);
         tokio::spawn(async move {
             let text = format!("call {index} {}", "y".repeat(index * 10));
-            let answer = world.client().await.post(CHAT, &chat_stream(&text)).await;
+            let answer = world.client().await.post(CHAT, &chat_stream_with_usage(&text)).await;
             (text, answer)
         })
     };
@@ -170,7 +170,7 @@ async fn many_calls_at_once_get_each_its_own_answer(pair: Pair) {
     for call in (0..60).map(call).collect::<Vec<_>>() {
         let (text, answer) = call.await.expect("no panic");
         assert!(answer.complete && answer.text().ends_with("data: [DONE]\n\n"), "{text}: {}", answer.text());
-        bodies.insert(sha256(chat_stream(&text)));
+        bodies.insert(sha256(chat_stream_with_usage(&text)));
     }
     let received: std::collections::HashSet<_> =
         world.provider.received().into_iter().filter_map(|call| call.body_sha256).collect();

@@ -101,7 +101,8 @@ async fn a_disk_without_room_holds_up_no_call() {
         }
     }
     ids.push(quick_call(&service).await);
-    let room = Command::new("prlimit").args(["--fsize=unlimited:unlimited", "--pid", &service.process.id()]).status();
+    let id = service.process.id().to_string();
+    let room = Command::new("prlimit").args(["--fsize=unlimited:unlimited", "--pid", &id]).status();
     assert!(room.expect("prlimit runs").success());
     // A checkpoint may have made room for a moment.
     assert!(recovers(&service, &path, &ids).await >= 1);

@@ -134,11 +134,6 @@ impl Process {
         self.child.try_wait().expect("a child").is_none()
     }
 
-    /// Its process id.
-    pub fn id(&self) -> String {
-        self.child.id().to_string()
-    }
-
     /// Sends a signal by its name, such as `HUP`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
