@@ -42,6 +42,8 @@ pub struct Arrived {
     pub asked: Asked,
     /// Looks at the answer in passing, once there is one.
     pub tap: Option<Tap>,
+    /// Whether the record tells already what it used: its whole answer was there before the client got any of it.
+    is_reckoned: bool,
 }
 
 /// A call that may go on: its route is configured and its key is good for it.
@@ -83,7 +85,8 @@ impl Arrived {
             spent: Spent::default(),
             pace: Pace::default(),
         };
-        Self { snapshot, record, started, waited: Duration::ZERO, asked: Asked::default(), tap: None }
+        let (waited, asked) = Default::default();
+        Self { snapshot, record, started, waited, asked, tap: None, is_reckoned: false }
     }
 
     /// Notes what the request line says.
@@ -145,6 +148,8 @@ impl Arrived {
         if let (Some(model), None) = (&scan.model, &underway.model) {
             self.record.model = Some(cut(model, MAX_NAME));
         }
+        self.asked.max_output_tokens = scan.max_output_tokens;
+        self.asked.choices = scan.choices;
         let makes = !matches!(underway.route.method, Some(Method::GET | Method::HEAD | Method::DELETE));
         match (&scan.model, &underway.model) {
             (Some(model), _) => underway.key.permits_model(Some(model)),
@@ -168,10 +173,19 @@ impl Arrived {
         passed
     }
 
-    /// Ends the call: what is left to say is how long it took, and what it used.
-    pub fn settle(mut self, now: Instant) -> Record {
+    /// Reckons, once its answer is there as a whole, what the call used and cost. Nothing of the answer passes later.
+    pub fn reckon(&mut self) -> &Spent {
         let metered = self.tap.take().map(Tap::finish);
         self.record.spent = spent::spent(&self.record, self.asked, metered, &self.snapshot);
+        self.is_reckoned = true;
+        &self.record.spent
+    }
+
+    /// Ends the call: what is left to say is how long it took, and what it used where that is not reckoned yet.
+    pub fn settle(mut self, now: Instant) -> Record {
+        if !self.is_reckoned {
+            self.reckon();
+        }
         self.record.duration = now.saturating_duration_since(self.started);
         self.record.overhead = self.record.duration.saturating_sub(self.waited);
         self.record

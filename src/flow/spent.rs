@@ -1,7 +1,8 @@
 //! What a call used and cost, judged once from all that is known when it is over.
 //!
-//! Invariant: what the provider told is never replaced by an estimate that is less; nothing is charged for a call that
-//! the provider did not answer, unless it was the client who left; what has no price costs `None`, never zero.
+//! Invariant: what the provider told is never replaced by an estimate that is less, and an estimate is never more than the
+//! model can take and the request lets it give; nothing is charged for a call that the provider did not answer, unless it
+//! was this side that left; what has no price costs `None`, never zero.
 //! Never does: read a clock, look at a body.
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::error::Refusal;
 use crate::meter::Metered;
 use crate::meter::price::Price;
 use crate::route::{Kind, Route};
-use crate::units::Usage;
+use crate::units::{Usage, Usd};
 
 /// Bytes of UTF-8 that an estimate takes for one token. Models need four of English and about three of most other
 /// scripts, so that an estimate is rather too high. Source: platform.openai.com/tokenizer, read 2026-11.
@@ -25,66 +26,90 @@ pub struct Asked {
     pub sent: bool,
     /// Bytes of its body, where it was read.
     pub bytes: u64,
+    /// The most tokens that one choice may have, where the request says so.
+    pub max_output_tokens: Option<u64>,
+    /// How many choices it asks for; 0 counts as 1.
+    pub choices: u64,
 }
 
 /// Judges a call that is over. `metered` is what was seen of the answer, where that was looked at.
 pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, snapshot: &Snapshot) -> Spent {
     let Some(route) = record.route.as_deref() else { return Spent::default() };
     let metered = metered.unwrap_or_default();
-    let (certainty, usage) = judge(record, route, asked, &metered);
-    let mut spent =
-        Spent { certainty, usage, model: metered.model, service_tier: metered.service_tier, ..Spent::default() };
-    if certainty == Certainty::Unknown {
-        spent.cost = None;
-    }
-    if let Some(usage) = &spent.usage {
-        let price = price(route, record, &spent, snapshot);
-        spent.cost = price.and_then(|price| price.cost(usage, spent.service_tier.as_deref()));
-        spent.prices = spent.cost.map(|_| Arc::clone(snapshot.prices.version()));
-    }
-    spent
+    let price = price(route, record, &metered, snapshot);
+    let (certainty, usage) = Judge { record, route, asked, metered: &metered, price }.judge();
+    let cost = match (certainty, &usage) {
+        (_, Some(usage)) => price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())),
+        (Certainty::Unknown, None) => None,
+        (_, None) => Some(Usd::ZERO),
+    };
+    let prices = usage.and(cost).map(|_| Arc::clone(snapshot.prices.version()));
+    Spent { certainty, usage, cost, prices, model: metered.model, service_tier: metered.service_tier }
 }
 
 /// The price of the model that answered; where the book has only the one that was asked for, that.
-fn price<'s>(route: &Route, record: &Record, spent: &Spent, snapshot: &'s Snapshot) -> Option<&'s Price> {
+fn price<'s>(route: &Route, record: &Record, metered: &Metered, snapshot: &'s Snapshot) -> Option<&'s Price> {
     let section = route.provider.prices.as_deref()?;
     let find = |model: &str| snapshot.prices.find(section, model);
-    spent.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
+    metered.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
 }
 
-fn judge(record: &Record, route: &Route, asked: Asked, metered: &Metered) -> (Certainty, Option<Usage>) {
-    let left = matches!(record.refusal, Some(Refusal::ClientGone | Refusal::ShuttingDown));
-    let generates = matches!(record.method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
-    match record.upstream_status {
-        Some(200..=299) => {}
-        // It was at work when its client left: many providers charge for that.
-        None if asked.sent && left && generates && route.kind == Kind::Json => {
-            return (Certainty::Estimated, Some(estimate(asked, metered)));
+struct Judge<'a> {
+    record: &'a Record,
+    route: &'a Route,
+    asked: Asked,
+    metered: &'a Metered,
+    price: Option<&'a Price>,
+}
+
+impl Judge<'_> {
+    fn judge(&self) -> (Certainty, Option<Usage>) {
+        use Certainty::{Estimated, Failed, Settled, Unknown};
+        let generates = matches!(self.record.method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
+        let is_read = self.route.kind == Kind::Json;
+        match self.record.upstream_status {
+            Some(200..=299) => {}
+            // It was at work when its client left: many providers charge for that.
+            None if self.asked.sent && self.was_left() && generates => {
+                return if is_read { (Estimated, Some(self.estimate())) } else { (Unknown, None) };
+            }
+            Some(101) => return (Unknown, None),
+            _ => return (Failed, None),
         }
-        Some(101) => return (Certainty::Unknown, None),
-        _ => return (Certainty::Failed, None),
-    }
-    let cut = record.refusal.is_some();
-    match metered.usage {
-        // Some tell it in every event, and the last one may be missing.
-        Some(told) if cut && !metered.complete => (Certainty::Estimated, Some(at_least(told, visible(metered)))),
-        Some(told) => (Certainty::Settled, Some(told)),
-        None if !generates => (Certainty::Settled, None),
-        None if route.kind == Kind::Json && (cut || metered.visible_bytes > 0) => {
-            (Certainty::Estimated, Some(estimate(asked, metered)))
+        let cut = self.record.refusal.is_some();
+        match self.metered.usage {
+            // Some tell it in every event, and the last one may be missing.
+            Some(told) if cut && !self.metered.complete => {
+                (Estimated, Some(Usage { output: told.output.max(self.visible()), ..told }))
+            }
+            Some(told) => (Settled, Some(told)),
+            None if !generates => (Settled, None),
+            None if is_read && (cut || self.metered.visible_bytes > 0) => (Estimated, Some(self.estimate())),
+            None => (Unknown, None),
         }
-        None => (Certainty::Unknown, None),
+    }
+
+    /// Whether it was this side that broke off, and not the provider that failed.
+    fn was_left(&self) -> bool {
+        matches!(self.record.refusal, Some(Refusal::ClientGone | Refusal::ShuttingDown | Refusal::Bug(_)))
+    }
+
+    fn estimate(&self) -> Usage {
+        let most = self.price.and_then(Price::max_input_tokens).unwrap_or(u64::MAX);
+        Usage {
+            input: self.asked.bytes.div_ceil(BYTES_PER_TOKEN).min(most),
+            output: self.visible(),
+            ..Usage::default()
+        }
+    }
+
+    /// Tokens of the text that had come, but no more than the call could have been given.
+    fn visible(&self) -> u64 {
+        let of_one = self.asked.max_output_tokens.or_else(|| self.price?.max_output_tokens());
+        let most = of_one.map_or(u64::MAX, |most| most.saturating_mul(self.asked.choices.max(1)));
+        self.metered.visible_bytes.div_ceil(BYTES_PER_TOKEN).min(most)
     }
 }
 
-fn estimate(asked: Asked, metered: &Metered) -> Usage {
-    Usage { input: asked.bytes.div_ceil(BYTES_PER_TOKEN), output: visible(metered), ..Usage::default() }
-}
-
-fn visible(metered: &Metered) -> u64 {
-    metered.visible_bytes.div_ceil(BYTES_PER_TOKEN)
-}
-
-fn at_least(told: Usage, output: u64) -> Usage {
-    Usage { output: told.output.max(output), ..told }
-}
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
 
 use crate::error::{Refusal, Silence};
-use crate::flow::{Asked, Underway};
+use crate::flow::Underway;
 use crate::route::{Provider, Timeouts};
 
 use super::Gateway;
@@ -80,7 +80,8 @@ pub(super) async fn attempt(
         let arrived = call.arrived()?;
         arrived.record.attempts += 1;
         // Until more is known: a call that is dropped may have been at work.
-        arrived.asked = Asked { sent: true, bytes };
+        arrived.asked.sent = true;
+        arrived.asked.bytes = bytes;
         let exchange =
             exchange(gateway, provider, &mut ask, Sending { request: &request, method: &method, fresh, deadline });
         let outcome = call.waiting(while_client_stays(session, exchange)).await;
