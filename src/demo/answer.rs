@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::journal::Used;
 use super::request::Head;
 use super::script::{After, CutAt, Fault, Framing, HowCut, Interim, Reply, Script, Version};
 use super::{ProviderOptions, control, openai};
@@ -19,19 +20,26 @@ pub(super) struct Answer {
     /// One piece; or the events of a stream, which then is chunked.
     pub(super) pieces: Vec<Bytes>,
     pub(super) stream: bool,
+    /// What it uses, where it is an answer of a model.
+    pub(super) used: Option<Used>,
 }
 
 impl Answer {
     /// One piece with a content type.
     pub(super) fn whole(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let headers = vec![("content-type".to_string(), content_type.to_string())];
-        Self { status, headers, pieces: vec![body.into()], stream: false }
+        Self { status, headers, pieces: vec![body.into()], stream: false, used: None }
     }
 
     /// A stream of server-sent events.
     pub(super) fn events(pieces: Vec<Bytes>) -> Self {
         let headers = vec![("content-type".to_string(), "text/event-stream; charset=utf-8".to_string())];
-        Self { status: 200, headers, pieces, stream: true }
+        Self { status: 200, headers, pieces, stream: true, used: None }
+    }
+
+    /// The same, with what it uses.
+    pub(super) fn using(self, input: u64, output: u64) -> Self {
+        Self { used: Some(Used { input, output }), ..self }
     }
 
     /// What a script wants in answer to a request; `None` where that is raw bytes.
@@ -39,7 +47,8 @@ impl Answer {
         Some(match &script.reply {
             Reply::Raw(_) => return None,
             Reply::Fixed { status, headers, body } => {
-                Self { status: *status, headers: headers.clone(), pieces: vec![body.clone()], stream: false }
+                let (headers, pieces) = (headers.clone(), vec![body.clone()]);
+                Self { status: *status, headers, pieces, stream: false, used: None }
             }
             Reply::Events(events) => Self::events(events.iter().map(|event| event.clone().into()).collect()),
             Reply::Echo => control::echo(head, body),

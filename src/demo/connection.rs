@@ -116,6 +116,7 @@ impl Call<'_> {
         }
         let answer = Answer::wanted(script, &self.head, body, &self.shared.options);
         let answer = answer.unwrap_or_else(|| Answer::whole(500, "text/plain", "no answer"));
+        self.shared.journal.uses(&self.entry, answer.used);
         plan(answer, script, asked)
     }
 

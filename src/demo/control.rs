@@ -93,6 +93,7 @@ fn one(received: &Received) -> Value {
         "body_sha256": received.body_sha256,
         "connection_id": received.connection_id,
         "request_number": received.request_number,
+        "used": received.used.map(|used| json!({ "input": used.input, "output": used.output })),
         "answered_after_ms": received.answered_at.map(since),
         "cancelled": received.cancelled,
         "aborted_after_ms": received.aborted_at.map(since),

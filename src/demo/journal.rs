@@ -36,6 +36,8 @@ pub struct Received {
     pub request_number: u64,
     /// Whether it came over HTTP/2; its authority then stands as the header `host`.
     pub http2: bool,
+    /// What its answer uses as a whole, whether or not all of it was sent; absent where no model answers.
+    pub used: Option<Used>,
     /// When its head had arrived.
     pub arrived_at: Instant,
     /// When the last byte of its answer was handed to the system, whether or not a script cut that answer short.
@@ -44,6 +46,15 @@ pub struct Received {
     pub cancelled: bool,
     /// When that was seen.
     pub aborted_at: Option<Instant>,
+}
+
+/// Tokens that the provider itself counts for an answer: what it would charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Of the request.
+    pub input: u64,
+    /// Of the answer.
+    pub output: u64,
 }
 
 impl Received {
@@ -152,6 +163,7 @@ impl Journal {
             connection_id: connection.id,
             request_number,
             http2: head.http2,
+            used: None,
             arrived_at: Instant::now(),
             answered_at: None,
             cancelled: false,
@@ -181,6 +193,11 @@ impl Journal {
             received.body_complete = complete;
             received.body_sha256 = hash;
         });
+    }
+
+    /// Notes what the answer uses.
+    pub(super) fn uses(&self, entry: &Entry, used: Option<Used>) {
+        self.change(entry, |received| received.used = used);
     }
 
     /// Notes that the answer was written.

@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use self::journal::Received;
+pub use self::journal::{Received, Used};
 pub use self::script::{After, Cut, CutAt, Fault, Framing, HowCut, Interim, Reply, Script, Version};
 
 use self::journal::Journal;

@@ -60,7 +60,7 @@ impl Exchange {
         }
         let done = async {
             let whole = self.read(&mut entry, &mut body, script.read_body).await?;
-            self.answer(&script, &head, &whole, &mut respond).await
+            self.answer(&script, (&head, &whole), &entry, &mut respond).await
         };
         match done.await {
             Ok(()) => self.shared.journal.answered(&entry),
@@ -94,8 +94,8 @@ impl Exchange {
     async fn answer(
         &self,
         script: &Script,
-        head: &Head,
-        body: &Bytes,
+        (head, body): (&Head, &Bytes),
+        entry: &Entry,
         respond: &mut SendResponse<Bytes>,
     ) -> Result<(), Gone> {
         pause(script.delay, |context| respond.poll_reset(context)).await?;
@@ -109,6 +109,7 @@ impl Exchange {
             Reply::Raw(bytes) => taken_apart(bytes, respond)?,
             _ => Answer::wanted(script, head, body, &self.shared.options),
         };
+        self.shared.journal.uses(entry, answer.as_ref().and_then(|answer| answer.used));
         let fits = !matches!(
             script.fault,
             Some(
@@ -250,7 +251,13 @@ fn taken_apart(mut bytes: &[u8], respond: &mut SendResponse<Bytes>) -> Result<Op
             bytes = body;
             continue;
         }
-        return Ok(Some(Answer { status, headers, pieces: vec![Bytes::copy_from_slice(body)], stream: false }));
+        return Ok(Some(Answer {
+            status,
+            headers,
+            pieces: vec![Bytes::copy_from_slice(body)],
+            stream: false,
+            used: None,
+        }));
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
     let prompt = messages.iter().map(|message| tokens(&text(message)) + 4).sum();
     let completion = choices.iter().map(Choice::tokens).sum();
     let chat = Chat { id, created: seed.time(), model: call.model, usage: usage(prompt, completion), choices };
-    Ok(if call.flag("stream") { chat.stream(call.includes_usage()) } else { chat.whole() })
+    let answer = if call.flag("stream") { chat.stream(call.includes_usage()) } else { chat.whole() };
+    Ok(answer.using(prompt, completion))
 }
 
 /// The text of a message, without what is no text.

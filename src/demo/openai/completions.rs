@@ -47,7 +47,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
         let choices: Vec<Value> = (choices.iter().enumerate())
             .map(|(index, (words, finish))| choice(index, &words.concat(), Some(finish)))
             .collect();
-        return Ok(pretty(&object(choices.into(), Some(&usage))));
+        return Ok(pretty(&object(choices.into(), Some(&usage))).using(prompt, completion));
     }
     let null = call.includes_usage().then_some(&Value::Null);
     let events = choices.iter().enumerate().flat_map(|(index, (words, finish))| {
@@ -56,7 +56,7 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
     });
     let events = events.map(|choice| object(json!([choice]), null));
     let last = call.includes_usage().then(|| object(json!([]), Some(&usage)));
-    Ok(stream(events.chain(last)))
+    Ok(stream(events.chain(last)).using(prompt, completion))
 }
 
 fn choice(index: usize, text: &str, finish: Option<&str>) -> Value {

@@ -48,7 +48,8 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
         data: data.collect(),
         model: call.model,
         usage: json!({ "prompt_tokens": total, "total_tokens": total }),
-    }))
+    })
+    .using(total, 0))
 }
 
 /// Not a `Value`: that would widen each `f32`.

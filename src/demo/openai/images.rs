@@ -33,7 +33,8 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
             "output_tokens": output,
             "input_tokens_details": { "text_tokens": input, "image_tokens": 0 },
         },
-    })))
+    }))
+    .using(input, output))
 }
 
 fn png(seed: &mut Seed) -> Vec<u8> {

@@ -32,7 +32,8 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Answer, Fault> {
         words,
         complete,
     };
-    Ok(if call.flag("stream") { response.stream() } else { pretty(&response.object(true)) })
+    let answer = if call.flag("stream") { response.stream() } else { pretty(&response.object(true)) };
+    Ok(answer.using(response.input, response.words.len() as u64))
 }
 
 struct Response<'a> {
