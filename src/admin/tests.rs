@@ -37,6 +37,7 @@ fn snapshot() -> Snapshot {
             max_connections_per_address: None,
             trusted_proxies: Vec::new(),
             cors: Cors::Any,
+            answer_headers: Default::default(),
             readiness_delay: LONG,
             grace: LONG,
         },

@@ -117,7 +117,7 @@ pub(super) fn compile(
     original: bool,
     prices: Arc<PriceBook>,
 ) -> Compiled {
-    let server = server(check, &file.server, host);
+    let server = server(check, &file.server, file.telemetry.answer_headers, host);
     let startup = startup(check, file, host, original);
     let (providers, routes) = super::upstream::compile(check, &file.providers, &prices);
     super::prices::warn_of_idle(check, &file.prices, &providers);
@@ -138,7 +138,12 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-fn server(check: &mut Check<'_>, file: &file::Server, host: &Host) -> ServerSettings {
+fn server(
+    check: &mut Check<'_>,
+    file: &file::Server,
+    answer_headers: file::AnswerHeaders,
+    host: &Host,
+) -> ServerSettings {
     let limits = FieldPath::of("server.limits");
     let shutdown = FieldPath::of("server.shutdown");
     let max_body = check.size(&limits.key("max_body"), file.limits.max_body, (KIB, "1KiB"), (1 << 30, "1GiB"));
@@ -160,6 +165,7 @@ fn server(check: &mut Check<'_>, file: &file::Server, host: &Host) -> ServerSett
         .filter(|most| *most > 0),
         trusted_proxies: trusted_proxies(check, &file.trusted_proxies),
         cors: cors(check, &file.cors.allow_origins),
+        answer_headers,
         readiness_delay: check.period(&shutdown.key("readiness_delay"), file.shutdown.readiness_delay, ["0s", "10m"]),
         grace: check.period(&shutdown.key("grace"), file.shutdown.grace, ["1s", "24h"]),
     }

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::entries::RouteEntry;
-use super::file::{AccessLog, CompatMetrics, Http2, Prices};
 use super::file::{
     Admin, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server, ServerLimits,
     Shutdown, Telemetry, Timeouts,
 };
+use super::file::{Http2, Prices};
 use super::values::{AutoSize, Later, Off, Period, Size, Switch};
 
 /// The file that is looked for where none is named.
@@ -154,6 +154,7 @@ impl Default for FirstByte {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { max_series: 10_000, compat_metrics: CompatMetrics::default(), access_log: AccessLog::default() }
+        let (compat_metrics, access_log, answer_headers) = Default::default();
+        Self { max_series: 10_000, compat_metrics, access_log, answer_headers }
     }
 }

@@ -4,6 +4,7 @@
 //! Fields that a later version brings are known by name and refused, so that nothing is silently ignored.
 //! Never does: checks that need more than one field; that is `compile`.
 
+mod answer;
 mod forms;
 mod prices;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use answer::AnswerHeaders;
 pub use prices::Prices;
 
 use super::entries::RouteEntry;
@@ -319,6 +321,9 @@ pub struct Telemetry {
     pub compat_metrics: CompatMetrics,
     /// Whether each call leaves a line on stdout: `json` or `off`. Default `json`.
     pub access_log: AccessLog,
+    /// What answers tell of themselves in headers.
+    #[serde(deserialize_with = "mapping")]
+    pub answer_headers: AnswerHeaders,
 }
 
 /// Whether the NodeJS gateway's two summaries are exported.

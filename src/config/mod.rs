@@ -38,6 +38,7 @@ use crate::units::Secret;
 
 pub use environment::Environment;
 pub use environment::hostname;
+pub use file::AnswerHeaders;
 pub use load::{
     KeySettings, Loaded, Sources, env_salt_alone, key_settings, ledger_path, load, load_again, with_keys_read_again,
 };
@@ -99,6 +100,8 @@ pub struct ServerSettings {
     pub trusted_proxies: Vec<Network>,
     /// `Access-Control-Allow-Origin`.
     pub cors: Cors,
+    /// What answers tell of themselves in headers.
+    pub answer_headers: AnswerHeaders,
     /// From SIGTERM to the closing of the listeners.
     pub readiness_delay: Duration,
     /// From then to the end of the last stream.

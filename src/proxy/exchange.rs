@@ -239,7 +239,8 @@ pub(super) fn facts<'a>(
     let head = session.req_header();
     let request_id = &call.arrived()?.record.request_id;
     let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-    Ok(Facts { request_id, cors: &settings.cors, request: &head.headers, version: head.version, secure })
+    let (cors, shown) = (&settings.cors, settings.answer_headers);
+    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure })
 }
 
 pub(super) fn unspeakable(_: Unspeakable) -> Refusal {

@@ -31,7 +31,7 @@ use super::exchange::{self, facts, part_when_draining, unspeakable};
 use super::relay::shape;
 use super::upstream::{AnswerHead, Broken, Length};
 use super::watch;
-use super::wire::{self, Carries, Outgoing, Timing};
+use super::wire::{self, Carries, Outgoing, Told};
 
 /// How long a quiet connection to a provider is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
@@ -146,10 +146,17 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
         request_id: &request_id,
     };
     *head = outgoing.native_head()?;
+    if empty {
+        is_asked(call);
+    }
+    Ok(())
+}
+
+/// Takes note that the provider has the whole request, so that it may work for it. Without its end it does not begin.
+fn is_asked(call: &mut Call) {
     if let Ok(arrived) = call.arrived() {
         arrived.asked.sent = true;
     }
-    Ok(())
 }
 
 /// Judges the head of the provider's answer.
@@ -203,7 +210,7 @@ pub(super) fn answer(
     let Some((length, upstream_head)) = native.answered else {
         return Err(call.broken_off(Refusal::Bug("an answer that was not judged")));
     };
-    let timing = Timing { upstream_head, gateway: native.own };
+    let told = Told { cost: None, upstream_head, gateway: native.own };
     let old = session.req_header().version == Version::HTTP_10;
     if old && matches!(length, Length::Chunked | Length::ToClose) {
         session.set_keepalive(None);
@@ -219,7 +226,7 @@ pub(super) fn answer(
     }
     let snapshot = Arc::clone(&arrived.snapshot);
     let reply = facts(session, call, &snapshot.server)
-        .and_then(|facts| wire::answer(theirs, &provider, &timing, &facts).map_err(unspeakable))
+        .and_then(|facts| wire::answer(theirs, &provider, &told, &facts).map_err(unspeakable))
         .map_err(|refusal| call.broken_off(refusal))?;
     call.arrived().map_err(|refusal| explain(&refusal))?.record.status = head.status.as_u16();
     *head = *reply;
@@ -233,6 +240,9 @@ pub(super) fn answer(
 pub(super) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Result<()> {
     let websocket = call.native()?.underway.route.kind == Kind::Websocket;
     let patience = call.arrived().map_err(|refusal| explain(&refusal))?.snapshot.server.body_timeout;
+    if ended {
+        is_asked(call);
+    }
     let native = call.native()?;
     native.uploaded += bytes as u64;
     let took = native.started.elapsed();

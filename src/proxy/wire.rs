@@ -18,15 +18,16 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
-use crate::config::Cors;
+use crate::config::{AnswerHeaders, Cors};
 use crate::error::Refusal;
 use crate::route::{Provider, Route};
+use crate::units::Usd;
 
 use super::upstream::{AnswerHead, Length};
 pub(super) use outgoing::{Carries, Outgoing};
 
 /// Headers of an answer that stay with the provider: of that hop, or about its own host.
-const STAY_THERE: [HeaderName; 18] = [
+const STAY_THERE: [HeaderName; 19] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -45,6 +46,8 @@ const STAY_THERE: [HeaderName; 18] = [
     ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS,
+    // What another gateway behind us reckoned.
+    COST,
 ];
 
 /// What the content type of a request means on a JSON route.
@@ -82,6 +85,7 @@ pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap)
 pub(super) struct Facts<'a> {
     pub(super) request_id: &'a str,
     pub(super) cors: &'a Cors,
+    pub(super) shown: AnswerHeaders,
     pub(super) request: &'a HeaderMap,
     /// HTTP/1.0 has no chunks, HTTP/2 frames bodies itself.
     pub(super) version: Version,
@@ -89,8 +93,10 @@ pub(super) struct Facts<'a> {
     pub(super) secure: bool,
 }
 
-/// Times that `server-timing` and `provider-response-time` tell.
-pub(super) struct Timing {
+/// What an answer's own headers tell of its call: the times of `server-timing` and `provider-response-time`, and the cost.
+pub(super) struct Told {
+    /// Absent where it is not known, or not known yet.
+    pub(super) cost: Option<Usd>,
     pub(super) upstream_head: Duration,
     pub(super) gateway: Duration,
 }
@@ -104,12 +110,15 @@ type Built = Result<Box<ResponseHeader>, Unspeakable>;
 /// As the original's helmet sent it. In clear text browsers ignore it (RFC 6797 section 8.1), and it would mislead.
 const HSTS: &str = "max-age=15552000; includeSubDomains";
 
+const COST: HeaderName = HeaderName::from_static("x-gateway-cost-usd");
+
 const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
-    x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing";
+    x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing, \
+    x-gateway-cost-usd";
 
 /// The provider's head as the client sees it.
-pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
+pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Built {
     let mut headers = head.headers;
     let http2 = facts.version == Version::HTTP_2;
     if head.status == StatusCode::NO_CONTENT || (http2 && head.status == StatusCode::NOT_MODIFIED) {
@@ -140,9 +149,14 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
         _ => {}
     }
     reply.text("provider-name", provider.id.as_str())?;
-    reply.set(HeaderName::from_static("provider-response-time"), whole_milliseconds(timing.upstream_head));
-    let (gateway, upstream) = (timing.gateway.as_secs_f64() * 1e3, timing.upstream_head.as_secs_f64() * 1e3);
-    reply.text("server-timing", &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"))?;
+    reply.set(HeaderName::from_static("provider-response-time"), whole_milliseconds(told.upstream_head));
+    if facts.shown.server_timing {
+        let [gateway, upstream] = [told.gateway, told.upstream_head].map(|time| time.as_secs_f64() * 1e3);
+        reply.text("server-timing", &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"))?;
+    }
+    if let Some(cost) = told.cost.filter(|_| facts.shown.cost) {
+        reply.set(COST, HeaderValue::from_str(&cost.to_string()).map_err(|_| Unspeakable)?);
+    }
     reply.finish(facts)
 }
 

@@ -226,6 +226,7 @@ mod tests {
             max_connections_per_address: Some(each).filter(|each| *each > 0),
             trusted_proxies: vec![proxies],
             cors: Cors::Any,
+            answer_headers: Default::default(),
             readiness_delay: Duration::ZERO,
             grace: Duration::ZERO,
         }

@@ -12,7 +12,8 @@ use crate::config::report::FieldPath;
 use crate::config::tree::Tree;
 
 const REFERENCE: &str = include_str!("../../../conf/gateway.yaml");
-const PICTURES: [&str; 2] = [include_str!("../file.rs"), include_str!("../file/prices.rs")];
+const PICTURES: [&str; 3] =
+    [include_str!("../file.rs"), include_str!("../file/answer.rs"), include_str!("../file/prices.rs")];
 
 /// The file with every field that is commented out put in: `#name: value`, as against `# words`.
 fn uncommented() -> String {

@@ -159,9 +159,17 @@ fn content_types_that_are_json_and_those_that_are_not() {
 
 fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<String> {
     let head = AnswerHead::of(StatusCode::OK, headers(pairs), length);
-    let timing = Timing { upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
+    let cost = Some(Usd::from_picos(450_000_000));
+    let timing = Told { cost, upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
     let request = HeaderMap::new();
-    let facts = Facts { request_id: "req_1", cors: &Cors::Any, request: &request, version, secure: false };
+    let facts = Facts {
+        request_id: "req_1",
+        cors: &Cors::Any,
+        shown: AnswerHeaders::default(),
+        request: &request,
+        version,
+        secure: false,
+    };
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     reply.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect()
@@ -185,6 +193,7 @@ fn the_providers_headers_pass_but_for_its_own_hop() {
             ("transfer-encoding", "chunked"),
             ("access-control-allow-origin", "https://chat.example"),
             ("provider-name", "forged"),
+            ("x-gateway-cost-usd", "9"),
         ],
         Length::Chunked,
         Version::HTTP_11,
@@ -199,6 +208,7 @@ fn the_providers_headers_pass_but_for_its_own_hop() {
         "provider-name: openai".to_owned(),
         "provider-response-time: 12".to_owned(),
         "server-timing: gateway;dur=0.34, provider;dur=12.00".to_owned(),
+        "x-gateway-cost-usd: 0.00045".to_owned(),
         "x-request-id: req_1".to_owned(),
         "x-content-type-options: nosniff".to_owned(),
         "access-control-allow-origin: *".to_owned(),
@@ -222,7 +232,14 @@ fn http_1_0_gets_no_chunks() {
 fn cors_allows_only_what_is_configured() {
     let request = headers(&[("origin", "https://app.example")]);
     let allowed = |cors: &Cors| {
-        let facts = Facts { request_id: "req_1", cors, request: &request, version: Version::HTTP_11, secure: false };
+        let facts = Facts {
+            request_id: "req_1",
+            cors,
+            shown: AnswerHeaders::default(),
+            request: &request,
+            version: Version::HTTP_11,
+            secure: false,
+        };
         let reply = own(StatusCode::OK, "{}", &facts).expect("a reply");
         reply.headers.get("access-control-allow-origin").map(|value| value.to_str().expect("text").to_owned())
     };
