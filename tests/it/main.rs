@@ -19,6 +19,7 @@
 //! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
 //! | `upgrade` | a change of the binary under live traffic |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
+//! | `usage` | what each call used and cost: in its record, in metrics and headers, and never in its bytes |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
@@ -40,3 +41,4 @@ mod tls;
 mod tunnel;
 mod upgrade;
 mod upstream;
+mod usage;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ai_gateway::demo::{Cut, CutAt, HowCut, Reply, Script};
+use ai_gateway::demo::{Cut, CutAt, Framing, HowCut, Reply, Script};
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -189,6 +189,7 @@ async fn an_answer_that_is_cut_never_looks_whole() {
     world.provider.script(Script {
         reply,
         cut: Some(Cut { at: CutAt::Body(9), how: HowCut::Close }),
+        framing: Framing::Chunked,
         ..Script::default()
     });
     let (plain, reset) = h2.begin("POST", CHAT, &json(), chat("x").as_bytes()).await.rest().await;
