@@ -192,11 +192,17 @@ class Gateway:
         self.port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
         wrong = Upstream(upstreams["openai"].port, "sk-managed-0000000000000000")
         upstreams = upstreams | {"wrongkey": wrong, "down": Upstream(free_port(), "sk-down")}
+        self.admin_token = secrets.token_hex(16)
         self._write_certificate()
         config = folder / "gateway.yaml"
         config.write_text(self._config(upstreams))
         self.key = self.create_key("tests", [scope for name in upstreams for scope in self.scopes(name)])["key"]
-        self.process = Process([BINARY, "serve", "--config", config], folder / "gateway.log", folder)
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts it; again, where it was killed."""
+        command = [BINARY, "serve", "--config", self.folder / "gateway.yaml"]
+        self.process = Process(command, self.folder / "gateway.log", self.folder)
         self.process.await_ready(lambda: request(self.admin_port, "GET", "/readyz").status == 200)
 
     def stop(self) -> None:
@@ -243,7 +249,7 @@ class Gateway:
                     "listen": [f"127.0.0.1:{self.port}", {"address": f"127.0.0.1:{self.tls_port}", "tls": tls}],
                     "shutdown": {"readiness_delay": "0s", "grace": "60s"},
                 },
-                "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
+                "admin": {"listen": f"127.0.0.1:{self.admin_port}", "token": self.admin_token},
                 "keys": {"file": str(self.key_file)},
                 "providers": {
                     name: {
