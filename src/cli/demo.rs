@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -16,14 +16,14 @@ use super::Failure;
 use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
 use crate::keys::{NewKey, Scope, create_alone};
-use crate::ledger::Scratch;
+use crate::ledger::{Question, Reader, Scratch};
 use crate::server::{Options, Running, Signals, StartError, start};
 use crate::units::Secret;
 
 /// Shows the gateway with a built-in provider.
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
-    /// Sends the printed request itself, prints the answer, and exits: 0 where it worked.
+    /// Sends the printed request itself, prints the answer and what was recorded of it, and exits: 0 where it worked.
     #[arg(long)]
     check: bool,
     /// Starts the built-in provider alone, in place of an account; it prints its address. Tests script it by /__script.
@@ -59,8 +59,11 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
     let running = start_somewhere(&own)?;
     if args.check {
         let answered = ask(&running, &key);
+        // A stop has the last records written.
         running.stop();
-        return answered;
+        answered?;
+        writeln!(io::stdout(), "recorded: {}", recorded(&own.ledger)?)?;
+        return Ok(0);
     }
     // Without a reader there is nobody to tell.
     let _ = io::stdout().write_all(welcome(&running, &key, &own).as_bytes());
@@ -185,8 +188,16 @@ Log lines go to standard error. Ctrl-C ends it.
     )
 }
 
+/// What the ledger says of the calls so far.
+fn recorded(ledger: &Path) -> Result<String, Failure> {
+    let total = Reader::open(ledger, None)?.groups(&Question::default(), 1)?.json()["total"].take();
+    let (calls, [input, output]) = (&total["requests"], ["input", "output"].map(|kind| &total["tokens"][kind]));
+    let cost = total["cost_usd"].as_str().unwrap_or("?");
+    Ok(format!("{calls} call, {input} tokens of input, {output} of output, {cost} USD"))
+}
+
 /// Sends the printed request by the plainest client there is.
-fn ask(running: &Running, key: &Secret) -> Result<u8, Failure> {
+fn ask(running: &Running, key: &Secret) -> Result<(), Failure> {
     let address = running.addresses().first().copied().ok_or_else(|| Failure::wrong("nothing listens"))?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -202,5 +213,5 @@ fn ask(running: &Running, key: &Secret) -> Result<u8, Failure> {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let good = head.starts_with("HTTP/1.1 200 ") && body.contains("chat.completion");
     writeln!(io::stdout(), "POST {}/chat/completions\n{body}", base_url(running))?;
-    if good { Ok(0) } else { Err(Failure { code: 1, text: format!("the demo's request was not answered: {head}") }) }
+    if good { Ok(()) } else { Err(Failure { code: 1, text: format!("the demo's request was not answered: {head}") }) }
 }

@@ -105,6 +105,8 @@ fn no_value_reaches_a_report_wherever_it_stands() {
         "server: { trusted_proxies: [V] }",
         "server: { cors: { allow_origins: [V, 'bad'] } }",
         "telemetry: { compat_metrics: V }",
+        "telemetry: { answer_headers: V }",
+        "telemetry: { answer_headers: { cost: V } }",
         "server: [V",
         "providers: { openai: { base_url: V } }",
         "providers: { openai: V }",

@@ -107,9 +107,10 @@ impl Case {
     /// Certainty, tokens of input and output, and cost, `?` where one is not known.
     fn says(self) -> String {
         let spent = self.spent();
-        let usage = spent.usage.map_or("?".to_owned(), |usage| format!("{}+{}", usage.input, usage.output));
-        let cost = spent.cost.map_or("?".to_owned(), |cost| cost.to_string());
-        format!("{} {usage} {cost}", spent.certainty.name())
+        let usage = spent.usage.map(|usage| format!("{}+{}", usage.input, usage.output));
+        let cost = spent.cost.map(|cost| cost.to_string());
+        let known = |told: Option<String>| told.unwrap_or_else(|| "?".to_owned());
+        format!("{} {} {}", spent.certainty.name(), known(usage), known(cost))
     }
 }
 

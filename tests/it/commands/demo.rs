@@ -11,6 +11,16 @@ async fn the_demo_checks_itself() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.starts_with("POST http://127.0.0.1:"), "{}", ended.stdout);
     assert!(ended.stdout.contains("chat.completion"), "{}", ended.stdout);
+    let used = |kind: &str| {
+        let (count, _) = between(&ended.stdout, &format!("\"{kind}\": "), "\n").split_once(',').expect("a count");
+        count.parse::<u64>().expect("a number")
+    };
+    let (input, output) = (used("prompt_tokens"), used("completion_tokens"));
+    // 0.15 and 0.6 USD a million.
+    let cost = (15 * input + 60 * output).to_string();
+    let last = format!("recorded: 1 call, {input} tokens of input, {output} of output, 0.");
+    let told = ended.stdout.lines().last().and_then(|line| line.strip_prefix(&last)).expect("a last line");
+    assert_eq!(told.trim_start_matches('0'), format!("{} USD", cost.trim_end_matches('0')), "{told}");
     assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 0, "it leaves nothing behind");
 }
 
@@ -48,6 +58,14 @@ async fn the_printed_curl_line_works() {
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(answer["object"], "chat.completion");
     assert!(answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
+
+    let line = between(&welcome, "and see what was used:\n\nai-gateway ", "\n");
+    let args: Vec<&str> = line.split(' ').collect();
+    eventually("the ledger tells it", async || {
+        let table = run(folder.path(), &args).await.stdout;
+        table.contains("gpt-4o-mini") && table.contains("\nTOTAL ")
+    })
+    .await;
 
     process.signal("INT");
     assert_eq!(process.end().await.code, Some(0));

@@ -13,6 +13,7 @@ over_all_pairs! {
     a_client_that_leaves_before_the_head_leaves_an_estimate_of_its_request,
     a_stream_that_the_provider_cuts_is_estimated,
     what_the_provider_refuses_costs_nothing,
+    an_upload_that_is_left_is_unknown_once_the_provider_has_all_of_it,
 }
 
 const PACED: Duration = Duration::from_millis(3);
@@ -91,6 +92,28 @@ async fn what_the_provider_refuses_costs_nothing(pair: Pair) {
         assert_eq!((&record["status"], &record["cost_usd"]), (&status.into(), &"0".into()));
     }
     assert_eq!(metric(&world.metrics().await, r#"gateway_metered_total{certainty="failed"}"#), 3.0);
+}
+
+async fn an_upload_that_is_left_is_unknown_once_the_provider_has_all_of_it(pair: Pair) {
+    let world = world(pair, "").await;
+    world.provider.script(Script::cut(CutAt::Head, HowCut::Stall));
+    let asked = world.client().await.ask(TRANSCRIPTIONS, "--x--").await;
+    world.provider.wait_for(|calls| calls.first().is_some_and(|call| call.body_complete), SOON).await.expect("sent");
+    drop(asked);
+    world.log.calls(1).await;
+    // One that comes to half of its body.
+    let mut client = world.connect().await;
+    let headers = [bearer(KEY), ("content-length", "1000".to_owned())];
+    client.send(head("POST", TRANSCRIPTIONS, &headers, b"") + "--x--").await;
+    world.provider.wait_for(|calls| calls.get(1).is_some_and(|call| call.body_length == 5), SOON).await.expect("begun");
+    drop(client);
+    let calls = world.log.calls(2).await;
+    let mut seen = Vec::new();
+    for call in calls {
+        let record = record(world.gateway.admin_address(), call["requestId"].as_str().expect("an id")).await;
+        seen.push(json!([record["state"], tokens(&record), record["cost_usd"], record["status"]]));
+    }
+    assert_eq!(seen, [json!(["unknown", null, null, 499]), json!(["failed", null, "0", 499])]);
 }
 
 #[tokio::test]
