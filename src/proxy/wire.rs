@@ -20,36 +20,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::Cors;
 use crate::error::Refusal;
 use crate::flow::protocols_without_key;
-use crate::route::{Provider, Route};
+use crate::route::{Provider, Route, headers};
 
 use super::upstream::{AnswerHead, Length};
-
-/// Headers of a request that never go upstream: of this hop, of the client's credential, of proxies before us, or set anew.
-fn stays_here(name: &HeaderName) -> bool {
-    match name.as_str() {
-        "host"
-        | "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "upgrade"
-        | "http2-settings"
-        | "transfer-encoding"
-        | "proxy-authorization"
-        | "proxy-authenticate"
-        | "expect" => true,
-        "authorization" | "api-key" | "x-api-key" | "cookie" => true,
-        "forwarded" | "via" | "x-real-ip" | "true-client-ip" | "origin" | "referer" => true,
-        "content-length" | "content-type" | "content-encoding" | "accept-encoding" | "x-request-id" => true,
-        // What some servers take for another method, path or host than the one that was authorised.
-        "x-http-method-override" | "x-http-method" | "x-method-override" => true,
-        "x-original-url" | "x-rewrite-url" | "x-original-host" | "x-host" => true,
-        // The original's own.
-        "on-behalf-of" | "username" => true,
-        other => ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|start| other.starts_with(start)),
-    }
-}
 
 /// Headers of an answer that stay with the provider: of that hop, or about its own host.
 const STAY_THERE: [HeaderName; 18] = [
@@ -140,7 +113,7 @@ impl Outgoing<'_> {
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
-            if !ours && !stays_here(name) && !of_this_hop.contains(name) {
+            if !ours && !headers::stays_here(name) && !of_this_hop.contains(name) {
                 put(name.as_str(), value.as_bytes());
             }
         }

@@ -4,6 +4,7 @@
 //! reaches a route, so that what was authorised is what is forwarded.
 //! Never does: any IO, resolving of names, choosing among several targets.
 
+pub mod headers;
 mod table;
 mod way;
 
