@@ -17,7 +17,7 @@ use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::Scan;
-use crate::route::{Kind, Route};
+use crate::route::{Kind, Route, Target};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key};
@@ -41,6 +41,8 @@ pub struct Arrived {
 pub struct Underway {
     /// Where it leads.
     pub route: Arc<Route>,
+    /// Whom it is sent to: the route's own provider, unless another one is chosen.
+    pub target: Target,
     /// Who asks.
     pub key: Arc<Key>,
     /// The model in the path, where the route has one.
@@ -62,6 +64,7 @@ impl Arrived {
             path: String::new(),
             route: None,
             key: None,
+            provider: None,
             model: None,
             on_behalf_of: None,
             client: None,
@@ -112,7 +115,12 @@ impl Arrived {
         } else if found.route.kind.is_native() && key.record.models.is_some() {
             return Err(Refusal::RouteNotMetered);
         }
-        Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: found.model.map(str::to_owned) })
+        Ok(Underway {
+            route: Arc::clone(found.route),
+            target: found.route.target(),
+            key: Arc::clone(key),
+            model: found.model.map(str::to_owned),
+        })
     }
 
     /// Takes in what the body asks for and decides whether the key may use that model. A model in the path was decided

@@ -61,14 +61,14 @@ pub(super) async fn attempt(
     call: &mut Call,
     mut ask: Ask,
 ) -> Result<Answer, Refusal> {
-    let provider = &Arc::clone(&ask.underway.route.provider);
+    let provider = &Arc::clone(&ask.underway.target.provider);
     let timeouts = &provider.timeouts;
     let started = Instant::now();
     let deadline = started + timeouts.total;
     let (request, method) = request(session, call, &ask)?;
     let mut fresh = false;
     let (connection, head) = loop {
-        call.arrived()?.record.attempts += 1;
+        call.arrived()?.record.asks(provider);
         let exchange =
             exchange(gateway, provider, &mut ask, Sending { request: &request, method: &method, fresh, deadline });
         match call.waiting(while_client_stays(session, exchange)).await? {
@@ -99,7 +99,8 @@ pub(super) async fn attempt(
 fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u8>, Method), Refusal> {
     let head = session.req_header();
     let path = head.uri.path();
-    let target = ask.underway.route.upstream_target(path, head.uri.query());
+    let provider = &ask.underway.target.provider;
+    let target = ask.underway.route.upstream_target(provider, path, head.uri.query());
     let headers: &HeaderMap = &head.headers;
     let needs_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     let length = ask.body.as_ref().map(|body| body.bytes.len()).filter(|length| *length > 0 || needs_length);
@@ -107,7 +108,7 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         method: &head.method,
         target: &target,
         headers,
-        provider: &ask.underway.route.provider,
+        provider,
         carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
         request_id: &call.arrived()?.record.request_id,
     };

@@ -202,9 +202,11 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
         error!("an invariant does not hold: {which}");
     }
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
-    let route = call.arrived()?.record.route.clone();
-    let (head, text) =
-        wire::refusal(refusal, route.as_deref(), &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+    let record = &call.arrived()?.record;
+    let (route, provider) = (record.route.clone(), record.provider().map(str::to_owned));
+    let facts = facts(session, call, &snapshot.server)?;
+    let reply = wire::refusal(refusal, route.as_deref(), provider.as_deref(), &facts);
+    let (head, text) = reply.map_err(unspeakable)?;
     body::before_refusal(session, refusal);
     debug!("call {}: refused: {refusal:?}", call.arrived()?.record.request_id);
     call.waiting(async {

@@ -37,7 +37,7 @@ pub(super) async fn relay(
     answer: Answer,
 ) -> Result<(), Refusal> {
     let Answer { underway, mut connection, head, after, deadline } = answer;
-    let provider = Arc::clone(&underway.route.provider);
+    let provider = Arc::clone(&underway.target.provider);
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = is_event_stream(&head.headers);
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);

@@ -65,6 +65,7 @@ fn served() -> Record {
         path: "/openai/v1/chat/completions".to_owned(),
         route: Some(route("/openai/v1/chat/completions")),
         key: Some(key("john.doe")),
+        provider: None,
         model: Some("gpt-4o".to_owned()),
         on_behalf_of: None,
         client: Some([192, 0, 2, 1].into()),
