@@ -3,8 +3,10 @@
 //! Invariant: what is read here never changes a byte of what is forwarded; a change is a [`Splice`] that somebody asked for.
 //! Never does: any IO.
 
+mod members;
 mod scan;
 mod splice;
 
+pub use members::values_of;
 pub use scan::{Fault, Scan, scan};
-pub use splice::{Splice, spliced};
+pub use splice::{Splice, are_apart, spliced};
