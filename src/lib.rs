@@ -11,6 +11,7 @@
 //! | [`meter`] | reading of bodies in passing | change a byte |
 //! | [`config`] | YAML to one immutable snapshot | print a secret |
 //! | [`flow`] | the life of a call; its record | IO, read a clock |
+//! | [`policy`] | what an embedding program decides on calls | show a credential; wait |
 //! | [`telemetry`] | metrics, the log writer, the access line | wait for a reader |
 //! | [`proxy`] | Pingora's hooks, the exchange, upstream connections | decide about keys, money or models |
 //! | [`admin`] | health, metrics and administration on their own port | serve clients' calls |
@@ -26,6 +27,7 @@ pub mod error;
 pub mod flow;
 pub mod keys;
 pub mod meter;
+pub mod policy;
 pub mod proxy;
 pub mod route;
 pub mod server;

@@ -3,7 +3,6 @@
 //! Invariant: signals are caught before anything else is done.
 //! Never does: print anything but the reason why it did not start; the rest is log lines on standard output.
 
-use std::io;
 use std::path::PathBuf;
 
 use super::Failure;
@@ -20,7 +19,7 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     let signals = Signals::catch()?;
-    let options = Options { log: Box::new(io::stdout()), logger: true };
+    let options = Options::default();
     serve(signals, Sources::of_process(args.config), options).map(|()| 0).map_err(Failure::from)
 }
 

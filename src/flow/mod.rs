@@ -11,7 +11,7 @@ mod record;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::Snapshot;
 use crate::error::Refusal;
@@ -20,7 +20,7 @@ use crate::meter::Scan;
 use crate::route::{Kind, Route, Target};
 
 pub use client::client_address;
-pub use credential::{presented, presented_by_websocket, protocols_without_key};
+pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
 pub use record::Record;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
@@ -47,6 +47,8 @@ pub struct Underway {
     pub key: Arc<Key>,
     /// The model in the path, where the route has one.
     pub model: Option<String>,
+    /// Headers to set on the request to the provider, in place of any others of their names.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Longest path that a record keeps, in bytes.
@@ -120,17 +122,18 @@ impl Arrived {
             target: found.route.target(),
             key: Arc::clone(key),
             model: found.model.map(str::to_owned),
+            headers: Vec::new(),
         })
     }
 
-    /// Takes in what the body asks for and decides whether the key may use that model. A model in the path was decided
-    /// upon when the call was admitted, and stays the one that is told; the body's must be allowed too.
+    /// Takes in what the body asks for and decides whether the key may use that model, each time that the body is another
+    /// one. A model in the path was decided upon when the call was admitted, and stays the one that is told; the body's must be allowed too.
     ///
     /// # Errors
     /// `ModelNotAllowed`, also for a call that makes something and names no model: the provider would choose one.
     pub fn understand(&mut self, underway: &Underway, scan: &Scan<'_>) -> Result<(), Refusal> {
-        if let (Some(model), None) = (&scan.model, &underway.model) {
-            self.record.model = Some(cut(model, MAX_NAME));
+        if underway.model.is_none() {
+            self.record.model = scan.model.as_deref().map(|model| cut(model, MAX_NAME));
         }
         let makes = !matches!(underway.route.method, Some(Method::GET | Method::HEAD | Method::DELETE));
         match (&scan.model, &underway.model) {

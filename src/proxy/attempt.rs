@@ -109,6 +109,7 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         target: &target,
         headers,
         provider,
+        set: &ask.underway.headers,
         carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
         request_id: &call.arrived()?.record.request_id,
     };

@@ -1,6 +1,6 @@
 //! The context of one call: its facts, and the clock that tells work from waiting.
 //!
-//! Invariant: dropping it settles the call and tells telemetry, whatever happened before.
+//! Invariant: dropping it settles the call and tells telemetry, then the policies, whatever happened before.
 //! Never does: any IO.
 
 use std::future::Future;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::flow::Arrived;
+use crate::policy::Policies;
 use crate::telemetry::{InFlight, Telemetry};
 
 use super::native::Native;
@@ -24,14 +25,20 @@ pub struct Call {
     /// Where Pingora's loop carries it.
     pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
+    policies: Policies,
     _in_flight: InFlight,
 }
 
 impl Call {
-    pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        request_id: String,
+        telemetry: Arc<Telemetry>,
+        policies: Policies,
+    ) -> Self {
         let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
         let _in_flight = telemetry.enter();
-        Self { arrived: Some(arrived), over: false, native: None, telemetry, _in_flight }
+        Self { arrived: Some(arrived), over: false, native: None, telemetry, policies, _in_flight }
     }
 
     /// The facts so far.
@@ -89,6 +96,10 @@ impl Drop for Call {
             record.refusal.get_or_insert(unfinished);
         }
         let access_log = arrived.snapshot.access_log;
-        self.telemetry.observe(&arrived.settle(Instant::now()), access_log);
+        let record = arrived.settle(Instant::now());
+        self.telemetry.observe(&record, access_log);
+        for _ in 0..self.policies.settled(&record) {
+            self.telemetry.panicked();
+        }
     }
 }

@@ -23,17 +23,17 @@ use pingora_proxy::Session;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
-use crate::flow::{Underway, client_address};
-use crate::meter::{self, Scan};
+use crate::flow::client_address;
 use crate::telemetry::Phase;
 
 use super::Gateway;
 use super::attempt::{Ask, attempt};
-use super::body::{self, Body};
+use super::body;
 use super::call::Call;
 use super::listener;
 use super::native;
 use super::relay::relay;
+use super::understand;
 use super::wire::{self, Facts, Unspeakable};
 
 /// Longest request target, in bytes.
@@ -111,8 +111,9 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Ok(Handled::Answered);
     }
     let head = session.req_header();
-    let underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    let mut underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
     if underway.route.kind.is_native() {
+        understand::head(gateway, session, call, &mut underway)?;
         native::begin(session, call, underway, settings).await?;
         return Ok(Handled::Native);
     }
@@ -121,7 +122,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
-    let stream = understand(call, &underway, &body)?;
+    let (body, stream) = understand::body(gateway, session, call, &mut underway, body)?;
     let ask = Ask { underway, content_type, body: Some(body), stream };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
@@ -187,19 +188,9 @@ fn has_body(session: &mut ServerSession) -> bool {
     !session.is_body_empty()
 }
 
-/// Reads what a body asks for: whether as a stream.
-fn understand(call: &mut Call, underway: &Underway, body: &Body) -> Result<bool, Refusal> {
-    let scan = match body.bytes.is_empty() {
-        true => Scan::default(),
-        false => meter::scan(&body.bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into()))?,
-    };
-    call.arrived()?.understand(underway, &scan)?;
-    Ok(scan.stream)
-}
-
 async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal) -> Result<(), Refusal> {
-    if let Refusal::Bug(which) = refusal {
-        error!("an invariant does not hold: {which}");
+    if let Some(cause) = refusal.cause() {
+        error!("call {}: failed on our side: {cause}", call.arrived()?.record.request_id);
     }
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let record = &call.arrived()?.record;

@@ -13,6 +13,7 @@ mod native;
 mod peer;
 mod relay;
 mod tunnel;
+mod understand;
 mod upstream;
 mod watch;
 mod wire;
@@ -30,6 +31,7 @@ use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::Live;
+use crate::policy::Policies;
 use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
@@ -47,6 +49,7 @@ pub struct Gateway {
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
+    policies: Policies,
     request_ids: RequestIds,
 }
 
@@ -72,8 +75,14 @@ impl Gateway {
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
+            policies: Policies::default(),
             request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }
+    }
+
+    /// Gives it the embedding program's policies.
+    pub(crate) fn governed_by(self, policies: Policies) -> Self {
+        Self { policies, ..self }
     }
 }
 
@@ -89,7 +98,8 @@ impl ProxyHttp for Gateway {
     type CTX = Call;
 
     fn new_ctx(&self) -> Call {
-        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry))
+        let policies = self.policies.clone();
+        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry), policies)
     }
 
     /// No modules: Pingora's compression would hold events back and hide usage.

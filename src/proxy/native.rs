@@ -134,6 +134,7 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
         target: &route.upstream_target(provider, asked.uri.path(), asked.uri.query()),
         headers: &asked.headers,
         provider,
+        set: &underway.headers,
         carries: if route.kind == Kind::Websocket { Carries::Upgrade } else { Carries::Stream { empty } },
         request_id: &request_id,
     };

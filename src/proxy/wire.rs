@@ -52,6 +52,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) target: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) provider: &'a Provider,
+    /// Headers that stand in place of any others of their names.
+    pub(super) set: &'a [(HeaderName, HeaderValue)],
     pub(super) carries: Carries<'a>,
     pub(super) request_id: &'a str,
 }
@@ -107,13 +109,14 @@ impl Outgoing<'_> {
         put("accept-encoding", b"identity");
         put("x-request-id", self.request_id.as_bytes());
         self.each_of_the_body(&mut put);
-        for (name, value) in &provider.headers {
+        let is_set = |name: &HeaderName| self.set.iter().any(|(set, _)| set == name);
+        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(self.set) {
             put(name.as_str(), value.as_bytes());
         }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
-            if !ours && !headers::stays_here(name) && !of_this_hop.contains(name) {
+            if !ours && !is_set(name) && !headers::stays_here(name) && !of_this_hop.contains(name) {
                 put(name.as_str(), value.as_bytes());
             }
         }

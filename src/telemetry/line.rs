@@ -80,9 +80,7 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
         let _ = write!(line, r#","clientAddress":"{client}""#);
     }
     text(line, "code", record.refusal.as_ref().map(Refusal::code));
-    if let Some(Refusal::Bug(cause)) = &record.refusal {
-        text(line, "cause", Some(cause));
-    }
+    text(line, "cause", record.refusal.as_ref().and_then(Refusal::cause).as_deref());
 }
 
 fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
