@@ -62,8 +62,22 @@ impl Process {
         this
     }
 
+    /// Starts one of `examples/`, which cargo builds beside the tests.
+    pub fn example(name: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let beside = std::env::current_exe().expect("a path");
+        let program = beside.ancestors().nth(2).expect("a folder").join("examples").join(name);
+        assert!(program.exists(), "{} is missing: `cargo build --examples`", program.display());
+        let mut this = Self::spawn_program(&program, folder, &["gateway.yaml"], variables);
+        collect(this.child.stdout.take().expect("a pipe"), &this.stdout);
+        this
+    }
+
     fn spawn(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ai-gateway"))
+        Self::spawn_program(Path::new(env!("CARGO_BIN_EXE_ai-gateway")), folder, args, variables)
+    }
+
+    fn spawn_program(program: &Path, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .current_dir(folder)
             .args(args)
             .env_clear()
