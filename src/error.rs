@@ -46,6 +46,8 @@ pub enum Refusal {
     HeadersTooLarge,
     /// A header that HTTP or this route does not allow. The text names it.
     BadHeader(&'static str),
+    /// A query that does not tell the model plainly, on a route that reads it there. The text says how.
+    BadQuery(&'static str),
     /// A policy of the program that embeds the gateway refuses.
     Denied(Box<Denial>),
     /// The policy of this name failed, so that nobody knows whether the call may go on.
@@ -152,6 +154,7 @@ impl Refusal {
             Self::UriTooLong => (414, INVALID_REQUEST, "uri_too_long"),
             Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
             Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
+            Self::BadQuery(_) => (400, INVALID_REQUEST, "invalid_query"),
             Self::Denied(denial) => (denial.status, INVALID_REQUEST, denial.code),
             Self::PolicyFailed(..) => (500, SERVER, "policy_failed"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
@@ -166,7 +169,7 @@ impl Refusal {
 
     /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
     pub fn param(&self) -> Option<&'static str> {
-        matches!(self, Self::ModelNotAllowed).then_some("model")
+        matches!(self, Self::ModelNotAllowed | Self::BadQuery(_)).then_some("model")
     }
 
     /// What the client reads. The original gateway's three texts stand unchanged or begin the message: clients compare
@@ -203,6 +206,7 @@ impl Refusal {
             Self::UriTooLong => "The request target is longer than 8192 bytes",
             Self::HeadersTooLarge => "The request headers are larger than this gateway accepts",
             Self::BadHeader(what) => return format!("The request has an invalid header: {what}").into(),
+            Self::BadQuery(what) => return format!("The request has an invalid query: {what}").into(),
             Self::Denied(denial) => return denial.message.clone(),
             Self::PolicyFailed(..) => "A policy of this gateway failed; the operator has to mend this",
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`units`] | identifiers, secrets | IO, decisions |
 //! | [`error`] | every reason not to serve, and its looks | IO |
+//! | [`dialect`] | API families: what an answer says | IO; keep an answer |
 //! | [`keys`] | gateway keys, scopes, the key file | read a clock; keep a key's text |
 //! | [`route`] | providers, routes, the route table | IO |
 //! | [`meter`] | reading of bodies in passing | change a byte |
@@ -23,6 +24,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod dialect;
 pub mod error;
 pub mod flow;
 pub mod keys;

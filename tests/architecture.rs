@@ -46,6 +46,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("axum*", &["admin/"]),
     ("hyper*", &["admin/"]),
     ("httparse", &["proxy/", "demo/"]),
+    ("h2", &["proxy/upstream/", "demo/"]),
     ("rusqlite", &["ledger/"]),
     ("redis", &["limit/redis.rs"]),
     ("rustls", &["config/", "server/tls.rs"]),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{self, Cors, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
-use crate::route::{Provider, Route};
+use crate::route::{ModelSource, Provider, Route};
 
 /// The arguments of `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -67,8 +67,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  timeouts {}", timeouts(provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method_name(), &route.pattern);
-            let kind = if route.kind.is_native() { format!(" ({})", route.kind.name()) } else { String::new() };
-            writeln!(out, "  {method:<6} {pattern} -> {}{kind}", route.upstream_url())?;
+            writeln!(out, "  {method:<6} {pattern} -> {}{}", route.upstream_url(), kind(route))?;
         }
     }
     let mut title = "\n";
@@ -151,6 +150,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
                 "method": route.method_name(),
                 "path": route.pattern,
                 "kind": route.kind.name(),
+                "model": route.model.name(),
                 "provider": route.provider.id.as_str(),
                 "upstream": route.upstream_url(),
             })
@@ -234,6 +234,16 @@ pub(super) fn report_as_json(report: &Report) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({ "ok": false, "problems": problems })
+}
+
+/// How a route's calls are carried, where that is not by reading them, and what tells their model.
+fn kind(route: &Route) -> String {
+    let model = match &route.model {
+        ModelSource::Unseen => String::new(),
+        ModelSource::Query => ", model from the query".to_owned(),
+        ModelSource::Always(model) => format!(", model {model}"),
+    };
+    if route.kind.is_native() { format!(" ({}{model})", route.kind.name()) } else { String::new() }
 }
 
 fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<Item = &'s Route> {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::{AccessLog, CompatMetrics};
+use super::entries::RouteEntry;
+use super::file::{AccessLog, CompatMetrics, Http2};
 use super::file::{
     Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
 };
@@ -94,10 +95,11 @@ impl Default for Provider {
             query: BTreeMap::new(),
             inject_usage: Off,
             timeouts: Timeouts::default(),
+            http2: Http2::default(),
             proxy: None,
             ca_file: PathBuf::new(),
             client_cert: ClientCert::default(),
-            routes: ROUTES.map(str::to_owned).to_vec(),
+            routes: ROUTES.map(RouteEntry::line).to_vec(),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
+use super::entries::RouteEntry;
 use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings, some_mapping};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
@@ -185,6 +186,9 @@ pub struct Provider {
     /// How long to wait for the provider.
     #[serde(deserialize_with = "mapping")]
     pub timeouts: Timeouts,
+    /// Whether an https provider may choose HTTP/2: `auto` or `off`. Only `json` routes use it; all others, and http URLs,
+    /// have HTTP/1.1. Default `auto`.
+    pub http2: Http2,
     /// The HTTP proxy to reach the provider through, by CONNECT: `http://[USER:PASSWORD@]HOST[:PORT]`, user and password
     /// percent-encoded; empty or `off` for none. A provider at an http URL is tunnelled too where this names a proxy.
     /// Hosts that `NO_PROXY` names are reached directly all the same. Default: `HTTPS_PROXY` for https, none for http.
@@ -197,9 +201,22 @@ pub struct Provider {
     pub client_cert: ClientCert,
     /// What clients may call: `method path [kind]`; these are also the scopes of keys. `{model}` stands for one segment.
     /// Kinds: `json` (the default), `stream` for uploads and media of any size, `websocket`, and `opaque`, which alone may
-    /// have the method `any` and a path that ends in `/*`. Default: models, models/{model}, chat/completions, embeddings
+    /// have the method `any` and a path that ends in `/*`. `{ route: "get /v1/realtime websocket", model: query }` says what
+    /// tells the model of calls that are not read: the parameter `model` of the query, where that is what the provider
+    /// goes by, or any other text is itself the model that all calls of the route count as. Default: models, models/{model}, chat/completions, embeddings
     /// and images/generations.
-    pub routes: Vec<String>,
+    pub routes: Vec<RouteEntry>,
+}
+
+/// Whether a provider may choose HTTP/2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Http2 {
+    /// It is offered by ALPN to each provider with TLS.
+    #[default]
+    Auto,
+    /// It is not offered.
+    Off,
 }
 
 /// A certificate of the gateway's own with its key. Both files, or neither; read again at each reload.

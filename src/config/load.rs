@@ -208,9 +208,9 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
     let (mut all, mut opaque) = (Vec::new(), Vec::new());
     for (id, provider) in &file.providers {
         let path = FieldPath::of("providers").key(id).key("routes");
-        for (index, text) in provider.routes.iter().enumerate() {
-            let path = path.item(index);
-            match routes::parse(text) {
+        for (index, entry) in provider.routes.iter().enumerate() {
+            let path = entry.place(path.item(index));
+            match routes::parse(&entry.route) {
                 Ok(line) => {
                     // `all` does not open what nobody can foresee.
                     let list = if line.kind == Kind::Opaque { &mut opaque } else { &mut all };

@@ -6,6 +6,7 @@
 mod certificates;
 mod compile;
 mod defaults;
+pub mod entries;
 mod environment;
 pub mod file;
 mod interpolate;

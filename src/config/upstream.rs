@@ -15,6 +15,7 @@ use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
 use super::{certificates, proxies, routes};
+use crate::dialect::OPENAI;
 use crate::route::{self, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
@@ -94,6 +95,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     Provider {
         id: ProviderId::new(id),
         tls: base.tls,
+        http2: written.http2 == file::Http2::Auto,
         headers: headers(check, &path.key("headers"), &written.headers, own),
         proxy: proxies::proxy(check, path, written.proxy.as_ref(), &base),
         certificates: certificates::certificates(check, path, written, base.tls),
@@ -105,6 +107,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         auth_header,
         credential,
         query: query(&written.query),
+        dialect: OPENAI,
+        inject_usage: true,
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::route::{Provider, Route};
-use crate::units::ProviderId;
+use crate::units::{ProviderId, Usage, Usd};
 
 /// The facts of one call, complete once it has settled.
 #[derive(Clone, Debug)]
@@ -50,6 +50,76 @@ pub struct Record {
     pub upstream_head: Option<Duration>,
     /// What the gateway itself took: the duration less the waits for client and provider.
     pub overhead: Duration,
+    /// What it used and cost.
+    pub spent: Spent,
+    /// When the parts of a stream's answer were there.
+    pub pace: Pace,
+}
+
+/// What a call used and cost, and how sure that is. By default nothing was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// How sure it is.
+    pub certainty: Certainty,
+    /// Tokens by kind; absent where nothing tells.
+    pub usage: Option<Usage>,
+    /// Absent where the usage is not known, or the model has no price; zero only where nothing is charged.
+    pub cost: Option<Usd>,
+    /// The price book that the cost was reckoned with; absent where there is no cost, or none was reckoned.
+    pub prices: Option<Arc<str>>,
+    /// The model that the answer names, at most 256 bytes: often a dated snapshot of the one that was asked for.
+    pub model: Option<Box<str>>,
+    /// The service tier that the answer names, where it does.
+    pub service_tier: Option<Box<str>>,
+}
+
+impl Default for Spent {
+    fn default() -> Self {
+        Self {
+            certainty: Certainty::Failed,
+            usage: None,
+            cost: Some(Usd::ZERO),
+            prices: None,
+            model: None,
+            service_tier: None,
+        }
+    }
+}
+
+/// How sure it is what a call used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// The provider told it, or nothing was used.
+    Settled,
+    /// The answer was cut, or the client left: reckoned from what had passed.
+    Estimated,
+    /// Nothing was answered, so nothing is charged.
+    Failed,
+    /// It was answered, and nothing tells what that used.
+    Unknown,
+}
+
+/// When the parts of a stream's answer were there. Nothing of it is known of other answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// From the head's arrival to the first event with content.
+    pub first_token: Option<Duration>,
+    /// From the first event with content to the last one.
+    pub tokens: Duration,
+    /// Events with content.
+    pub events: u64,
+}
+
+impl Certainty {
+    /// As the ledger, the access line and `ai-gateway usage` spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Estimated => "estimated",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl Record {
@@ -61,9 +131,10 @@ impl Record {
         }
     }
 
-    /// The model where it may be a label: the provider answered a request that names it with success.
+    /// The model where it may be a label: the provider answered a request that names it with success, or opened the
+    /// WebSocket that was asked for.
     pub fn answered_model(&self) -> Option<&str> {
-        let answered = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
+        let answered = self.upstream_status.is_some_and(|status| status == 101 || (200..300).contains(&status));
         self.model.as_deref().filter(|_| answered)
     }
 

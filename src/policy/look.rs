@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use crate::error::PolicyError;
 use crate::flow::{Arrived, Underway, without_credentials};
 use crate::meter::{self, Scan, Splice};
-use crate::route::{Target, headers};
+use crate::route::{Route, Target, headers};
 
 /// One call, as far as it has come.
 pub struct Look<'c> {
@@ -145,7 +145,7 @@ impl<'c> Look<'c> {
         self.content.as_ref().map(|content| &content.bytes[..])
     }
 
-    /// The model that the path or else the body names, as things stand.
+    /// The model that the path or the route or else the body names, as things stand.
     pub fn model(&self) -> Option<&str> {
         let of_body = || self.content.as_ref()?.model.as_deref();
         self.underway.model.as_deref().or_else(of_body)
@@ -182,8 +182,8 @@ impl<'c> Look<'c> {
         Ok(())
     }
 
-    /// Sends the call to another configured provider, under that one's base URL, key and timeouts. It must have a route of
-    /// the same kind for the same method and path. The client's key needs no scope there: it is the policy's choice.
+    /// Sends the call to another configured provider, under that one's base URL, key and timeouts. It must speak
+    /// the same dialect and have a route of the same kind and model for the same method and path. The client's key needs no scope there: it is the policy's choice.
     ///
     /// # Errors
     /// `UnknownProvider`, `NotServed`; `Header` where a header that was set carries that provider's key.
@@ -193,8 +193,9 @@ impl<'c> Look<'c> {
         let provider = found.ok_or_else(|| PolicyError::UnknownProvider(name.to_owned()))?;
         let route = &self.underway.route;
         let path = format!("/{name}{}", route.below_provider(self.path()));
-        let same = snapshot.routes.find(self.method(), &path).filter(|found| found.route.kind == route.kind);
-        if same.is_none() {
+        let is_alike = |other: &Route| other.kind == route.kind && other.model == route.model;
+        let speaks_alike = provider.dialect.name() == route.provider.dialect.name();
+        if !speaks_alike || !snapshot.routes.find(self.method(), &path).is_some_and(|found| is_alike(found.route)) {
             return Err(PolicyError::NotServed(name.to_owned()));
         }
         if self.underway.headers.iter().any(|(set, _)| *set == provider.auth_header) {

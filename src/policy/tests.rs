@@ -54,7 +54,7 @@ fn admitted(pairs: &[(&'static str, &'static str)]) -> Admitted {
     let mut arrived = Arrived::new(loaded.snapshot, "req_1".to_owned(), Instant::now(), now());
     let uri = Uri::from_static("/openai/v1/chat/completions?a=1");
     let headers = headers(pairs);
-    let underway = arrived.admit(&Method::POST, uri.path(), &headers, now()).expect("good");
+    let underway = arrived.admit(&Method::POST, &uri, &headers, now()).expect("good");
     Admitted { arrived, underway, uri, headers }
 }
 

@@ -15,6 +15,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
+use crate::meter::{Splice, spliced};
 
 use super::exchange::written;
 
@@ -45,6 +46,28 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of an unread body that are read and thrown away, so that the connection stays usable.
 const DRAIN: u64 = 1024 * 1024;
 
+impl Body {
+    /// The body with a change made. The few bytes that it grows by are not accounted for.
+    pub(super) fn with(self, change: Option<Splice>) -> Self {
+        match change {
+            None => self,
+            Some(splice) => Self { bytes: spliced(&self.bytes, vec![splice]), share: self.share },
+        }
+    }
+
+    /// This body with other bytes, accounted for where they are more.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(super) fn replaced(mut self, bytes: Bytes, max_buffered: u64) -> Result<Self, Refusal> {
+        let more = (bytes.len() as u64).saturating_sub(self.share.bytes);
+        if more > 0 {
+            self.share.grow(more, max_buffered)?;
+        }
+        Ok(Self { bytes, share: self.share })
+    }
+}
+
 impl Share {
     fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {
         let held = self.buffers.held.fetch_add(bytes, Ordering::Relaxed);
@@ -56,20 +79,6 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.buffers.held.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Body {
-    /// This body with other bytes, accounted for where they are more.
-    ///
-    /// # Errors
-    /// `Overloaded`.
-    pub(super) fn replaced(mut self, bytes: Bytes, max_buffered: u64) -> Result<Self, Refusal> {
-        let more = (bytes.len() as u64).saturating_sub(self.share.bytes);
-        if more > 0 {
-            self.share.grow(more, max_buffered)?;
-        }
-        Ok(Self { bytes, share: self.share })
     }
 }
 

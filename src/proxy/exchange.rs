@@ -33,7 +33,7 @@ use super::call::Call;
 use super::listener;
 use super::native;
 use super::relay::relay;
-use super::understand;
+use super::understand::{self, Understood};
 use super::wire::{self, Facts, Unspeakable};
 
 /// Longest request target, in bytes.
@@ -111,7 +111,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Ok(Handled::Answered);
     }
     let head = session.req_header();
-    let mut underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    let mut underway = call.arrived()?.admit(&head.method, &head.uri, &head.headers, SystemTime::now())?;
     if underway.route.kind.is_native() {
         understand::head(gateway, session, call, &mut underway)?;
         native::begin(session, call, underway, settings).await?;
@@ -122,8 +122,8 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
-    let (body, stream) = understand::body(gateway, session, call, &mut underway, body)?;
-    let ask = Ask { underway, content_type, body: Some(body), stream };
+    let Understood { body, stream, hide_usage } = understand::body(gateway, session, call, &mut underway, body)?;
+    let ask = Ask { underway, content_type, body: Some(body), stream, hide_usage, sent: false };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }

@@ -148,11 +148,11 @@ impl ProxyHttp for Gateway {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         ended: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
-        native::answer_moves(session.as_downstream_mut(), call, ended).map(|()| None)
+        native::answer_moves(session.as_downstream_mut(), call, body.as_ref(), ended).map(|()| None)
     }
 
     fn fail_to_connect(

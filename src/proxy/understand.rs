@@ -18,7 +18,16 @@ use super::Gateway;
 use super::body::Body;
 use super::call::Call;
 
-/// Reads what a body asks for, and asks the policies; gives the body as they leave it, and whether a stream is asked for.
+/// A body that is ready to be sent.
+pub(super) struct Understood {
+    pub(super) body: Body,
+    /// Whether it asks for a stream.
+    pub(super) stream: bool,
+    /// Whether it was made to ask for the stream's usage, which its client did not.
+    pub(super) hide_usage: bool,
+}
+
+/// Reads what a body asks for, asks the policies, and makes a stream tell its usage.
 ///
 /// # Errors
 /// `InvalidJson`, `ModelNotAllowed`, `Denied`, `PolicyFailed`; `Overloaded` where a changed body finds no room.
@@ -28,21 +37,27 @@ pub(super) fn body(
     call: &mut Call,
     underway: &mut Underway,
     body: Body,
-) -> Result<(Body, bool), Refusal> {
-    let scan = scan(&body.bytes)?;
+) -> Result<Understood, Refusal> {
+    let bytes = body.bytes.clone();
+    let scan = scan(&bytes)?;
     call.arrived()?.understand(underway, &scan)?;
     if gateway.policies.is_empty() {
-        let stream = scan.stream;
-        return Ok((body, stream));
+        return Ok(ready(underway, &scan, body));
     }
-    let content = Content::of(&body.bytes, &scan);
-    let (stream, changed) = (scan.stream, ask(gateway, session, call, underway, content)?);
-    let Some(bytes) = changed else { return Ok((body, stream)) };
+    let content = Content::of(&bytes, &scan);
+    let Some(bytes) = ask(gateway, session, call, underway, content)? else { return Ok(ready(underway, &scan, body)) };
+    let arrived = call.arrived()?;
+    let body = body.replaced(bytes.clone(), arrived.snapshot.server.max_buffered)?;
     let scan = self::scan(&bytes)?;
-    call.arrived()?.understand(underway, &scan)?;
-    let stream = scan.stream;
-    let max_buffered = call.arrived()?.snapshot.server.max_buffered;
-    Ok((body.replaced(bytes, max_buffered)?, stream))
+    arrived.understand(underway, &scan)?;
+    Ok(ready(underway, &scan, body))
+}
+
+fn ready(underway: &Underway, scan: &Scan<'_>, body: Body) -> Understood {
+    let asks = scan.stream && underway.route.tells_usage_on_request(&underway.target.provider);
+    let change = if asks { scan.ask_for_usage() } else { None };
+    let hide_usage = change.is_some();
+    Understood { body: body.with(change), stream: scan.stream, hide_usage }
 }
 
 /// Asks the policies about a call whose body passes unread.

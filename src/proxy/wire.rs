@@ -232,8 +232,9 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-a
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
     let mut headers = head.headers;
-    if head.status == StatusCode::NO_CONTENT {
-        // RFC 9110 section 8.6 forbids it, and a client may wait for the bytes.
+    let http2 = facts.version == Version::HTTP_2;
+    if head.status == StatusCode::NO_CONTENT || (http2 && head.status == StatusCode::NOT_MODIFIED) {
+        // RFC 9110 section 8.6 forbids it with 204; clients may wait for the bytes, or miss them behind a 304.
         headers.remove(CONTENT_LENGTH);
     }
     // What frames the body is ours to keep, whatever `connection` says of it.

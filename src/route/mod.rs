@@ -5,6 +5,7 @@
 //! Never does: any IO, resolving of names, choosing among several targets.
 
 pub mod headers;
+mod model;
 mod table;
 mod way;
 
@@ -14,8 +15,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
+use crate::dialect::Dialect;
 use crate::units::{ProviderId, RouteId, Secret};
 
+pub use model::{ModelSource, QUERY, may_be_model};
 pub use table::{Match, RouteTable, TableError};
 pub use way::{Authority, Certificates, ClientCertificate, HttpProxy};
 
@@ -47,8 +50,14 @@ pub struct Provider {
     /// Query parameters that are set on each upstream request: the name, and the whole pair percent-encoded,
     /// `api-version=2024-10-21`. A secret, because some providers take their key there.
     pub query: Vec<(String, Secret)>,
+    /// The API family that it speaks.
+    pub dialect: &'static dyn Dialect,
+    /// Whether streams are made to tell their usage where the client did not ask for it.
+    pub inject_usage: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// Whether HTTP/2 is offered in the TLS handshake, which the provider may take.
+    pub http2: bool,
     /// The proxy that it is reached through; absent: directly.
     pub proxy: Option<HttpProxy>,
     /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.
@@ -114,6 +123,8 @@ pub struct Route {
     pub pattern: String,
     /// How its calls are carried.
     pub kind: Kind,
+    /// What tells the model of its calls, besides `{model}` in its path and, where that is read, their body.
+    pub model: ModelSource,
     /// Where it leads.
     pub provider: Arc<Provider>,
 }
@@ -165,6 +176,13 @@ impl Route {
     /// What a path that matched this route has behind the provider's name: `/v1/models`.
     pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
         path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()
+    }
+
+    /// Whether its streams, asked of this provider, tell their usage only where the request's `stream_options` ask for it, and the gateway may do so:
+    /// chat and text completions. Source: OpenAI's API reference, `stream_options`, read 2026-11.
+    pub fn tells_usage_on_request(&self, provider: &Provider) -> bool {
+        provider.inject_usage
+            && (self.pattern.ends_with("/chat/completions") || self.pattern.ends_with("/v1/completions"))
     }
 
     /// The path and query to ask a provider for. `path` is the client's and matched this route.

@@ -76,11 +76,37 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
     let microseconds = record.overhead.as_micros();
     let attempts = record.attempts;
     let _ = write!(line, r#","durationMs":{milliseconds},"overheadUs":{microseconds},"attempts":{attempts}"#);
+    spent(line, record);
     if let Some(client) = record.client {
         let _ = write!(line, r#","clientAddress":"{client}""#);
     }
     text(line, "code", record.refusal.as_ref().map(Refusal::code));
     text(line, "cause", record.refusal.as_ref().and_then(Refusal::cause).as_deref());
+}
+
+/// What the call used and cost, where it was authenticated. Money is US dollars in a string, so that no reader rounds it.
+fn spent(line: &mut Vec<u8>, record: &Record) {
+    if let Some(first_token) = record.pace.first_token {
+        let _ = write!(line, r#","ttftMs":{}"#, whole_milliseconds(first_token));
+    }
+    if record.key.is_none() {
+        return;
+    }
+    let spent = &record.spent;
+    text(line, "certainty", Some(spent.certainty.name()));
+    if let Some(usage) = &spent.usage {
+        line.extend_from_slice(br#","usage":{"#);
+        let kinds = usage.kinds().into_iter().filter(|(kind, count)| *count > 0 || matches!(*kind, "input" | "output"));
+        for (index, (kind, count)) in kinds.enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let _ = write!(line, r#"{comma}"{kind}":{count}"#);
+        }
+        line.push(b'}');
+    }
+    if let Some(cost) = spent.cost {
+        let _ = write!(line, r#","cost":"{cost}""#);
+    }
+    text(line, "answeredModel", spent.model.as_deref());
 }
 
 fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {

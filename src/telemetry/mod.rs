@@ -12,6 +12,7 @@ mod log;
 mod logger;
 mod readiness;
 mod series;
+mod spending;
 mod summary;
 
 use std::time::SystemTime;
@@ -23,6 +24,7 @@ use compat::Compat;
 use family::Budget;
 use labels::Models;
 use series::Series;
+use spending::Spending;
 
 pub use log::{LogSettings, LogWriter};
 pub use logger::init_logger;
@@ -87,6 +89,7 @@ pub enum TurnedAway {
 #[derive(Debug)]
 pub struct Telemetry {
     series: Series,
+    spending: Spending,
     compat: Option<Compat>,
     models: Models,
     log: LogWriter,
@@ -100,8 +103,10 @@ impl Telemetry {
     pub fn new(settings: &TelemetrySettings, log: LogWriter) -> Result<Self, TelemetryError> {
         let max = settings.max_series.max(LEAST_SERIES);
         let budget = Budget::new(max);
+        let series = Series::new(&budget, settings.version, &log)?;
         Ok(Self {
-            series: Series::new(&budget, settings.version, &log)?,
+            spending: Spending::new(series.registry(), &budget)?,
+            series,
             compat: settings.compat_metrics.then(|| Compat::new(&budget, max)),
             models: Models::default(),
             log,
@@ -116,6 +121,7 @@ impl Telemetry {
         let route = labels::route(record);
         let model = self.models.label(record);
         self.series.observe(record, [method, route, status, model]);
+        self.spending.observe(record, model);
         if let Some(compat) = &self.compat {
             compat.observe(record, [method, route, status, model]);
         }

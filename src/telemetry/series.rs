@@ -20,7 +20,7 @@ const DURATION_BUCKETS: [f64; 17] =
 const OVERHEAD_BUCKETS: [f64; 14] =
     [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
 /// A histogram's bucket for infinity, its sum and its count.
-const HISTOGRAM_EXTRA: usize = 3;
+pub(super) const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
 const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 26;
@@ -250,18 +250,26 @@ impl Series {
         self.panics.inc();
     }
 
+    /// Where further series are registered.
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     pub(super) fn gather(&self) -> Vec<proto::MetricFamily> {
         self.registry.gather()
     }
 }
 
-fn add<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> prometheus::Result<M> {
+pub(super) fn add<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
     let metric = metric?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
 
 /// A family that only the common budget bounds.
-fn shape(cost: usize, rungs: &'static [Rung]) -> Shape {
+pub(super) fn shape(cost: usize, rungs: &'static [Rung]) -> Shape {
     Shape { cost, ceiling: usize::MAX / 100, rungs }
 }

@@ -3,6 +3,7 @@
 //! Never does: read a clock; look into a family instead of at what is exported.
 
 mod dashboard;
+mod spending;
 
 use super::log::tests::Sink;
 use super::*;
@@ -13,8 +14,7 @@ use crate::units::{KeyId, RouteId, RouteSet};
 use http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -35,6 +35,7 @@ fn route(pattern: &str) -> Arc<Route> {
         method: Some(Method::POST),
         pattern: pattern.to_owned(),
         kind: crate::route::Kind::Json,
+        model: crate::route::ModelSource::Unseen,
         provider: crate::route::tests::provider("openai"),
     })
 }
@@ -76,6 +77,8 @@ fn served() -> Record {
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
         overhead: Duration::from_micros(42),
+        spent: crate::flow::Spent::default(),
+        pace: crate::flow::Pace::default(),
     }
 }
 
@@ -347,6 +350,8 @@ fn the_access_line_has_the_originals_shape() {
             "durationMs": 123,
             "overheadUs": 42,
             "attempts": 1,
+            "certainty": "failed",
+            "cost": "0",
             "clientAddress": "192.0.2.1",
         },
         "message": "gateway request",
@@ -358,9 +363,7 @@ fn the_access_line_has_the_originals_shape() {
 fn a_failed_call_has_a_second_line_with_the_same_meta() {
     let (telemetry, sink) = telemetry(10_000, false);
     let mut record = refused("/x", "GET", "m");
-    record.client = None;
-    record.model = None;
-    record.on_behalf_of = None;
+    (record.client, record.model, record.on_behalf_of) = (None, None, None);
     record.refusal = Some(Refusal::Bug("route 7 vanished"));
     telemetry.observe(&record, true);
     let lines = sink.lines(telemetry.log());

@@ -1,4 +1,6 @@
-//! The head scan against `serde_json`: what it reads, refuses and changes. Never does: a body of a real client.
+//! The head scan: what it reads, what it refuses, and how it changes a body.
+//!
+//! Never does: call a provider; bodies are text.
 
 use super::*;
 use proptest::prelude::*;

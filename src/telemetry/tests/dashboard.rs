@@ -20,7 +20,8 @@ fn named() -> BTreeSet<String> {
 #[test]
 fn each_metric_of_the_dashboard_is_exported() {
     let (telemetry, _) = telemetry(10_000, true);
-    telemetry.observe(&served(), false);
+    telemetry.observe(&spending::metered(), false);
+    telemetry.observe(&spending::unpriced(), false);
     let text = telemetry.render(at(1_764_064_801));
     let exported: BTreeSet<_> = series(&text).into_iter().map(|line| line.split(['{', ' ']).next()).collect();
     let named = named();
