@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use ai_gateway::config::Sources;
 use ai_gateway::policy::{Look, Policy, PolicyError, Verdict};
-use ai_gateway::server::{Options, Signals, serve};
+use ai_gateway::server::{Options, Signals, start};
 
 struct BusinessHours {
     open: Range<u64>,
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let after_hours = std::env::var("AFTER_HOURS")?;
     let policy = BusinessHours { open: from.parse()?..to.parse()?, days, after_hours };
     let sources = Sources::of_process(std::env::args_os().nth(1).map(Into::into));
-    serve(signals, sources, Options::default().policy(policy))?;
+    signals.obey(start(sources, Options::default().policy(policy))?);
     Ok(())
 }
 

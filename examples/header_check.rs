@@ -7,7 +7,7 @@ use std::error::Error;
 use ai_gateway::config::Sources;
 use ai_gateway::flow::Record;
 use ai_gateway::policy::{Denial, Look, Policy, PolicyError, Verdict};
-use ai_gateway::server::{Options, Signals, serve};
+use ai_gateway::server::{Options, Signals, start};
 
 struct CostCenter;
 
@@ -36,6 +36,6 @@ impl Policy for CostCenter {
 fn main() -> Result<(), Box<dyn Error>> {
     let signals = Signals::catch()?;
     let sources = Sources::of_process(std::env::args_os().nth(1).map(Into::into));
-    serve(signals, sources, Options::default().policy(CostCenter))?;
+    signals.obey(start(sources, Options::default().policy(CostCenter))?);
     Ok(())
 }

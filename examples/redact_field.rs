@@ -8,7 +8,7 @@ use std::error::Error;
 use ai_gateway::config::Sources;
 use ai_gateway::meter::Splice;
 use ai_gateway::policy::{Denial, Look, Policy, PolicyError, Verdict};
-use ai_gateway::server::{Options, Signals, serve};
+use ai_gateway::server::{Options, Signals, start};
 
 struct Redact {
     field: String,
@@ -34,6 +34,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let signals = Signals::catch()?;
     let field = std::env::var("FIELD").unwrap_or_else(|_| "user".to_owned());
     let sources = Sources::of_process(std::env::args_os().nth(1).map(Into::into));
-    serve(signals, sources, Options::default().policy(Redact { field }))?;
+    signals.obey(start(sources, Options::default().policy(Redact { field }))?);
     Ok(())
 }

@@ -16,7 +16,7 @@
 //! | [`telemetry`] | metrics, the log writer, the access line | wait for a reader |
 //! | [`proxy`] | Pingora's hooks, the exchange, upstream connections | decide about keys, money or models |
 //! | [`admin`] | health, metrics and administration on their own port | serve clients' calls |
-//! | [`server`] | the parts put together; signals, reload, drain | handle a request |
+//! | [`server`] | the parts put together; signals, reload, drain, upgrade | handle a request |
 //! | [`demo`] | a built-in, scriptable provider | know the gateway |
 //! | [`cli`] | the commands | hold logic of its own |
 

@@ -5,6 +5,7 @@
 use super::*;
 use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
+use crate::meter::price::PriceBook;
 use crate::route::RouteTable;
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
 use crate::units::RouteSet;
@@ -42,6 +43,7 @@ fn snapshot() -> Snapshot {
         startup: Startup {
             listen: vec![Listener { address, tls: None }],
             threads: 1,
+            upgrade_socket: None,
             admin_listen: address,
             admin_token: None,
             max_series: 1_000,
@@ -49,6 +51,7 @@ fn snapshot() -> Snapshot {
             log_level: log::LevelFilter::Info,
         },
         providers: Vec::new(),
+        prices: PriceBook::built_in().expect("the built-in book"),
         routes: Arc::new(RouteTable::default()),
         key_file: None,
         keys: keys(),

@@ -58,13 +58,19 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "configuration  {}", loaded.describes)?;
     writeln!(out, "listen         {}", listen.join(", "))?;
     writeln!(out, "admin          {}{token}", startup.admin_listen)?;
+    match &startup.upgrade_socket {
+        Some(socket) => writeln!(out, "upgrades       over {}", socket.path.display())?,
+        None => writeln!(out, "upgrades       none, there is no server.upgrade_socket")?,
+    }
     writeln!(out, "threads        {}", startup.threads)?;
     server_as_text(server, out)?;
     writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
     writeln!(out, "keys           {keys} from {}", loaded.snapshot.key_source())?;
+    writeln!(out, "prices         {}", loaded.snapshot.prices.version())?;
     for provider in &loaded.snapshot.providers {
         writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
         writeln!(out, "  timeouts {}", timeouts(provider))?;
+        writeln!(out, "  prices {}", prices(&loaded.snapshot, provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method_name(), &route.pattern);
             writeln!(out, "  {method:<6} {pattern} -> {}{}", route.upstream_url(), kind(route))?;
@@ -109,6 +115,16 @@ fn telemetry(startup: &Startup, access_log: bool) -> String {
     let access = if access_log { "a line a call" } else { "no line for calls" };
     let level = startup.log_level.as_str().to_ascii_lowercase();
     format!("up to {} series{summaries}; {access}, log level {level}", startup.max_series)
+}
+
+/// Which section of the book prices a provider.
+fn prices(snapshot: &Snapshot, provider: &Provider) -> String {
+    let section = provider.prices.as_deref();
+    match section.and_then(|section| Some((section, snapshot.prices.models(section)?))) {
+        Some((section, 1)) => format!("of section {section}, 1 model"),
+        Some((section, models)) => format!("of section {section}, {models} models"),
+        None => "none: costs are unknown".to_owned(),
+    }
 }
 
 fn timeouts(provider: &Provider) -> String {
@@ -166,6 +182,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         "configuration": loaded.describes,
         "listen": startup.listen.iter().map(shown).collect::<Vec<_>>(),
         "admin": { "listen": startup.admin_listen, "token": startup.admin_token.is_some() },
+        "upgrade_socket": startup.upgrade_socket.as_ref().map(|socket| &socket.path),
         "threads": startup.threads,
         "limits": {
             "max_body": server.max_body,
@@ -193,6 +210,7 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             "revoked": keys.revoked,
             "source": loaded.snapshot.key_source(),
         },
+        "prices": { "version": &**loaded.snapshot.prices.version() },
         "providers": providers,
         "routes": routes,
         "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
@@ -204,6 +222,8 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
     let certificates = provider.certificates.as_ref();
     serde_json::json!({
         "name": provider.id.as_str(),
+        "priced_as": provider.prices.as_deref(),
+        "inject_usage": provider.inject_usage,
         "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
         "proxy": provider.proxy.as_ref().map(ToString::to_string),
         "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
@@ -277,124 +297,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run_with(yaml: Option<&str>, json: bool) -> (u8, String, String) {
-        let directory = tempfile::tempdir().expect("a directory");
-        if let Some(yaml) = yaml {
-            std::fs::create_dir(directory.path().join("conf")).expect("made");
-            std::fs::write(directory.path().join("conf/gateway.yaml"), yaml).expect("written");
-        }
-        let sources = Sources {
-            file: None,
-            yaml: None,
-            directory: directory.path().to_owned(),
-            environment: [("OPENAI_API_KEY", "sk-canary")].into_iter().collect(),
-        };
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = CheckArgs { config: None, json };
-        let code = check(&args, &sources, &mut out, &mut err).expect("written");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (code, text(out), text(err))
-    }
-
-    #[test]
-    fn shows_what_the_defaults_come_to() {
-        let (code, out, err) = run_with(None, false);
-        assert_eq!((code, err.as_str()), (FINE, ""));
-        assert!(out.starts_with("configuration  built-in defaults\nlisten "), "{out}");
-        assert!(out.contains("provider openai, key in authorization\n"), "{out}");
-        let route = "  GET    /openai/v1/models/{model} -> https://api.openai.com/v1/models/{model}\n";
-        assert!(out.contains(route), "{out}");
-        assert!(out.contains("\nwarning: no key file at /"), "{out}");
-        for line in [
-            "bodies         32 MiB each, ",
-            "heads          64 KiB within 10s\n",
-            "connections    up to 20000, idle for up to 1m\n",
-            "browsers       of all origins\n",
-            "proxies        none",
-            "telemetry      up to 10000 series; a line a call, log level info\n",
-            "keys           0 keys from /",
-            "  timeouts connect 3s, first byte 2m (stream) or 10m, idle 2m, total 15m\n",
-        ] {
-            assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
-        }
-        assert!(!out.contains("canary"), "{out}");
-    }
-
-    #[test]
-    fn tells_programs_the_same() {
-        let yaml = "providers: { local: { base_url: 'http://127.0.0.1:11434/v1', query: { key: canary } } }";
-        let (code, out, _) = run_with(Some(yaml), true);
-        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!((code, &told["ok"]), (FINE, &true.into()));
-        assert_eq!(told["configuration"], "conf/gateway.yaml");
-        assert_eq!(told["routes"][0]["upstream"], "http://127.0.0.1:11434/v1/models");
-        assert!(!out.contains("canary"), "{out}");
-    }
-
-    #[test]
-    fn shows_what_differs_from_the_defaults() {
-        let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
-                    telemetry: { compat_metrics: on, access_log: off }\n";
-        let (_, out, _) = run_with(Some(yaml), false);
-        for line in [
-            "browsers       of https://a, https://b\n",
-            "proxies        10.0.0.0/8, ::1/128\n",
-            "telemetry      up to 10000 series, the NodeJS gateway's summaries too; no line for calls, log level info\n",
-        ] {
-            assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
-        }
-        let (_, out, _) = run_with(Some(yaml), true);
-        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!(told["cors"]["allow_origins"][1], "https://b");
-        assert_eq!(told["telemetry"]["access_log"], false);
-        assert_eq!(told["providers"][0]["timeouts"]["total_ms"], 900_000);
-    }
-
-    #[test]
-    fn sizes_are_in_the_units_of_the_file() {
-        assert_eq!(size(32 << 20), "32 MiB");
-        assert_eq!(size(1536 << 20), "1.5 GiB");
-        assert_eq!(size(u64::MAX), "17179869183.9 GiB");
-        assert_eq!(size(7), "7 bytes");
-    }
-
-    /// The block of the README that begins with this line, and the one behind it.
-    fn blocks_of_the_readme(begin: &str) -> (String, String) {
-        let readme = include_str!("../../README.md");
-        let (_, rest) = readme.split_once(begin).expect("the block");
-        let mut parts = rest.split("```");
-        let yaml = parts.next().expect("its end").to_owned();
-        let next = parts.nth(1).and_then(|block| block.split_once('\n')).expect("the next block");
-        (yaml, next.1.to_owned())
-    }
-
-    #[test]
-    fn the_readmes_report_is_what_is_printed() {
-        let (yaml, report) = blocks_of_the_readme("```yaml\n");
-        let (code, _, err) = run_with(Some(&yaml), false);
-        assert_eq!((code, err.as_str()), (FINE, ""), "the example itself is fine");
-        let wrong = yaml.replace("stream: 30s", "stream: 30");
-        assert_ne!(wrong, yaml);
-        let (code, _, err) = run_with(Some(&wrong), false);
-        assert_eq!((code, err), (WRONG, report));
-    }
-
-    #[test]
-    fn reports_all_problems_with_exit_code_2() {
-        let yaml = "server: { threads: canary }\nadmin: { listen: canary }\n";
-        let (code, out, err) = run_with(Some(yaml), false);
-        assert_eq!((code, out.as_str()), (WRONG, ""));
-        assert_eq!(
-            err,
-            "conf/gateway.yaml:1:20 server.threads: expected a whole number\n\
-             conf/gateway.yaml:2:18 admin.listen: expected an address with a port (hint: such as \"127.0.0.1:8080\", or \
-             \"[::]:8080\" for all addresses)\n2 problems; nothing would be put in force\n"
-        );
-        let (code, out, _) = run_with(Some(yaml), true);
-        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!((code, &told["problems"][0]["line"]), (WRONG, &1.into()));
-    }
-}
+mod tests;

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::{Environment, Host};
@@ -13,8 +14,9 @@ use super::file::{self, AccessLog, CompatMetrics, File};
 use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
-use super::{Cors, Listener, Network, ServerSettings, Startup};
-use crate::route::RouteTable;
+use super::{Cors, Listener, Network, ServerSettings, Startup, UpgradeSocket};
+use crate::meter::price::PriceBook;
+use crate::route::{Provider, RouteTable};
 
 /// What the check of a file collects.
 #[derive(Debug)]
@@ -33,7 +35,8 @@ pub(super) struct Compiled {
     pub(super) server: ServerSettings,
     pub(super) startup: Startup,
     pub(super) routes: RouteTable,
-    pub(super) providers: Vec<std::sync::Arc<crate::route::Provider>>,
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) prices: Arc<PriceBook>,
     pub(super) access_log: bool,
 }
 
@@ -107,10 +110,17 @@ impl Check<'_> {
 }
 
 /// Compiles everything but the keys. `original` tells whether the NodeJS gateway's `HASHED_API_KEYS` is in use.
-pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> Compiled {
+pub(super) fn compile(
+    check: &mut Check<'_>,
+    file: &File,
+    host: &Host,
+    original: bool,
+    prices: Arc<PriceBook>,
+) -> Compiled {
     let server = server(check, &file.server, host);
     let startup = startup(check, file, host, original);
-    let (providers, routes) = super::upstream::compile(check, &file.providers);
+    let (providers, routes) = super::upstream::compile(check, &file.providers, &prices);
+    super::prices::warn_of_idle(check, &file.prices, &providers);
     let longer = providers.iter().filter(|provider| provider.timeouts.total > server.grace);
     let longer: Vec<&str> = longer.map(|provider| provider.id.as_str()).collect();
     if !longer.is_empty() {
@@ -119,7 +129,8 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
             longer.join(", ")
         ));
     }
-    Compiled { server, startup, routes, providers, access_log: file.telemetry.access_log == AccessLog::Json }
+    let access_log = file.telemetry.access_log == AccessLog::Json;
+    Compiled { server, startup, routes, providers, prices, access_log }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];
@@ -254,6 +265,7 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
             0 => host.cores,
             threads => threads as usize,
         },
+        upgrade_socket: upgrade_socket(check, &file.server.upgrade_socket),
         admin_listen,
         admin_token,
         max_series: max_series as usize,
@@ -264,6 +276,33 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
         },
         log_level: log_level(check),
     }
+}
+
+/// The longest path of a unix socket: what the system takes less the end of the text. Source: unix(7).
+const MAX_SOCKET_PATH: usize = 107;
+
+fn upgrade_socket(check: &mut Check<'_>, text: &str) -> Option<UpgradeSocket> {
+    let (path, named) = match text {
+        "off" => return None,
+        "auto" => {
+            // systemd's may be several folders.
+            let runtime = check.environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());
+            let folder = runtime.or_else(|| check.environment.get("XDG_RUNTIME_DIR"))?;
+            (Path::new(folder).join("ai-gateway.sock"), false)
+        }
+        // Left as it is where it is relative to the working directory, so that it stays short.
+        path if check.directory == Path::new(".") => (PathBuf::from(path), true),
+        path => (check.directory.join(path), true),
+    };
+    let field = FieldPath::of("server.upgrade_socket");
+    let hint = "such as /run/ai-gateway/upgrade.sock; \"off\" for none";
+    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
+        check.refuse_with(&field, "expected a path of a socket, \"auto\" or \"off\"", hint);
+    } else if path.as_os_str().len() > MAX_SOCKET_PATH {
+        let message = format!("expected a path of up to {MAX_SOCKET_PATH} bytes, which is all that a socket may have");
+        check.refuse_with(&field, message, hint);
+    }
+    Some(UpgradeSocket { path, named })
 }
 
 fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<Listener> {

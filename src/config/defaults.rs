@@ -12,7 +12,7 @@ use super::file::{AccessLog, CompatMetrics, Http2};
 use super::file::{
     Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
 };
-use super::values::{AutoSize, Later, Off, Period, Size};
+use super::values::{AutoSize, Later, Off, Period, Size, Switch};
 
 /// The file that is looked for where none is named.
 pub(super) const FILE: &str = "conf/gateway.yaml";
@@ -47,6 +47,7 @@ impl Default for Server {
         Self {
             listen: vec![all],
             threads: 0,
+            upgrade_socket: "auto".to_owned(),
             shutdown: Shutdown::default(),
             limits: ServerLimits::default(),
             trusted_proxies: Vec::new(),
@@ -93,7 +94,8 @@ impl Default for Provider {
             auth: Auth::default(),
             headers: BTreeMap::new(),
             query: BTreeMap::new(),
-            inject_usage: Off,
+            inject_usage: Switch::Auto,
+            priced_as: None,
             timeouts: Timeouts::default(),
             http2: Http2::default(),
             proxy: None,

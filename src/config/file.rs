@@ -4,16 +4,18 @@
 //! Fields that a later version brings are known by name and refused, so that nothing is silently ignored.
 //! Never does: checks that need more than one field; that is `compile`.
 
+mod forms;
+mod prices;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
+
+pub use prices::Prices;
 
 use super::entries::RouteEntry;
-use super::values::{AutoSize, Hidden, Later, Off, Period, Size, mapping, mappings, some_mapping};
+use super::values::{AutoSize, Hidden, Later, Off, Period, Size, Switch, mapping, mappings};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -32,6 +34,9 @@ pub struct File {
     /// `.`, `_`, `-`. Default: `openai` at `https://api.openai.com` with `${OPENAI_API_KEY}`.
     #[serde(deserialize_with = "mappings")]
     pub providers: BTreeMap<String, Provider>,
+    /// What tokens cost.
+    #[serde(deserialize_with = "mapping")]
+    pub prices: Prices,
     /// Not available yet: names of models that clients may ask for.
     pub models: Later,
     /// Not available yet: rate limits and budgets.
@@ -53,6 +58,11 @@ pub struct Server {
     pub listen: Vec<Listen>,
     /// Worker threads, up to 1024. Default 0: one a core. Needs a restart.
     pub threads: u32,
+    /// The unix socket over which `serve --upgrade` takes over from the gateway that serves; both must name the same. A
+    /// path of up to 107 bytes, relative to the working directory; `off` for none; `auto` is `ai-gateway.sock` in the
+    /// folder that `RUNTIME_DIRECTORY` (set by systemd) or else `XDG_RUNTIME_DIR` names, and none where neither is set.
+    /// Default `auto`. Needs a restart.
+    pub upgrade_socket: String,
     /// The way to a clean stop.
     #[serde(deserialize_with = "mapping")]
     pub shutdown: Shutdown,
@@ -181,8 +191,12 @@ pub struct Provider {
     pub headers: BTreeMap<String, Hidden>,
     /// Query parameters that are added to each upstream request. Default: none.
     pub query: BTreeMap<String, Hidden>,
-    /// Not available yet, other than `off`: asking for usage where a streaming client did not.
-    pub inject_usage: Off,
+    /// Whether the gateway asks for usage where a streaming client did not, and takes it out of the answer again: `on`,
+    /// `off`, `auto` = on for the dialect `openai`. Default `auto`.
+    pub inject_usage: Switch,
+    /// The section of the price book that prices its models; empty for none, and then costs are unknown. Default: the
+    /// section with the provider's name, else that of `base_url`'s host where it is a well-known one, else none.
+    pub priced_as: Option<String>,
     /// How long to wait for the provider.
     #[serde(deserialize_with = "mapping")]
     pub timeouts: Timeouts,
@@ -315,73 +329,4 @@ pub enum AccessLog {
     Json,
     /// Not at all.
     Off,
-}
-
-/// The mapping that an entry of `server.listen` may be.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ListenMapping {
-    address: String,
-    #[serde(deserialize_with = "some_mapping")]
-    tls: Option<Tls>,
-}
-
-struct ListenVisitor;
-
-impl<'de> Visitor<'de> for ListenVisitor {
-    type Value = Listen;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address such as \"[::]:8080\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
-        Ok(Listen { address: text.to_owned(), tls: None })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
-        let ListenMapping { address, tls } = ListenMapping::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Listen { address, tls })
-    }
-}
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListenVisitor)
-    }
-}
-
-/// The mapping that `auth` may be.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct AuthMapping {
-    header: String,
-}
-
-struct AuthVisitor;
-
-impl<'de> Visitor<'de> for AuthVisitor {
-    type Value = Auth;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"bearer\" or { header: NAME }")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Auth, E> {
-        match text {
-            "bearer" => Ok(Auth::Bearer),
-            _ => Err(E::invalid_value(Unexpected::Other("this"), &self)),
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Auth, A::Error> {
-        let AuthMapping { header } = AuthMapping::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Auth::Header(header))
-    }
-}
-
-impl<'de> Deserialize<'de> for Auth {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AuthVisitor)
-    }
 }

@@ -15,7 +15,7 @@ use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
 use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
-use super::{Snapshot, defaults, read, routes, tls};
+use super::{Snapshot, defaults, prices, read, routes, tls};
 use crate::keys::Stamp;
 use crate::route::Kind;
 use crate::units::Secret;
@@ -123,7 +123,8 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     for path in read.tree.bare_variables() {
         check.warn(format!("{path} looks like a variable: write ${{...}}, or $$ for a literal $"));
     }
-    let mut compiled = compile(&mut check, &file, &Host::ask(), original);
+    let book = prices::read(&mut check, &file.prices);
+    let mut compiled = compile(&mut check, &file, &Host::ask(), original, book);
     for (index, (listener, entry)) in compiled.startup.listen.iter_mut().zip(&file.server.listen).enumerate() {
         let path = FieldPath::of("server.listen").item(index);
         listener.tls = entry.tls.as_ref().and_then(|tls| tls::read(&mut check, &path, tls, &sources.directory));
@@ -160,6 +161,7 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
         startup: compiled.startup,
         providers: compiled.providers,
         routes: Arc::new(compiled.routes),
+        prices: compiled.prices,
         keys,
         key_file,
         access_log: compiled.access_log,
@@ -188,6 +190,7 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
         startup: current.startup.clone(),
         providers: current.providers.clone(),
         routes: Arc::clone(&current.routes),
+        prices: Arc::clone(&current.prices),
         keys,
         key_file: current.key_file.clone(),
         access_log: current.access_log,

@@ -13,6 +13,7 @@ mod interpolate;
 mod keys_in;
 mod load;
 mod migrate;
+mod prices;
 mod proxies;
 mod read;
 mod report;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::keys::KeyRing;
+use crate::meter::price::PriceBook;
 use crate::route::{Provider, RouteTable};
 use crate::units::Secret;
 
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// All routes.
     pub routes: Arc<RouteTable>,
+    /// What tokens cost.
+    pub prices: Arc<PriceBook>,
     /// All keys.
     pub keys: KeyRing,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.
@@ -146,6 +150,15 @@ impl Listener {
     }
 }
 
+/// The unix socket over which another process can take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeSocket {
+    /// Where it is; absolute, or relative to the working directory.
+    pub path: PathBuf,
+    /// Whether the configuration names it, so that a gateway without it would not be what was asked for.
+    pub named: bool,
+}
+
 /// What only a restart can change, and the certificates of listeners.
 #[derive(Clone, Debug)]
 pub struct Startup {
@@ -153,6 +166,8 @@ pub struct Startup {
     pub listen: Vec<Listener>,
     /// Worker threads; at least 1.
     pub threads: usize,
+    /// Over which another process can take over; `None` where none can.
+    pub upgrade_socket: Option<UpgradeSocket>,
     /// Address of the admin service.
     pub admin_listen: SocketAddr,
     /// What opens the rest of the admin service.
@@ -172,6 +187,7 @@ impl Startup {
         let fields = [
             ("server.listen", !self.listens_like(next)),
             ("server.threads", self.threads != next.threads),
+            ("server.upgrade_socket", self.upgrade_socket != next.upgrade_socket),
             ("admin.listen", self.admin_listen != next.admin_listen),
             ("admin.token", token(self) != token(next)),
             ("telemetry.max_series", self.max_series != next.max_series),

@@ -14,8 +14,9 @@ use super::file::{self, Auth, Dialect};
 use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
-use super::{certificates, proxies, routes};
+use super::{certificates, prices, proxies, routes};
 use crate::dialect::OPENAI;
+use crate::meter::price::PriceBook;
 use crate::route::{self, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
@@ -34,6 +35,7 @@ pub(super) struct Base {
 pub(super) fn compile(
     check: &mut Check<'_>,
     providers: &BTreeMap<String, file::Provider>,
+    book: &PriceBook,
 ) -> (Vec<Arc<Provider>>, RouteTable) {
     let above = FieldPath::of("providers");
     if providers.is_empty() && !check.tree.is_told_below(&above) {
@@ -44,7 +46,9 @@ pub(super) fn compile(
     for (id, written) in providers {
         let path = above.key(id);
         check_id(check, &path, id);
-        let provider = Arc::new(provider(check, &path, id, written));
+        let mut provider = provider(check, &path, id, written);
+        provider.prices = prices::section(check, &path.key("priced_as"), &provider, written.priced_as.as_deref(), book);
+        let provider = Arc::new(provider);
         routes::compile(check, &path.key("routes"), &written.routes, &provider, &mut table);
         compiled.push(provider);
     }
@@ -108,8 +112,9 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         credential,
         query: query(&written.query),
         dialect: OPENAI,
-        inject_usage: true,
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
+        prices: None,
+        inject_usage: written.inject_usage.or(written.dialect == Dialect::Openai),
     }
 }
 

@@ -43,9 +43,33 @@ pub struct Hidden(pub Secret);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Later;
 
+/// A switch that the gateway sets itself where nobody does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// The gateway chooses.
+    #[default]
+    Auto,
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
 /// A switch of a later version, of which only `off` is there so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Off;
+
+impl Switch {
+    /// Whether it is on, where the gateway's own choice is this.
+    pub(super) fn or(self, auto: bool) -> bool {
+        match self {
+            Self::Auto => auto,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
 
 impl PartialEq for Hidden {
     fn eq(&self, other: &Self) -> bool {

@@ -3,6 +3,7 @@
 //! Invariant: everything that differs between families is behind [`Dialect`]; what is common reads the JSON.
 //! Never does: IO; keep a byte of an answer; fail: what it cannot read is absent.
 
+mod anthropic;
 mod counts;
 mod openai;
 mod picture;
@@ -40,8 +41,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 /// OpenAI's, and of all who copy it.
 pub const OPENAI: &dyn Dialect = &openai::OpenAi;
 
+/// Anthropic's.
+pub const ANTHROPIC: &dyn Dialect = &anthropic::Anthropic;
+
 /// All dialects.
-pub const ALL: &[&dyn Dialect] = &[OPENAI];
+pub const ALL: &[&dyn Dialect] = &[OPENAI, ANTHROPIC];
 
 /// A document that was read: what was found, and the bytes at the places that were noted.
 #[derive(Clone, Debug)]

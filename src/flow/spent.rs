@@ -4,10 +4,13 @@
 //! the provider did not answer, unless it was the client who left; what has no price costs `None`, never zero.
 //! Never does: read a clock, look at a body.
 
+use std::sync::Arc;
+
 use super::record::{Certainty, Record, Spent};
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::meter::Metered;
+use crate::meter::price::Price;
 use crate::route::{Kind, Route};
 use crate::units::Usage;
 
@@ -34,11 +37,19 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
     if certainty == Certainty::Unknown {
         spent.cost = None;
     }
-    if spent.usage.is_some() {
-        spent.cost = None;
+    if let Some(usage) = &spent.usage {
+        let price = price(route, record, &spent, snapshot);
+        spent.cost = price.and_then(|price| price.cost(usage, spent.service_tier.as_deref()));
+        spent.prices = spent.cost.map(|_| Arc::clone(snapshot.prices.version()));
     }
-    let _ = snapshot;
     spent
+}
+
+/// The price of the model that answered; where the book has only the one that was asked for, that.
+fn price<'s>(route: &Route, record: &Record, spent: &Spent, snapshot: &'s Snapshot) -> Option<&'s Price> {
+    let section = route.provider.prices.as_deref()?;
+    let find = |model: &str| snapshot.prices.find(section, model);
+    spent.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
 }
 
 fn judge(record: &Record, route: &Route, asked: Asked, metered: &Metered) -> (Certainty, Option<Usage>) {

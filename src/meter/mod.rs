@@ -5,6 +5,7 @@
 //! Never does: any IO.
 
 mod members;
+pub mod price;
 mod scan;
 mod splice;
 pub mod sse;

@@ -140,10 +140,10 @@ fn bound(gateway: &Gateway, session: &mut ServerSession, settings: &ServerSettin
     session.set_pipelining_enabled(true);
 }
 
-/// Tells a client that the connection ends with this answer, once the gateway drains: an idle one is dropped without a
+/// Tells a client that the connection ends with this answer, once the gateway drains or has handed over: an idle one is dropped without a
 /// word, at the moment when the client may use it again.
 pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession) {
-    if gateway.readiness.phase() == Phase::Draining {
+    if gateway.readiness.phase() >= Phase::HandedOver {
         session.set_keepalive(None);
     }
 }

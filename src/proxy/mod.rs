@@ -36,7 +36,7 @@ use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
 pub use call::Call;
-pub(crate) use listener::Guard;
+pub(crate) use listener::{Guard, Heads};
 pub(crate) use peer::{Peers, REFRESH};
 use upstream::Upstream;
 pub(crate) use watch::Watched;

@@ -52,8 +52,6 @@ pub struct Provider {
     pub query: Vec<(String, Secret)>,
     /// The API family that it speaks.
     pub dialect: &'static dyn Dialect,
-    /// Whether streams are made to tell their usage where the client did not ask for it.
-    pub inject_usage: bool,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Whether HTTP/2 is offered in the TLS handshake, which the provider may take.
@@ -62,6 +60,10 @@ pub struct Provider {
     pub proxy: Option<HttpProxy>,
     /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.
     pub certificates: Option<Certificates>,
+    /// The section of the price book that prices its models; absent: what its calls cost is not known.
+    pub prices: Option<Arc<str>>,
+    /// Whether usage is asked for where a streaming client did not, and taken out of the answer again.
+    pub inject_usage: bool,
 }
 
 /// How long to wait for a provider. Every duration is more than zero.

@@ -20,11 +20,12 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         headers: Vec::new(),
         query: Vec::new(),
         dialect: crate::dialect::OPENAI,
-        inject_usage: true,
         timeouts: Timeouts::default(),
         http2: true,
         proxy: None,
         certificates: None,
+        prices: None,
+        inject_usage: false,
     })
 }
 

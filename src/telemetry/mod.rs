@@ -74,6 +74,27 @@ pub enum Reload {
     Refused,
 }
 
+/// How an attempt to change the binary ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// This process has taken over from another one.
+    TakenOver,
+    /// A new process came and did not take over from this one.
+    Failed,
+    /// This process was told to hand over, and there was nobody ready for it.
+    Ignored,
+}
+
+impl Upgrade {
+    fn label(self) -> &'static str {
+        match self {
+            Self::TakenOver => "taken_over",
+            Self::Failed => "failed",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// Why a connection was closed before it was served, or before its next request was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
@@ -163,6 +184,11 @@ impl Telemetry {
     /// Tells whether the configuration holds a change that only a restart can apply.
     pub fn restart_required(&self, required: bool) {
         self.series.restart_required(required);
+    }
+
+    /// Counts an attempt to change the binary.
+    pub fn upgrade(&self, result: Upgrade) {
+        self.series.upgrade(result);
     }
 
     /// Counts a panic; there must never be one.

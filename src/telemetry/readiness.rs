@@ -12,6 +12,8 @@ pub enum Phase {
     Starting,
     /// Serving.
     Ready,
+    /// Another process has the listeners; what runs here goes on, and who asks here is told that all is well.
+    HandedOver,
     /// Told to stop; calls that run go on, new ones should go elsewhere.
     Draining,
 }
@@ -36,6 +38,7 @@ impl Readiness {
         match self.0.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Ready,
+            2 => Phase::HandedOver,
             _ => Phase::Draining,
         }
     }
@@ -44,7 +47,7 @@ impl Readiness {
     pub fn answer(&self) -> (u16, &'static str) {
         match self.phase() {
             Phase::Starting => (503, r#"{"ready":false,"draining":false,"reasons":["starting"]}"#),
-            Phase::Ready => (200, r#"{"ready":true,"draining":false,"reasons":[]}"#),
+            Phase::Ready | Phase::HandedOver => (200, r#"{"ready":true,"draining":false,"reasons":[]}"#),
             Phase::Draining => (503, r#"{"ready":false,"draining":true,"reasons":["draining"]}"#),
         }
     }
@@ -68,11 +71,11 @@ mod tests {
 
     #[test]
     fn every_answer_is_json() {
-        for phase in [Phase::Starting, Phase::Ready, Phase::Draining] {
+        for phase in [Phase::Starting, Phase::Ready, Phase::HandedOver, Phase::Draining] {
             let readiness = Readiness::new();
             readiness.advance(phase);
             let detail: serde_json::Value = serde_json::from_str(readiness.answer().1).expect("JSON");
-            assert_eq!(detail["ready"], phase == Phase::Ready);
+            assert_eq!(detail["ready"], matches!(phase, Phase::Ready | Phase::HandedOver));
         }
     }
 }

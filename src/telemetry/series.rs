@@ -10,7 +10,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 
 use super::family::{Budget, Family, Rung, Shape};
 use super::log::LogWriter;
-use super::{Part, Reload, TelemetryError, TurnedAway, labels};
+use super::{Part, Reload, TelemetryError, TurnedAway, Upgrade, labels};
 use crate::flow::Record;
 
 /// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
@@ -23,7 +23,7 @@ const OVERHEAD_BUCKETS: [f64; 14] =
 pub(super) const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
-const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 26;
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 29;
 
 const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
 const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
@@ -53,6 +53,7 @@ pub(super) struct Series {
     keys_stale: IntGauge,
     restart_required: IntGauge,
     panics: IntCounter,
+    upgrades: [IntCounter; 3],
     connections: Connections,
 }
 
@@ -80,6 +81,17 @@ impl Connections {
             head_timeout: refused.get_metric_with_label_values(&["head_timeout"])?,
         })
     }
+}
+
+/// By [`Upgrade`], in its order.
+fn upgrades(registry: &Registry) -> prometheus::Result<[IntCounter; 3]> {
+    let upgrades = Opts::new(
+        "gateway_upgrades_total",
+        "Upgrades by result: taken over from another process, failed ones of a new process, SIGQUITs in vain.",
+    );
+    let upgrades = add(registry, IntCounterVec::new(upgrades, &["result"]))?;
+    let result = |result: Upgrade| upgrades.get_metric_with_label_values(&[result.label()]);
+    Ok([result(Upgrade::TakenOver)?, result(Upgrade::Failed)?, result(Upgrade::Ignored)?])
 }
 
 /// A call in flight, for as long as this lives.
@@ -158,6 +170,7 @@ impl Series {
             keys_stale: add(&registry, keys_stale)?,
             restart_required: add(&registry, restart_required)?,
             panics: add(&registry, panics)?,
+            upgrades: upgrades(&registry)?,
             connections: Connections::new(&registry)?,
             registry,
         })
@@ -244,6 +257,10 @@ impl Series {
 
     pub(super) fn restart_required(&self, required: bool) {
         self.restart_required.set(i64::from(required));
+    }
+
+    pub(super) fn upgrade(&self, result: Upgrade) {
+        self.upgrades[result as usize].inc();
     }
 
     pub(super) fn panicked(&self) {

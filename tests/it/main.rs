@@ -17,6 +17,7 @@
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
 //! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
+//! | `upgrade` | a change of the binary under live traffic |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
@@ -37,4 +38,5 @@ mod smoke;
 mod support;
 mod tls;
 mod tunnel;
+mod upgrade;
 mod upstream;

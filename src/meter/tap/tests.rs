@@ -5,6 +5,8 @@
 use super::*;
 use crate::dialect;
 
+mod recorded;
+
 fn tap(shape: Shape, hide: bool) -> Tap {
     Tap::new(dialect::ALL[0], shape, hide)
 }
