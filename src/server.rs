@@ -188,7 +188,6 @@ impl Running {
         {
             log::error!("the gateway's main thread panicked");
         }
-        log::info!("stopped");
         self.lifecycle.last_words();
     }
 
@@ -200,6 +199,10 @@ impl Running {
         }
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
+        match &snapshot.startup.ledger {
+            Some(ledger) => log::info!("calls are recorded in {}", ledger.path.display()),
+            None => log::info!("calls are not recorded: the ledger is off"),
+        }
         for route in snapshot.routes.iter() {
             log::info!("route {} {} -> {}", route.method_name(), route.pattern, route.upstream_url());
         }

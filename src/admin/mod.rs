@@ -6,6 +6,7 @@
 
 mod api;
 mod health;
+mod usage;
 
 use std::net::TcpListener;
 use std::pin::pin;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Live;
+use crate::ledger::Ledger;
 use crate::telemetry::{Readiness, Telemetry};
 use crate::units::Secret;
 
@@ -36,6 +38,8 @@ pub struct AdminState {
     pub telemetry: Arc<Telemetry>,
     /// What `/readyz` answers.
     pub readiness: Arc<Readiness>,
+    /// What `/api/usage` asks.
+    pub ledger: Ledger,
     /// The configuration in force.
     pub live: Arc<Live>,
     /// What opens `/api/`; without it there is no `/api/`.

@@ -3,12 +3,17 @@
 //! Invariant: reads what `serve` would read and nothing else; exit code 0 or 2.
 //! Never does: open a port or ask a provider; show a secret.
 
+mod json;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{self, Cors, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
+use crate::config::{self, Cors, LedgerSettings, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
 use crate::route::{ModelSource, Provider, Route};
+
+use json::as_json;
+pub(super) use json::report_as_json;
 
 /// The arguments of `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -65,6 +70,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "threads        {}", startup.threads)?;
     server_as_text(server, out)?;
     writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
+    writeln!(out, "ledger         {}", ledger(startup))?;
     writeln!(out, "keys           {keys} from {}", loaded.snapshot.key_source())?;
     writeln!(out, "prices         {}", loaded.snapshot.prices.version())?;
     for provider in &loaded.snapshot.providers {
@@ -127,6 +133,16 @@ fn prices(snapshot: &Snapshot, provider: &Provider) -> String {
     }
 }
 
+fn ledger(startup: &Startup) -> String {
+    startup.ledger.as_ref().map_or_else(
+        || "off".to_owned(),
+        |ledger| {
+            let (path, age, most) = (ledger.path.display(), span(ledger.retention), size(ledger.max_size));
+            format!("{path}, kept for {age}, up to {most}")
+        },
+    )
+}
+
 fn timeouts(provider: &Provider) -> String {
     let times = &provider.timeouts;
     let [connect, stream, other] = [times.connect, times.first_byte_stream, times.first_byte_other].map(span);
@@ -152,108 +168,6 @@ fn size(bytes: u64) -> String {
 /// A plain listener by its address, one with TLS as a URL.
 fn shown(listener: &Listener) -> String {
     if listener.tls.is_some() { format!("https://{}", listener.address) } else { listener.address.to_string() }
-}
-
-fn as_json(loaded: &Loaded) -> serde_json::Value {
-    let Snapshot { server, startup, .. } = &*loaded.snapshot;
-    let keys = loaded.snapshot.keys.tally(SystemTime::now());
-    let routes: Vec<_> = loaded
-        .snapshot
-        .routes
-        .iter()
-        .map(|route| {
-            serde_json::json!({
-                "method": route.method_name(),
-                "path": route.pattern,
-                "kind": route.kind.name(),
-                "model": route.model.name(),
-                "provider": route.provider.id.as_str(),
-                "upstream": route.upstream_url(),
-            })
-        })
-        .collect();
-    let providers: Vec<_> = loaded.snapshot.providers.iter().map(|provider| provider_as_json(provider)).collect();
-    let origins: &[String] = match &server.cors {
-        Cors::Any => &["*".to_owned()],
-        Cors::Only(origins) => origins,
-    };
-    serde_json::json!({
-        "ok": true,
-        "configuration": loaded.describes,
-        "listen": startup.listen.iter().map(shown).collect::<Vec<_>>(),
-        "admin": { "listen": startup.admin_listen, "token": startup.admin_token.is_some() },
-        "upgrade_socket": startup.upgrade_socket.as_ref().map(|socket| &socket.path),
-        "threads": startup.threads,
-        "limits": {
-            "max_body": server.max_body,
-            "max_buffered": server.max_buffered,
-            "max_header_bytes": server.max_header_bytes,
-            "body_timeout_ms": millis(server.body_timeout),
-            "idle_timeout_ms": millis(server.idle_timeout),
-            "head_timeout_ms": millis(server.head_timeout),
-            "max_connections": server.max_connections,
-            "max_connections_per_address": server.max_connections_per_address,
-        },
-        "cors": { "allow_origins": origins },
-        "trusted_proxies": trusted(server),
-        "telemetry": {
-            "max_series": startup.max_series,
-            "compat_metrics": startup.compat_metrics,
-            "access_log": loaded.snapshot.access_log,
-            "log_level": startup.log_level.as_str().to_ascii_lowercase(),
-        },
-        "shutdown": { "readiness_delay_ms": millis(server.readiness_delay), "grace_ms": millis(server.grace) },
-        "keys": {
-            "count": keys.total(),
-            "active": keys.active,
-            "expired": keys.expired,
-            "revoked": keys.revoked,
-            "source": loaded.snapshot.key_source(),
-        },
-        "prices": { "version": &**loaded.snapshot.prices.version() },
-        "providers": providers,
-        "routes": routes,
-        "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
-    })
-}
-
-fn provider_as_json(provider: &Provider) -> serde_json::Value {
-    let times = &provider.timeouts;
-    let certificates = provider.certificates.as_ref();
-    serde_json::json!({
-        "name": provider.id.as_str(),
-        "priced_as": provider.prices.as_deref(),
-        "inject_usage": provider.inject_usage,
-        "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
-        "proxy": provider.proxy.as_ref().map(ToString::to_string),
-        "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
-        "client_cert": certificates.is_some_and(|own| own.client.is_some()),
-        "timeouts": {
-            "connect_ms": millis(times.connect),
-            "first_byte_stream_ms": millis(times.first_byte_stream),
-            "first_byte_other_ms": millis(times.first_byte_other),
-            "idle_ms": millis(times.idle),
-            "total_ms": millis(times.total),
-        },
-    })
-}
-
-pub(super) fn report_as_json(report: &Report) -> serde_json::Value {
-    let problems: Vec<_> = report
-        .problems()
-        .iter()
-        .map(|problem| {
-            serde_json::json!({
-                "file": problem.file,
-                "line": problem.line,
-                "column": problem.column,
-                "path": problem.path,
-                "message": problem.message,
-                "hint": problem.hint,
-            })
-        })
-        .collect();
-    serde_json::json!({ "ok": false, "problems": problems })
 }
 
 /// How a route's calls are carried, where that is not by reading them, and what tells their model.
@@ -290,10 +204,6 @@ fn way(provider: &Provider) -> String {
         way.push_str(", with client_cert");
     }
     way
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::file::{self, AccessLog, CompatMetrics, File};
 use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
-use super::{Cors, Listener, Network, ServerSettings, Startup, UpgradeSocket};
+use super::{Cors, LedgerSettings, Listener, Network, ServerSettings, Startup, UpgradeSocket};
 use crate::meter::price::PriceBook;
 use crate::route::{Provider, RouteTable};
 
@@ -275,6 +275,7 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
             CompatMetrics::Off => false,
         },
         log_level: log_level(check),
+        ledger: file.ledger.as_ref().map(|file| ledger(check, file)),
     }
 }
 
@@ -303,6 +304,26 @@ fn upgrade_socket(check: &mut Check<'_>, text: &str) -> Option<UpgradeSocket> {
         check.refuse_with(&field, message, hint);
     }
     Some(UpgradeSocket { path, named })
+}
+
+fn ledger(check: &mut Check<'_>, file: &file::Ledger) -> LedgerSettings {
+    let ledger = FieldPath::of("ledger");
+    if file.path.as_os_str().is_empty() {
+        check.refuse_with(&ledger.key("path"), "expected the path of a file", "`ledger: off` records nothing");
+    }
+    let (least, most) = ((MIB, "1MiB"), (16 << 40, "16384GiB"));
+    LedgerSettings {
+        path: absolute(check.directory, &file.path),
+        retention: check.period(&ledger.key("retention"), file.retention, ["1h", "3650d"]),
+        max_size: check.size(&ledger.key("max_size"), file.max_size, least, most),
+    }
+}
+
+/// A path from the folder that relative ones start from. Absolute, since whoever reads of it in a log knows no working
+/// directory.
+pub(super) fn absolute(directory: &Path, path: &Path) -> PathBuf {
+    let path = directory.join(path);
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<Listener> {

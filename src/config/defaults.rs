@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::entries::RouteEntry;
-use super::file::{AccessLog, CompatMetrics, Http2};
+use super::file::{AccessLog, CompatMetrics, Http2, Prices};
 use super::file::{
-    Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
+    Admin, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server, ServerLimits,
+    Shutdown, Telemetry, Timeouts,
 };
 use super::values::{AutoSize, Later, Off, Period, Size, Switch};
 
@@ -19,6 +20,9 @@ pub(super) const FILE: &str = "conf/gateway.yaml";
 
 /// The key file where neither the YAML nor the environment names another.
 pub(super) const KEY_FILE: &str = "provision/secrets/hashed-api-keys.json";
+
+/// The ledger's database.
+const LEDGER: &str = "data/gateway.db";
 
 /// The providers where the YAML names none.
 pub(super) const PROVIDERS: &str = "\
@@ -39,6 +43,28 @@ const ROUTES: [&str; 5] = [
 
 const fn seconds(seconds: u64) -> Period {
     Period(Duration::from_secs(seconds))
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            admin: Admin::default(),
+            keys: Keys::default(),
+            providers: BTreeMap::new(),
+            models: Later,
+            limits: Later,
+            prices: Prices::default(),
+            ledger: Some(Ledger::default()),
+            telemetry: Telemetry::default(),
+        }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { path: LEDGER.into(), retention: seconds(90 * 24 * 3600), max_size: Size(10 << 30) }
+    }
 }
 
 impl Default for Server {

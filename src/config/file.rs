@@ -15,10 +15,10 @@ use serde::Deserialize;
 pub use prices::Prices;
 
 use super::entries::RouteEntry;
-use super::values::{AutoSize, Hidden, Later, Off, Period, Size, Switch, mapping, mappings};
+use super::values::{AutoSize, Hidden, Later, Off, Period, Size, Switch, mapping, mappings, unless_off};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
     /// What clients meet.
@@ -41,8 +41,9 @@ pub struct File {
     pub models: Later,
     /// Not available yet: rate limits and budgets.
     pub limits: Later,
-    /// Not available yet: the record of all calls.
-    pub ledger: Later,
+    /// The record of all calls, or `off`.
+    #[serde(deserialize_with = "unless_off")]
+    pub ledger: Option<Ledger>,
     /// Metrics and logs.
     #[serde(deserialize_with = "mapping")]
     pub telemetry: Telemetry,
@@ -291,6 +292,19 @@ pub struct FirstByte {
     pub stream: Period,
     /// For all other calls. Up to 24h. Default 600s.
     pub other: Period,
+}
+
+/// The record of all calls that passed authentication, in a database of its own that needs no server.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ledger {
+    /// The SQLite file, relative to the working directory, on a local disk. It is made where it is missing, with its
+    /// folder, for its owner only. Default `data/gateway.db`. Needs a restart.
+    pub path: PathBuf,
+    /// Age at which records are deleted. 1h to 3650d. Default 90d.
+    pub retention: Period,
+    /// Size of the file at which the oldest records are deleted. 1MiB to 16384GiB. Default 10GiB.
+    pub max_size: Size,
 }
 
 /// Metrics and logs.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::compile::{Check, Compiled, compile};
+use super::compile::{Check, Compiled, absolute, compile};
 use super::environment::{Environment, Host, MAX_FILE, read_bytes, read_text};
 use super::file::File;
 use super::interpolate::{Values, reason};
@@ -323,11 +323,24 @@ fn key_source(sources: &Sources, environment: &Environment, file: &File) -> KeyS
     }
 }
 
-/// Where the key file is or will be. Absolute, since whoever reads of it in a log knows no working directory.
+/// Where the key file is or will be.
 fn key_file(sources: &Sources, file: &File) -> PathBuf {
     let named = file.keys.file.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
-    let path = sources.directory.join(named);
-    std::path::absolute(&path).unwrap_or(path)
+    absolute(&sources.directory, named)
+}
+
+/// Where the ledger's database is or will be, whatever variables are missing; `None` where it is off.
+///
+/// # Errors
+/// The [`Report`] of what is wrong with the file.
+pub fn ledger_path(sources: &Sources) -> Result<Option<PathBuf>, Report> {
+    let read = read_file(sources, true)?;
+    match read.file {
+        Some(file) if read.problems.is_empty() => {
+            Ok(file.ledger.map(|ledger| absolute(&sources.directory, &ledger.path)))
+        }
+        _ => Err(report(read.problems)),
+    }
 }
 
 /// What the `keys` commands need to know of a file that is named to them: no configuration is read.

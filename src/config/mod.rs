@@ -38,7 +38,9 @@ use crate::units::Secret;
 
 pub use environment::Environment;
 pub use environment::hostname;
-pub use load::{KeySettings, Loaded, Sources, env_salt_alone, key_settings, load, load_again, with_keys_read_again};
+pub use load::{
+    KeySettings, Loaded, Sources, env_salt_alone, key_settings, ledger_path, load, load_again, with_keys_read_again,
+};
 pub use migrate::{Finding, Grade, Migration, OldSources, may_write, migrate, write};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, ClientCa, Tls};
@@ -178,11 +180,25 @@ pub struct Startup {
     pub compat_metrics: bool,
     /// How much is logged: `LOG_LEVEL`.
     pub log_level: log::LevelFilter,
+    /// Where calls are recorded; absent: nowhere. Age and size need no restart.
+    pub ledger: Option<LedgerSettings>,
+}
+
+/// The record of all calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The database; absolute.
+    pub path: PathBuf,
+    /// Age at which records are deleted.
+    pub retention: Duration,
+    /// Bytes of the database at which the oldest records are deleted.
+    pub max_size: u64,
 }
 
 impl Startup {
     /// The fields that differ and so need a restart, by their names in the file.
     pub fn differences(&self, next: &Self) -> Vec<&'static str> {
+        let path = |startup: &Self| startup.ledger.as_ref().map(|ledger| ledger.path.clone());
         let token = |startup: &Self| startup.admin_token.as_ref().map(|token| token.expose().to_owned());
         let fields = [
             ("server.listen", !self.listens_like(next)),
@@ -192,6 +208,7 @@ impl Startup {
             ("admin.token", token(self) != token(next)),
             ("telemetry.max_series", self.max_series != next.max_series),
             ("telemetry.compat_metrics", self.compat_metrics != next.compat_metrics),
+            ("ledger.path", path(self) != path(next)),
             ("LOG_LEVEL", self.log_level != next.log_level),
         ];
         fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

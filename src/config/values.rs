@@ -174,6 +174,35 @@ pub(super) fn some_mapping<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     mapping(deserializer).map(Some)
 }
 
+/// Reads a struct from a mapping, or `off`.
+struct UnlessOff<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for UnlessOff<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping or \"off\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
+        match text {
+            "off" => Ok(None),
+            _ => Err(E::invalid_value(Unexpected::Other("this"), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
+}
+
+/// Reads a struct from a mapping; `off` is none.
+pub(super) fn unless_off<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_any(UnlessOff(PhantomData))
+}
+
 /// Reads a mapping of names to structs, each from a mapping only.
 pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,

@@ -1,6 +1,6 @@
 //! Anthropic's API: Messages.
 //!
-//! Sources: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and .../prompt-caching, read 2026-11.
+//! Sources: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and .../prompt-caching.
 //! Never does: hide a usage: every answer tells it.
 
 use crate::units::Usage;

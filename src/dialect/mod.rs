@@ -15,7 +15,7 @@ use std::fmt;
 use crate::units::Usage;
 
 pub use picture::{Node, Slot};
-pub use walk::{Found, Walk};
+pub use walk::{Found, Holes, Walk};
 
 /// An API family.
 pub trait Dialect: fmt::Debug + Send + Sync {

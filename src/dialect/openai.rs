@@ -1,7 +1,7 @@
 //! OpenAI's API, and the many that speak it: chat, completions, embeddings, Responses, transcription, images.
 //!
 //! Sources: platform.openai.com/docs/api-reference (chat, completions, embeddings, responses, responses-streaming, audio,
-//! images, images-streaming), read 2026-11; what others add is named where it is read.
+//! images, images-streaming); what others add is named where it is read.
 //! Never does: tell the APIs apart by anything but the members that stand in an answer.
 
 use crate::units::Usage;
@@ -52,7 +52,7 @@ impl Dialect for OpenAi {
     fn without_usage(&self, read: &Read<'_>) -> Unasked {
         match read.raw(Slot::Usage) {
             Some(b"null") => Unasked::IsCut,
-            Some(_) if read.found.is(Mark::Choice) => Unasked::IsCut,
+            Some(_) if read.found.is(Mark::Choice) || read.found.is(Mark::Error) => Unasked::IsCut,
             Some(_) if read.found.is(Mark::Choices) => Unasked::IsDropped,
             _ => Unasked::Passes,
         }
@@ -108,8 +108,8 @@ impl Told {
         if (input, output, total) == (None, None, None) {
             return (kinds.audio_ms > 0).then_some(kinds);
         }
-        kinds.input = input.or(total.map(|total| total.saturating_sub(output.unwrap_or(0)))).unwrap_or(0);
-        kinds.output = output.or(total.map(|total| total.saturating_sub(kinds.input))).unwrap_or(0);
+        kinds.input = input.or_else(|| total?.checked_sub(output.unwrap_or(0))).unwrap_or(0);
+        kinds.output = output.or_else(|| total?.checked_sub(kinds.input)).unwrap_or(0);
         // xAI and Gemini count reasoning in the total alone, Gemini without saying that it is (docs.x.ai/docs/guides/reasoning;
         // ai.google.dev/gemini-api/docs/thinking; issue 5528 of UKGovernmentBEIS/inspect_ai has figures).
         let beyond = total.unwrap_or(0).saturating_sub(kinds.input.saturating_add(kinds.output));
@@ -177,6 +177,8 @@ static ANSWER: Node = Node::of(&[
     ("choices", Node::new(Does::Choices, CHOICE)),
     ("usage", Node::leaf(Does::Keep(Slot::Usage))),
     ("error", Node::leaf(Does::Mark(Mark::Error))),
+    ("obfuscation", Node::leaf(Does::Varies)),
+    ("sequence_number", Node::leaf(Does::Varies)),
     ("type", Node::leaf(Does::Keep(Slot::Kind))),
     // Responses and transcription.
     ("delta", Node::leaf(Does::Text(Part::Delta))),

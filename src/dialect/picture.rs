@@ -42,6 +42,8 @@ pub(super) enum Does {
     Keep(Slot),
     /// Its strings are text that a user can see: they are counted, in a piece of a stream or as a whole.
     Text(Part),
+    /// It differs from event to event, and says nothing.
+    Varies,
     /// Whether it says anything is noted: it does unless it is null, false, or empty.
     Mark(Mark),
     /// The list of choices.

@@ -3,11 +3,11 @@
 //! Invariant: needs the same memory for every document, and finds the same in it however it is cut.
 //! Never does: copy or keep a byte of it, but for a member's name at a cut; fail: what is no JSON ends the search.
 
-use std::ops::Range;
-
 use super::picture::{Does, Mark, Node, Slot};
+pub use found::{Found, Holes};
 use lex::{Escape, Name, bracket, is_space};
 
+mod found;
 mod lex;
 mod strings;
 
@@ -32,8 +32,9 @@ pub struct Walk {
     ended_at: Option<usize>,
     /// Where the value began that goes into a slot.
     began: [usize; Slot::COUNT],
-    /// Bytes of the string that is read.
+    /// Bytes of the string that is read, and where it began.
     length: u64,
+    text_at: usize,
     /// The number that is read.
     number: u64,
     /// The choice that is read, and whether it has ended.
@@ -41,36 +42,6 @@ pub struct Walk {
     /// Whether the cut goes on to the next member.
     cut_is_open: bool,
     found: Found,
-}
-
-/// What was found in a document. Places are offsets from its beginning.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    slots: [Option<Range<usize>>; Slot::COUNT],
-    /// What taking the outermost `usage` out means: the member, with the comma that it needed.
-    pub cut: Option<Range<usize>>,
-    /// UTF-8 bytes of text in pieces.
-    pub delta_bytes: u64,
-    /// UTF-8 bytes of whole texts.
-    pub whole_bytes: u64,
-    marks: u8,
-    /// The choices that were met, a bit each.
-    pub choices: u64,
-    /// Those that ended.
-    pub ended: u64,
-    /// Whether the document is whole.
-    pub whole: bool,
-}
-
-impl Found {
-    /// Where a value stands, if it is there and was read to its end.
-    pub fn at(&self, slot: Slot) -> Option<Range<usize>> {
-        self.slots[slot as usize].clone()
-    }
-
-    pub(super) fn is(&self, mark: Mark) -> bool {
-        self.marks & mark as u8 != 0
-    }
 }
 
 impl Walk {
@@ -90,6 +61,7 @@ impl Walk {
             ended_at: None,
             began: [0; Slot::COUNT],
             length: 0,
+            text_at: 0,
             number: 0,
             choice: (0, false),
             cut_is_open: false,
@@ -183,12 +155,14 @@ impl Walk {
             b'"' => {
                 self.state = State::Text;
                 self.length = 0;
+                self.text_at = self.base + at + 1;
                 at + 1
             }
             b'{' | b'[' => self.open_container(at, byte == b'{'),
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
                 self.state = State::Scalar;
                 self.number = 0;
+                self.text_at = self.base + at;
                 if !matches!(byte, b'n' | b'f') {
                     self.says_something();
                 }
@@ -321,8 +295,10 @@ impl Walk {
                 b'0'..=b'9' => self.number = self.number.saturating_mul(10).saturating_add(u64::from(byte - b'0')),
                 b'a'..=b'z' | b'E' | b'.' | b'+' | b'-' => {}
                 b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n' => {
-                    if self.node.does == Does::Index {
-                        self.choice.0 = self.number;
+                    match self.node.does {
+                        Does::Index => self.choice.0 = self.number,
+                        Does::Varies => self.found.holes.add(self.text_at..self.base + at, false),
+                        _ => {}
                     }
                     self.ended(self.node, at);
                     return at;

@@ -187,6 +187,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Where the data begins in the event, if it is one line.
+    pub fn line_at(&self) -> Option<usize> {
+        self.lines.is_empty().then_some(self.at)
+    }
+
     /// Where in the event a place in the data is.
     pub fn place(&self, in_data: usize) -> usize {
         let mut before = 0;
@@ -199,3 +204,6 @@ impl<'a> Fields<'a> {
         self.at + in_data
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,12 +13,14 @@ use crate::units::Usage;
 
 use super::sse::{Fields, Part, Splitter};
 use kept::Kept;
+use like::{Like, Said};
 use passing::Passing;
 
 #[cfg(test)]
 mod tests;
 
 mod kept;
+mod like;
 mod passing;
 
 /// What an answer is, by its content type.
@@ -135,6 +137,8 @@ enum Source {
 struct Meter {
     dialect: &'static dyn Dialect,
     walk: Walk,
+    /// The last event that carried text.
+    like: Like,
     /// The choices that began, and those that ended, a bit each.
     choices: (u64, u64),
     /// Whether the stream's last event came.
@@ -151,6 +155,7 @@ impl Meter {
         Self {
             dialect,
             walk: Walk::new(dialect.picture()),
+            like: Like::default(),
             choices: (0, 0),
             ended: false,
             is_first: true,
@@ -160,9 +165,13 @@ impl Meter {
         }
     }
 
-    /// Looks at an event and says what becomes of it where a usage is hidden: the range to cut, or to be dropped whole.
+    /// Looks at an event and says what becomes of it where a usage is hidden, and what is cut out then.
     fn event(&mut self, event: &[u8]) -> (Unasked, Range<usize>) {
         const PASSES: (Unasked, Range<usize>) = (Unasked::Passes, 0..0);
+        if let Some(Said { event, unasked, cut }) = self.like.says(event) {
+            self.said(event);
+            return (unasked, cut);
+        }
         let is_first = std::mem::take(&mut self.is_first);
         let Some(fields) = Fields::read(event, is_first) else { return PASSES };
         if self.dialect.is_end(&fields.data) {
@@ -180,7 +189,10 @@ impl Meter {
         let cut = found.cut.as_ref().map_or(0..0, |cut| fields.place(cut.start)..fields.place(cut.end));
         self.choices.0 |= found.choices;
         self.choices.1 |= found.ended;
-        Self::tell(&mut self.told, self.dialect, &read);
+        let has_usage = Self::tell(&mut self.told, self.dialect, &read);
+        if let (false, false, Some(line)) = (is_first, has_usage, fields.line_at()) {
+            self.like.learn(event, line, found, Said { event: said, unasked, cut: cut.clone() });
+        }
         self.said(said);
         (unasked, cut)
     }
@@ -196,8 +208,11 @@ impl Meter {
         self.seen.terminal = self.ended || (began != 0 && began == ended);
     }
 
-    fn tell(told: &mut Metered, dialect: &dyn Dialect, read: &Read<'_>) {
-        if read.raw(Slot::Usage).or(read.raw(Slot::OtherUsage)).is_some_and(|raw| raw != b"null") {
+    /// Notes what a document tells, and whether that is a usage.
+    fn tell(told: &mut Metered, dialect: &dyn Dialect, read: &Read<'_>) -> bool {
+        let usages = [Slot::Usage, Slot::OtherUsage].map(|slot| read.raw(slot));
+        let has_usage = usages.iter().flatten().any(|raw| *raw != b"null");
+        if has_usage {
             told.usage = dialect.usage(read, told.usage.as_ref()).or(told.usage);
         }
         if told.model.is_none() {
@@ -210,6 +225,7 @@ impl Meter {
                 told.service_tier = Some(tier.into());
             }
         }
+        has_usage
     }
 
     /// Looks at a piece of a JSON document.

@@ -74,6 +74,7 @@ pub(super) async fn attempt(
     let deadline = started + timeouts.total;
     let (request, method) = request(session, call, &ask)?;
     let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
+    call.goes_upstream();
     let mut fresh = false;
     let (connection, head) = loop {
         let arrived = call.arrived()?;

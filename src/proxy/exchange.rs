@@ -168,7 +168,7 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
     let head = session.req_header();
     let facts = facts(session, call, &snapshot.server)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let (ready, detail) = gateway.readiness.answer();
+    let (ready, detail) = gateway.readiness.answer(gateway.ledger.is_up());
     let ready = StatusCode::from_u16(ready).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let (reply, text) = match head.uri.path() {
         "/livez" if reads => (wire::own(StatusCode::OK, ALIVE, &facts), ALIVE),

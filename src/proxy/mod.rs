@@ -31,6 +31,7 @@ use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::Live;
+use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::telemetry::{Readiness, Telemetry};
 
@@ -46,11 +47,23 @@ pub struct Gateway {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    ledger: Ledger,
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
     policies: Policies,
     request_ids: RequestIds,
+}
+
+/// The parts that the server shares with its other services.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) live: Arc<Live>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) ledger: Ledger,
+    pub(crate) policies: Policies,
+    pub(crate) peers: Arc<Peers>,
 }
 
 /// Request ids: unique over processes by their first half, within one by their second.
@@ -60,29 +73,20 @@ struct RequestIds {
 }
 
 impl Gateway {
-    /// Puts the gateway together from the parts that the server shares with its other services.
-    pub(crate) fn new(
-        live: Arc<Live>,
-        telemetry: Arc<Telemetry>,
-        readiness: Arc<Readiness>,
-        peers: Arc<Peers>,
-        process: u64,
-    ) -> Self {
+    /// Puts the gateway together; `process` is this process's own number.
+    pub(crate) fn new(parts: Parts, process: u64) -> Self {
+        let Parts { live, telemetry, readiness, ledger, policies, peers } = parts;
         Self {
             live,
             telemetry,
             readiness,
+            ledger,
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
-            policies: Policies::default(),
+            policies,
             request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }
-    }
-
-    /// Gives it the embedding program's policies.
-    pub(crate) fn governed_by(self, policies: Policies) -> Self {
-        Self { policies, ..self }
     }
 }
 
@@ -98,8 +102,8 @@ impl ProxyHttp for Gateway {
     type CTX = Call;
 
     fn new_ctx(&self) -> Call {
-        let policies = self.policies.clone();
-        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry), policies)
+        let (telemetry, policies) = (Arc::clone(&self.telemetry), self.policies.clone());
+        Call::new(self.live.pin(), self.request_ids.next(), telemetry, policies, self.ledger.clone())
     }
 
     /// No modules: Pingora's compression would hold events back and hide usage.

@@ -89,6 +89,7 @@ pub(super) async fn begin(
     }
     let started = Instant::now();
     let deadline = started + underway.target.provider.timeouts.total;
+    call.goes_upstream();
     let own = call.own_time();
     call.native = Some(Native { underway, started, uploaded: 0, deadline, own, answered: None, refusal: None });
     Ok(())

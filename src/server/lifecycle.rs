@@ -14,13 +14,15 @@ use tokio::time::Instant;
 
 use super::connections::OpenConnections;
 use crate::config::Live;
+use crate::ledger::Ledger;
+use crate::proxy::Parts;
 use crate::telemetry::{Phase, Readiness, Telemetry};
 
 /// How often a drain looks whether the last call is over.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long HTTP/2 connections may take to send what they hold and to close, once no call runs.
 const LAST_BYTES: Duration = Duration::from_secs(2);
-/// How long the last lines of the log may take.
+/// How long the last records and the last lines of the log may take, together.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What was ordered.
@@ -42,14 +44,16 @@ pub(super) struct Lifecycle {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    ledger: Ledger,
     connections: Arc<OpenConnections>,
 }
 
 impl Lifecycle {
-    pub(super) fn new(live: Arc<Live>, telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Self {
+    pub(super) fn new(parts: &Parts) -> Self {
         let order = watch::Sender::new(Order::Serve);
         let (started, listeners) = Default::default();
-        Self { order, started, listeners, live, telemetry, readiness, connections: Arc::default() }
+        let Parts { live, telemetry, readiness, ledger, .. } = parts.clone();
+        Self { order, started, listeners, live, telemetry, readiness, ledger, connections: Arc::default() }
     }
 
     /// The connections that are open.
@@ -102,9 +106,13 @@ impl Lifecycle {
         self.order(Order::Stop);
     }
 
-    /// Waits for the last lines of the log: those of calls that were cut are handed in only when all threads have ended.
+    /// Waits for the last records and the last lines of the log: those of calls that were cut are handed in only when all
+    /// threads have ended.
     pub(super) fn last_words(&self) {
-        self.telemetry.log().flush(LAST_WORDS);
+        let begun = Instant::now();
+        self.ledger.close(LAST_WORDS);
+        log::info!("stopped");
+        self.telemetry.log().flush(LAST_WORDS.saturating_sub(begun.elapsed()).max(GLANCE));
     }
 
     fn order(&self, order: Order) {

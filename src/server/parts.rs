@@ -19,8 +19,9 @@ use super::listen::ProxyService;
 use super::{Options, Running, StartError};
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Live, Loaded, Snapshot, Sources, Startup};
+use crate::ledger::Ledger;
 use crate::policy::Policies;
-use crate::proxy::{Gateway, Peers};
+use crate::proxy::{Gateway, Parts, Peers};
 use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
 
 /// A listener, and its address as bound.
@@ -64,23 +65,31 @@ impl Prepared {
         let Self { sources, loaded, telemetry, policies } = self;
         let snapshot = &loaded.snapshot;
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
-        let live = Arc::new(Live::new(Arc::clone(snapshot)));
-        let readiness = Arc::new(Readiness::new());
-        let peers = Arc::new(Peers::default());
-        let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness)));
-        let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers));
+        let process = process_id().ok_or(StartError::NoRandomness)?;
+        let parts = Parts {
+            live: Arc::new(Live::new(Arc::clone(snapshot))),
+            telemetry: Arc::clone(&telemetry),
+            readiness: Arc::new(Readiness::new()),
+            ledger: match &snapshot.startup.ledger {
+                Some(settings) => Ledger::open(settings, process)?,
+                None => Ledger::off(),
+            },
+            policies,
+            peers: Arc::new(Peers::default()),
+        };
+        let lifecycle = Arc::new(Lifecycle::new(&parts));
+        let control = Arc::new(Control::new(sources, &loaded, &parts));
 
         let conf = server_conf(snapshot.startup.threads);
-        let process = process_id().ok_or(StartError::NoRandomness)?;
-        let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
-        let gateway = gateway.governed_by(policies);
+        let gateway = Gateway::new(parts.clone(), process);
         let mut server = Server::new_with_opt_and_conf(None, conf);
         server.bootstrap();
-        let proxy = ProxyService::new(&server.configuration, gateway, &live, &telemetry, &lifecycle);
+        let proxy = ProxyService::new(&server.configuration, gateway, &parts.live, &parts.telemetry, &lifecycle);
         server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
         server.add_service(background_service("upkeep", Upkeep::new(Arc::clone(&control))));
         let token = snapshot.startup.admin_token.clone();
-        let admin = AdminState { telemetry: Arc::clone(&telemetry), readiness, live, token };
+        let Parts { live, readiness, ledger, .. } = parts;
+        let admin = AdminState { telemetry: Arc::clone(&telemetry), readiness, ledger, live, token };
         Ok(Assembled { server, addresses, admin, control, lifecycle, telemetry, loaded })
     }
 }

@@ -7,6 +7,7 @@
 mod compat;
 mod family;
 mod labels;
+mod ledger;
 mod line;
 mod log;
 mod logger;
@@ -15,7 +16,7 @@ mod series;
 mod spending;
 mod summary;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus::TextEncoder;
 
@@ -93,6 +94,21 @@ impl Upgrade {
             Self::Ignored => "ignored",
         }
     }
+}
+
+/// How the ledger does.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerState {
+    /// Whether records reach the database.
+    pub up: bool,
+    /// Entries that wait.
+    pub queued: usize,
+    /// How long the oldest of them has been waiting.
+    pub lag: Duration,
+    /// Entries that were lost since the start.
+    pub dropped: u64,
+    /// Bytes of the database.
+    pub size: u64,
 }
 
 /// Why a connection was closed before it was served, or before its next request was.
@@ -189,6 +205,11 @@ impl Telemetry {
     /// Counts an attempt to change the binary.
     pub fn upgrade(&self, result: Upgrade) {
         self.series.upgrade(result);
+    }
+
+    /// Notes how the ledger does.
+    pub fn ledger(&self, state: &LedgerState) {
+        self.series.ledger(state);
     }
 
     /// Counts a panic; there must never be one.

@@ -43,12 +43,16 @@ impl Readiness {
         }
     }
 
-    /// The whole answer to `/readyz`: a status and a JSON body.
-    pub fn answer(&self) -> (u16, &'static str) {
-        match self.phase() {
-            Phase::Starting => (503, r#"{"ready":false,"draining":false,"reasons":["starting"]}"#),
-            Phase::Ready | Phase::HandedOver => (200, r#"{"ready":true,"draining":false,"reasons":[]}"#),
-            Phase::Draining => (503, r#"{"ready":false,"draining":true,"reasons":["draining"]}"#),
+    /// The whole answer to `/readyz`: a status and a JSON body. A ledger that is down is told and changes nothing: calls
+    /// are served without it.
+    pub fn answer(&self, ledger_is_up: bool) -> (u16, &'static str) {
+        match (self.phase(), ledger_is_up) {
+            (Phase::Starting, _) => (503, r#"{"ready":false,"draining":false,"reasons":["starting"]}"#),
+            (Phase::Ready | Phase::HandedOver, true) => (200, r#"{"ready":true,"draining":false,"reasons":[]}"#),
+            (Phase::Ready | Phase::HandedOver, false) => {
+                (200, r#"{"ready":true,"draining":false,"reasons":[],"warnings":["the ledger is down"]}"#)
+            }
+            (Phase::Draining, _) => (503, r#"{"ready":false,"draining":true,"reasons":["draining"]}"#),
         }
     }
 }
@@ -60,13 +64,13 @@ mod tests {
     #[test]
     fn goes_forward_only() {
         let readiness = Readiness::new();
-        assert_eq!(readiness.answer().0, 503);
+        assert_eq!(readiness.answer(true).0, 503);
         readiness.advance(Phase::Ready);
-        assert_eq!(readiness.answer().0, 200);
+        assert_eq!(readiness.answer(true).0, 200);
         readiness.advance(Phase::Draining);
         readiness.advance(Phase::Ready);
         assert_eq!(readiness.phase(), Phase::Draining);
-        assert_eq!(readiness.answer().0, 503);
+        assert_eq!(readiness.answer(true).0, 503);
     }
 
     #[test]
@@ -74,8 +78,13 @@ mod tests {
         for phase in [Phase::Starting, Phase::Ready, Phase::HandedOver, Phase::Draining] {
             let readiness = Readiness::new();
             readiness.advance(phase);
-            let detail: serde_json::Value = serde_json::from_str(readiness.answer().1).expect("JSON");
-            assert_eq!(detail["ready"], matches!(phase, Phase::Ready | Phase::HandedOver));
+            let serves = matches!(phase, Phase::Ready | Phase::HandedOver);
+            for up in [true, false] {
+                let (status, detail) = readiness.answer(up);
+                let detail: serde_json::Value = serde_json::from_str(detail).expect("JSON");
+                assert_eq!((&detail["ready"], status == 200), (&serves.into(), serves));
+                assert_eq!(detail["warnings"].is_array(), serves && !up);
+            }
         }
     }
 }

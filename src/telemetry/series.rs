@@ -9,8 +9,9 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, proto};
 
 use super::family::{Budget, Family, Rung, Shape};
+use super::ledger::LedgerSeries;
 use super::log::LogWriter;
-use super::{Part, Reload, TelemetryError, TurnedAway, Upgrade, labels};
+use super::{LedgerState, Part, Reload, TelemetryError, TurnedAway, Upgrade, labels};
 use crate::flow::Record;
 
 /// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
@@ -23,7 +24,7 @@ const OVERHEAD_BUCKETS: [f64; 14] =
 pub(super) const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
-const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 29;
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 34;
 
 const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
 const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
@@ -55,6 +56,7 @@ pub(super) struct Series {
     panics: IntCounter,
     upgrades: [IntCounter; 3],
     connections: Connections,
+    ledger: LedgerSeries,
 }
 
 /// The series of connections.
@@ -172,6 +174,7 @@ impl Series {
             panics: add(&registry, panics)?,
             upgrades: upgrades(&registry)?,
             connections: Connections::new(&registry)?,
+            ledger: LedgerSeries::new(&registry)?,
             registry,
         })
     }
@@ -261,6 +264,10 @@ impl Series {
 
     pub(super) fn upgrade(&self, result: Upgrade) {
         self.upgrades[result as usize].inc();
+    }
+
+    pub(super) fn ledger(&self, state: &LedgerState) {
+        self.ledger.set(state);
     }
 
     pub(super) fn panicked(&self) {

@@ -8,6 +8,7 @@
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
+//! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
@@ -28,6 +29,7 @@ mod clients_tls;
 mod commands;
 mod contract;
 mod exchange;
+mod ledger;
 mod lifecycle;
 mod native;
 mod observability;

@@ -39,6 +39,7 @@ fn shows_what_the_defaults_come_to() {
         "browsers       of all origins\n",
         "proxies        none",
         "telemetry      up to 10000 series; a line a call, log level info\n",
+        "ledger         /",
         "keys           0 keys from /",
         &format!("prices         {}\n", crate::meter::price::PriceBook::built_in().expect("fine").version()),
         "  prices of section openai, ",
@@ -81,7 +82,7 @@ fn shows_what_prices_are_missing() {
 #[test]
 fn shows_what_differs_from_the_defaults() {
     let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
-                telemetry: { compat_metrics: on, access_log: off }\n";
+                telemetry: { compat_metrics: on, access_log: off }\nledger: off\n";
     let (_, out, _) = run_with(Some(yaml), false);
     for line in [
         "browsers       of https://a, https://b\n",

@@ -78,6 +78,10 @@ impl Walk {
         }
         if self.length > 0 {
             self.says_something();
+            let is_text = matches!(self.node.does, Does::Text(Part::Delta | Part::Either));
+            if is_text || self.node.does == Does::Varies {
+                self.found.holes.add(self.text_at..self.base + at - 1, is_text);
+            }
         }
         self.ended(self.node, at);
     }

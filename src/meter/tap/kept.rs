@@ -41,6 +41,12 @@ impl Kept {
         }
     }
 
+    /// How many bytes are kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.0.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// What was read so far.
     pub(super) fn read<'a>(&'a self, found: &'a Found) -> Read<'a> {
         let whole = |slot: Slot| {

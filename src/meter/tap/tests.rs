@@ -5,6 +5,7 @@
 use super::*;
 use crate::dialect;
 
+mod fuzz;
 mod recorded;
 
 fn tap(shape: Shape, hide: bool) -> Tap {
@@ -45,4 +46,76 @@ fn tells_what_a_stream_used_and_hides_it_where_it_was_not_asked_for() {
             Metered { usage: Some(usage), model, visible_bytes: 4, events: 2, complete: true, ..told.clone() };
         assert_eq!(told, told_too);
     }
+}
+
+/// The largest that a tap becomes while that passes, in bytes that it holds.
+fn holds(tap: &Tap) -> usize {
+    match &tap.source {
+        Source::Events(splitter) => splitter.held(),
+        Source::Json(kept) => kept.held(),
+        Source::Opaque => 0,
+    }
+}
+
+#[test]
+fn a_long_event_passes_as_it_is_and_what_follows_is_metered() {
+    let long = format!("data: {{\"usage\":null,\"x\":\"{}\"}}\n\n", "a".repeat(2 * MAX_EVENT));
+    let text = Bytes::from(format!("{long}{STREAM}"));
+    for length in [1000, 16 * 1024, text.len()] {
+        let mut tap = tap(Shape::Events, true);
+        let mut passed = Vec::new();
+        for from in (0..text.len()).step_by(length) {
+            passed.extend(tap.push(text.slice(from..text.len().min(from + length))).unwrap_or_default());
+            assert!(holds(&tap) <= MAX_EVENT);
+        }
+        assert!(passed == format!("{long}{HIDDEN}").as_bytes(), "in pieces of {length}");
+        assert_eq!(tap.finish().usage.map(|usage| usage.total()), Some(7));
+    }
+}
+
+#[test]
+fn a_long_answer_takes_no_memory() {
+    let vector = "[0.1,-0.25],".repeat(1 << 19);
+    let text = format!(r#"{{"usage":"{}","model":"{}","data":[{vector}0],"#, "u".repeat(1 << 20), "m".repeat(1 << 20));
+    let text =
+        Bytes::from(format!(r#"{text}"service_tier":"default","usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#));
+    let mut tap = tap(Shape::Json, false);
+    for from in (0..text.len()).step_by(16 * 1024) {
+        let piece = text.slice(from..text.len().min(from + 16 * 1024));
+        assert_eq!(tap.push(piece.clone()), Some(piece));
+        assert!(holds(&tap) <= 5 * 16 * 1024);
+    }
+    let usage = Some(Usage { input: 8, ..Usage::default() });
+    let service_tier = Some("default".into());
+    assert_eq!(tap.finish(), Metered { usage, service_tier, complete: true, ..Metered::default() });
+}
+
+#[test]
+fn what_is_opaque_or_of_another_shape_passes() {
+    for (shape, text) in
+        [(Shape::Opaque, STREAM), (Shape::Json, STREAM), (Shape::Events, r#"{"usage":{"prompt_tokens":1}}"#)]
+    {
+        for hide in [false, true] {
+            let (passed, told) = run(tap(shape, hide), &[&text[..10], &text[10..]]);
+            assert_eq!((&*passed, told), (text, Metered::default()));
+        }
+    }
+}
+
+#[test]
+fn a_piece_without_anything_to_hide_is_not_copied() {
+    let mut tap = tap(Shape::Events, true);
+    let piece = Bytes::from_static(HIDDEN.as_bytes());
+    assert_eq!(tap.push(piece.clone()).map(|passed| passed.as_ptr()), Some(piece.as_ptr()));
+}
+
+#[test]
+fn an_event_passes_as_soon_as_it_is_complete() {
+    let mut tap = tap(Shape::Events, true);
+    assert_eq!(tap.push(Bytes::from_static(b"data: {\"choices\":[{\"index\":0,")), None);
+    let passed = tap.push(Bytes::from_static(b"\"delta\":{\"content\":\"a\"}}],\"usage\":null}\r\n\r"));
+    assert_eq!(passed, Some("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\r\n\r".into()));
+    assert_eq!(tap.seen(), Seen { content: true, terminal: false, error: false, events: 1 });
+    assert_eq!(tap.push(Bytes::from_static(b"\ndata: [DO")), Some("\n".into()));
+    assert_eq!(tap.end(), Some("data: [DO".into()));
 }

@@ -157,19 +157,15 @@ async fn upload(
                 0 => sending.poll_capacity(context),
                 room => Poll::Ready(Some(Ok(room))),
             };
-            match room {
-                Poll::Ready(Some(Ok(room))) => {
-                    let piece = rest.split_to(room.min(rest.len()));
-                    let last = rest.is_empty();
-                    if piece.is_empty() || sending.send_data(piece, last).is_ok() {
-                        continue;
-                    }
-                    // Whatever it is, the answer tells.
-                    return Poll::Ready(None);
+            if let Poll::Ready(Some(Ok(room))) = room {
+                let piece = rest.split_to(room.min(rest.len()));
+                let last = rest.is_empty();
+                if piece.is_empty() || sending.send_data(piece, last).is_ok() {
+                    continue;
                 }
-                Poll::Ready(_) => return Poll::Ready(None),
-                Poll::Pending => return Pin::new(&mut *answer).poll(context).map(Some),
             }
+            // There is no room, or the stream is closed: then the answer is there, or tells why.
+            return Pin::new(&mut *answer).poll(context).map(Some);
         }
         Poll::Ready(None)
     })

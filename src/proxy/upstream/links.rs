@@ -37,8 +37,11 @@ const SMALL_PIECES: usize = 2 * CONNECTION_WINDOW as usize;
 const MAX_FRAME: u32 = 64 * 1024;
 /// Between an answer to a ping and the next ping.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// A connection that does not answer a ping for so long is dead.
-const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that does not answer its first ping for so long has not begun.
+const BEGUN_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that does not answer a later ping for so long is dead. Longer, because a ping waits behind what is on its way
+/// to the provider: what sockets hold of large bodies.
+const PONG_WITHIN: Duration = Duration::from_secs(20);
 /// Places whose protocol is remembered. Each has an address, of which there are as many as resolvers tell.
 const MAX_SITES: usize = 1024;
 
@@ -327,7 +330,8 @@ async fn watch(pings: Option<PingPong>, link: &Arc<Link>, home: &Home, dialing: 
     let Some(mut pings) = pings else { return };
     let mut quiet = Duration::ZERO;
     loop {
-        match tokio::time::timeout(PONG_WITHIN, pings.ping(Ping::opaque())).await {
+        let within = if dialing.is_some() { BEGUN_WITHIN } else { PONG_WITHIN };
+        match tokio::time::timeout(within, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection itself tells why.
             Ok(Err(_)) => return std::future::pending().await,

@@ -122,6 +122,12 @@ impl Wire {
         self.send(DATA, END_STREAM, stream, body.as_bytes()).await;
     }
 
+    /// Ends the connection, and waits until the gateway has too.
+    pub async fn close(&mut self) {
+        let _ = timeout(SOON, self.0.shutdown()).await.expect("in time");
+        while self.next().await.is_some() {}
+    }
+
     /// A head of status 200 with further headers, each of less than 127 bytes.
     pub fn head(headers: &[(&str, &str)]) -> Vec<u8> {
         let mut head = OK.to_vec();

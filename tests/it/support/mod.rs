@@ -63,6 +63,8 @@ pub struct Setup {
     pub telemetry: String,
     /// The same for `admin:`, besides `listen`.
     pub admin: String,
+    /// What stands behind `ledger:`: `off`, or a mapping.
+    pub ledger: String,
     /// Another key file.
     pub key_file: Option<String>,
     /// Variables of the environment.
@@ -227,6 +229,7 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     let and = |more: &str| if more.is_empty() { String::new() } else { format!(", {more}") };
     let default =
         |name: &str, value: &str| if setup.server.contains(name) { String::new() } else { format!(", {value}") };
+    let ledger = if setup.ledger.is_empty() { String::new() } else { format!("ledger: {}\n", setup.ledger) };
     format!(
         "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
@@ -238,7 +241,7 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
         and(&setup.provider),
         setup.providers,
         and(&setup.telemetry),
-    )
+    ) + &ledger
 }
 
 fn sources(folder: &TempDir, setup: &Setup) -> Sources {

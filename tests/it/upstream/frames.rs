@@ -52,6 +52,22 @@ async fn what_a_farewell_includes_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_provider_closed_while_it_was_quiet_costs_a_post_nothing() {
+    let (world, frames) = started().await;
+    for _ in 0..3 {
+        let provider = async {
+            let mut wire = frames.accept().await;
+            let stream = wire.request().await;
+            wire.answer(stream, "{}").await;
+            wire
+        };
+        let (answer, mut wire) = call(&world, &chat("x"), provider).await;
+        assert_eq!(answer.status, 200);
+        wire.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_is_given_up_is_cancelled_by_a_reset_and_the_connection_stays() {
     let (world, frames) = started().await;
     let asked = world.client().await.ask(CHAT, &chat("x")).await;

@@ -134,17 +134,37 @@ async fn with_a_provider_of_http_1_each_call_makes_its_own_connection() {
     dial(&links).await;
 }
 
+async fn death(slot: &Slot) -> Duration {
+    let started = tokio::time::Instant::now();
+    while slot.died_of().is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    started.elapsed()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dead_connection_is_noticed_by_its_ping() {
     let links = Links::default();
     let (stream, _silent) = tokio::io::duplex(1 << 20);
-    let started = tokio::time::Instant::now();
     let slot = dial(&links).await.shares(stream).await.expect("a place");
-    while slot.died_of().is_none() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(started.elapsed() < PONG_WITHIN + Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(death(&slot).await < BEGUN_WITHIN + Duration::from_secs(1));
     assert!(!slot.is_usable().await && links.slot(KEY).await.is_none());
+    // One that falls silent later.
+    let (stream, theirs) = tokio::io::duplex(1 << 20);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let provider = tokio::spawn(async move {
+        let mut connection = h2::server::handshake(theirs).await.expect("HTTP/2");
+        tokio::select! {
+            _ = connection.accept() => panic!("nothing was asked"),
+            _ = stopped => connection,
+        }
+    });
+    let slot = dial(&links).await.shares(stream).await.expect("a place");
+    tokio::time::sleep(PING_EVERY * 10).await;
+    assert!(slot.is_usable().await);
+    stop.send(()).expect("it runs");
+    let _held = provider.await.expect("no panic");
+    assert!(death(&slot).await < PING_EVERY + PONG_WITHIN + Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
