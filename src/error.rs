@@ -4,8 +4,12 @@
 //! the public text never holds a secret, an internal address or a cause of another system.
 //! Never does: any IO; what really happened upstream goes to the log, not through here.
 
+mod policy;
+
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use policy::{Denial, PolicyError};
 
 /// Why a call was not served. See design.md section 5 for the table that this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,10 @@ pub enum Refusal {
     BadHeader(&'static str),
     /// A query that does not tell the model plainly, on a route that reads it there. The text says how.
     BadQuery(&'static str),
+    /// A policy of the program that embeds the gateway refuses.
+    Denied(Box<Denial>),
+    /// The policy of this name failed, so that nobody knows whether the call may go on.
+    PolicyFailed(&'static str, Box<PolicyError>),
     /// The provider refused the key that *we* hold for it (its 401 or 403).
     UpstreamAuth,
     /// No connection, a reset, or an answer that is no HTTP.
@@ -147,6 +155,8 @@ impl Refusal {
             Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
             Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
             Self::BadQuery(_) => (400, INVALID_REQUEST, "invalid_query"),
+            Self::Denied(denial) => (denial.status, INVALID_REQUEST, denial.code),
+            Self::PolicyFailed(..) => (500, SERVER, "policy_failed"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
@@ -197,6 +207,8 @@ impl Refusal {
             Self::HeadersTooLarge => "The request headers are larger than this gateway accepts",
             Self::BadHeader(what) => return format!("The request has an invalid header: {what}").into(),
             Self::BadQuery(what) => return format!("The request has an invalid query: {what}").into(),
+            Self::Denied(denial) => return denial.message.clone(),
+            Self::PolicyFailed(..) => "A policy of this gateway failed; the operator has to mend this",
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
             Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
             Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
@@ -233,6 +245,7 @@ impl Refusal {
             Self::ExpiredKey => ("invalid_token", "the key has expired"),
             Self::RevokedKey => ("invalid_token", "the key was revoked"),
             Self::ScopeMissing => ("insufficient_scope", "the key does not have the scope"),
+            Self::Denied(denial) if denial.status == 401 => return Some(CHALLENGE.to_owned()),
             _ => return None,
         };
         let scope = scope.filter(|_| *self == Self::ScopeMissing).map(|scope| format!(", scope=\"{scope}\""));
@@ -242,7 +255,20 @@ impl Refusal {
 
     /// How long the client should wait before it tries again, where waiting can help.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Overloaded | Self::ShuttingDown).then_some(Duration::from_secs(1))
+        match self {
+            Self::Overloaded | Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::Denied(denial) => denial.retry_after,
+            _ => None,
+        }
+    }
+
+    /// What the log says of a fault of ours, which no client is told.
+    pub fn cause(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Bug(which) => Some(Cow::Borrowed(which)),
+            Self::PolicyFailed(policy, error) => Some(format!("policy {policy}: {error}").into()),
+            _ => None,
+        }
     }
 
     /// Tells whether the way to the provider, or the provider, is what failed.
@@ -295,6 +321,24 @@ mod tests {
         let scope = Refusal::ScopeMissing.challenge(Some("get:/openai/v1/models")).expect("a challenge");
         assert!(scope.ends_with(r#"scope="get:/openai/v1/models""#), "{scope}");
         assert_eq!(Refusal::UnknownRoute.challenge(None), None);
+    }
+
+    #[test]
+    fn a_policy_that_refuses_speaks_and_one_that_failed_does_not() {
+        let denial = Denial::new(429, "too_eager", "Once a minute").expect("a status");
+        let refusal = Refusal::Denied(Box::new(denial.retry_after(Duration::from_secs(60))));
+        assert_eq!((refusal.status(), refusal.retry_after()), (429, Some(Duration::from_secs(60))));
+        let expected =
+            r#"{"error":{"message":"Once a minute","type":"invalid_request_error","param":null,"code":"too_eager"}}"#;
+        assert_eq!(refusal.body(), expected);
+        for status in [0, 200, 399, 499, 500] {
+            assert_eq!(Denial::new(status, "x", "y"), Err(PolicyError::Status(status)));
+        }
+        let failed = Refusal::PolicyFailed("hours", Box::new(PolicyError::UnknownProvider("inner".to_owned())));
+        assert!(!failed.body().contains("inner"), "{}", failed.body());
+        assert_eq!(failed.cause().as_deref(), Some("policy hours: there is no provider \"inner\""));
+        let unknown = Refusal::Denied(Box::new(Denial::new(401, "no_badge", "Show a badge").expect("a status")));
+        assert_eq!(unknown.challenge(None).as_deref(), Some(CHALLENGE));
     }
 
     #[test]

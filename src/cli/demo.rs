@@ -72,7 +72,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
 /// our start, so that a busy port is no reason to give up.
 fn start_somewhere(own: &Own) -> Result<Running, StartError> {
     let start_on = |proxy, admin| {
-        let options = Options { log: Box::new(io::stderr()), logger: true };
+        let options = Options { log: Box::new(io::stderr()), ..Options::default() };
         start(sources(own, proxy, admin), options)
     };
     match start_on(free(PROXY_PORT), free(ADMIN_PORT)) {

@@ -48,6 +48,7 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         path: "/openai/v1/chat/completions".to_owned(),
         route: Some(route()),
         key: Some(key(user)),
+        provider: None,
         model: Some("gpt-4o".to_owned()),
         on_behalf_of: None,
         client: None,

@@ -38,7 +38,7 @@ pub(super) async fn relay(
     answer: Answer,
 ) -> Result<(), Refusal> {
     let Answer { underway, mut connection, mut head, after, deadline, hide_usage } = answer;
-    let provider = Arc::clone(&underway.route.provider);
+    let provider = Arc::clone(&underway.target.provider);
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let shape = shape(&head.headers);
     let events = shape == Shape::Events;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use ai_gateway::config::{Environment, Sources};
 use ai_gateway::demo::{Provider, ProviderOptions};
+use ai_gateway::policy::Policy;
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
 
@@ -76,6 +77,10 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// How the provider behaves.
     pub options: Option<ProviderOptions>,
+    /// Further providers, as lines of YAML: `  inner: { base_url: ... }`.
+    pub providers: String,
+    /// The embedding program's policies.
+    pub policies: Vec<Arc<dyn Policy>>,
     /// The versions of HTTP on both sides of the gateway.
     pub pair: Pair,
 }
@@ -120,7 +125,7 @@ impl World {
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
         let log = Log::default();
         let sources = sources(&folder, &setup);
-        let options = Options { log: Box::new(log.clone()), logger: false };
+        let options = Options { log: Box::new(log.clone()), logger: false, policies: setup.policies };
         let gateway = tokio::task::spawn_blocking(|| server::start(sources, options)).await.expect("no panic");
         let gateway = gateway.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
         Self { provider, gateway, log, folder, pair: setup.pair, host, authority }
@@ -228,12 +233,13 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     format!(
         "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
-         telemetry: {{ compat_metrics: on{} }}\n",
+         {}\ntelemetry: {{ compat_metrics: on{} }}\n",
         and(&setup.listen.join(", ")),
         and(&setup.server),
         default("shutdown", "shutdown: { readiness_delay: 10ms, grace: 900s }"),
         and(&setup.admin),
         and(&setup.provider),
+        setup.providers,
         and(&setup.telemetry),
     ) + &ledger
 }
