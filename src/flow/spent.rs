@@ -38,7 +38,7 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
         spent.cost = None;
     }
     if let Some(usage) = &spent.usage {
-        let price = price(route, record, &spent, snapshot);
+        let price = price(record, &spent, snapshot);
         spent.cost = price.and_then(|price| price.cost(usage, spent.service_tier.as_deref()));
         spent.prices = spent.cost.map(|_| Arc::clone(snapshot.prices.version()));
     }
@@ -46,8 +46,9 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
 }
 
 /// The price of the model that answered; where the book has only the one that was asked for, that.
-fn price<'s>(route: &Route, record: &Record, spent: &Spent, snapshot: &'s Snapshot) -> Option<&'s Price> {
-    let section = route.provider.prices.as_deref()?;
+fn price<'s>(record: &Record, spent: &Spent, snapshot: &'s Snapshot) -> Option<&'s Price> {
+    let provider = snapshot.providers.iter().find(|provider| Some(&provider.id) == record.provider.as_ref())?;
+    let section = provider.prices.as_deref()?;
     let find = |model: &str| snapshot.prices.find(section, model);
     spent.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
 }

@@ -21,7 +21,7 @@ use super::Gateway;
 use super::attempt::Answer;
 use super::call::Call;
 use super::exchange::{facts, part_when_draining, unspeakable, until, while_client_stays, written};
-use super::upstream::{Broken, Connection, Length};
+use super::upstream::{AnswerHead, Broken, Connection, Length};
 use super::wire::{self, Timing};
 
 /// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
@@ -43,9 +43,7 @@ pub(super) async fn relay(
     let shape = shape(&head.headers);
     let events = shape == Shape::Events;
     if hide_usage && events {
-        // What is taken out of a stream would be missing from its length.
-        head.headers.remove(CONTENT_LENGTH);
-        head.length = Length::Chunked;
+        unframe(&mut head);
     }
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
     // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
@@ -90,12 +88,23 @@ pub(super) async fn relay(
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
-    if events && unframed && tail.is_between_events() {
-        tell(session, settings, &broken.refusal).await;
+    cut(session, settings, &broken.refusal, events && unframed && tail.is_between_events()).await;
+    Err(broken.refusal)
+}
+
+/// Gives up the length of a stream: what is taken out of it would be missing.
+fn unframe(head: &mut AnswerHead) {
+    head.headers.remove(CONTENT_LENGTH);
+    head.length = Length::Chunked;
+}
+
+/// Ends an answer that was cut, as well as its client can be told: in-band where an event may begin.
+async fn cut(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal, may_tell: bool) {
+    if may_tell {
+        tell(session, settings, refusal).await;
     } else if session.is_http2() {
         tokio::time::sleep(BEFORE_RESET).await;
     }
-    Err(broken.refusal)
 }
 
 async fn next(connection: &mut Connection, deadline: Instant, idle: Duration) -> Result<Option<Bytes>, Broken> {

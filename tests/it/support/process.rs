@@ -132,6 +132,11 @@ impl Process {
         status.and_then(|status| status.code())
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Tells whether it runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
