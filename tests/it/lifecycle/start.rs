@@ -172,7 +172,7 @@ async fn a_dropped_gateway_gives_its_ports_back() {
 async fn a_drain_ends_with_the_last_call_and_wait_tells_when() {
     let world = World::start().await;
     world.provider.script(slow(20, 20).on("/v1/chat/completions"));
-    let stream = begin_stream(world.connect().await).await;
+    let stream = begin_stream(world.connect().await, &chat_stream("hello")).await;
     let reading = tokio::spawn(is_whole(stream));
     let addresses = [world.gateway.addresses()[0], world.gateway.admin_address()];
     world.gateway.drain();

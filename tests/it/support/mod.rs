@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ai_gateway::config::{Environment, Sources};
-use ai_gateway::demo::{Provider, ProviderOptions};
+use ai_gateway::demo::{Provider, ProviderOptions, Script};
 use ai_gateway::policy::Policy;
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
@@ -206,6 +206,21 @@ pub fn chat_stream_with_usage(content: &str) -> String {
     let options = serde_json::json!({ "include_usage": true });
     let model = "gpt-4o-mini";
     serde_json::json!({ "model": model, "stream": true, "stream_options": options, "messages": messages }).to_string()
+}
+
+/// A stream of so many words with this pause between two of them.
+pub fn slow(words: usize, gap_ms: u64) -> Script {
+    Script { words: Some(words), gap: Some(Duration::from_millis(gap_ms)), ..Script::default() }
+}
+
+/// Begins a stream; its head has arrived.
+pub async fn begin_stream(mut connection: Connection, body: &str) -> (Connection, Response) {
+    let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
+    connection.send(head("POST", "/openai/v1/chat/completions", &headers, body.as_bytes())).await;
+    connection.send(body).await;
+    let head = connection.head().await;
+    assert_eq!(head.status, 200);
+    (connection, head)
 }
 
 /// The value of one series of an exposition, given with its labels; 0 where it is not there.
