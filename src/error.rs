@@ -4,11 +4,13 @@
 //! the public text never holds a secret, an internal address or a cause of another system.
 //! Never does: any IO; what really happened upstream goes to the log, not through here.
 
+mod limits;
 mod policy;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub use limits::{Exceeded, Excess};
 pub use policy::{Denial, PolicyError};
 
 /// Why a call was not served. See design.md section 5 for the table that this is.
@@ -58,6 +60,10 @@ pub enum Refusal {
     Upstream(UpstreamFault),
     /// The provider was silent for longer than its `timeouts` allow.
     UpstreamTimeout(Silence),
+    /// A rate limit or a budget does not let the call through.
+    Limited(Box<Exceeded>),
+    /// The key has a budget, and where budgets are kept cannot be asked.
+    BudgetStoreUnavailable,
     /// The memory for buffered bodies is used up.
     Overloaded,
     /// The gateway is draining.
@@ -160,6 +166,8 @@ impl Refusal {
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
+            Self::Limited(exceeded) => exceeded.row(),
+            Self::BudgetStoreUnavailable => (503, SERVER, "budget_store_unavailable"),
             Self::Overloaded => (503, SERVER, "overloaded"),
             Self::ShuttingDown => (503, SERVER, "shutting_down"),
             Self::Bug(_) => (500, SERVER, "internal_error"),
@@ -169,7 +177,11 @@ impl Refusal {
 
     /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
     pub fn param(&self) -> Option<&'static str> {
-        matches!(self, Self::ModelNotAllowed | Self::BadQuery(_)).then_some("model")
+        match self {
+            Self::ModelNotAllowed | Self::BadQuery(_) => Some("model"),
+            Self::Limited(exceeded) if exceeded.why == Excess::NotPriced => Some("model"),
+            _ => None,
+        }
     }
 
     /// What the client reads. The original gateway's three texts stand unchanged or begin the message: clients compare
@@ -224,6 +236,8 @@ impl Refusal {
             Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
             Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
             Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
+            Self::Limited(exceeded) => return exceeded.message().into(),
+            Self::BudgetStoreUnavailable => "The budget of this API key cannot be looked up for now; try again",
             Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
             Self::ShuttingDown => "The gateway is shutting down; try again",
             Self::Bug(_) => "The gateway failed to handle this request",
@@ -256,8 +270,9 @@ impl Refusal {
     /// How long the client should wait before it tries again, where waiting can help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded | Self::ShuttingDown => Some(Duration::from_secs(1)),
+            Self::Limited(exceeded) => exceeded.retry_after(),
             Self::Denied(denial) => denial.retry_after,
+            Self::Overloaded | Self::ShuttingDown | Self::BudgetStoreUnavailable => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -267,6 +282,21 @@ impl Refusal {
         match self {
             Self::Bug(which) => Some(Cow::Borrowed(which)),
             Self::PolicyFailed(policy, error) => Some(format!("policy {policy}: {error}").into()),
+            _ => None,
+        }
+    }
+
+    /// What OpenAI's SDKs are told by `x-should-retry`, where it is not what they make of the status themselves: a budget
+    /// that is spent does not come back within their patience (openai-python, `_should_retry`, read 2026-11).
+    pub fn should_retry(&self) -> Option<bool> {
+        matches!(self, Self::Limited(exceeded) if exceeded.why == Excess::Spent).then_some(false)
+    }
+
+    /// The limit that refused, as metrics label it.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Limited(exceeded) => Some(exceeded.limit.name()),
+            Self::BudgetStoreUnavailable => Some("budget_store"),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@
 //! | [`dialect`] | API families: what an answer says | IO; keep an answer |
 //! | [`keys`] | gateway keys, scopes, the key file | read a clock; keep a key's text |
 //! | [`route`] | providers, routes, the route table | IO |
+//! | [`limit`] | rate limits and budgets: reserve, then settle | IO, read a clock |
 //! | [`meter`] | reading of bodies in passing | change a byte |
 //! | [`config`] | YAML to one immutable snapshot | print a secret |
 //! | [`flow`] | the life of a call; its record | IO, read a clock |
@@ -30,6 +31,7 @@ pub mod error;
 pub mod flow;
 pub mod keys;
 pub mod ledger;
+pub mod limit;
 pub mod meter;
 pub mod policy;
 pub mod proxy;

@@ -166,7 +166,7 @@ const SETTLE: &str = "INSERT INTO calls (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
     ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35
 ) ON CONFLICT (request_id) DO UPDATE SET
-    state = excluded.state, model = excluded.model, answered_model = excluded.answered_model,
+    state = excluded.state, provider = excluded.provider, model = excluded.model, answered_model = excluded.answered_model,
     status = excluded.status, error = excluded.error, attempts = excluded.attempts, input = excluded.input,
     cached_input = excluded.cached_input, cache_write = excluded.cache_write,
     cache_write_1h = excluded.cache_write_1h, input_audio = excluded.input_audio,
