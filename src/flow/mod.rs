@@ -24,7 +24,7 @@ use crate::route::{Kind, ModelSource, Route, Target};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
-pub use record::{Certainty, Pace, Record, Spent};
+pub use record::{Certainty, Pace, Record, Reserved, Spent};
 pub use spent::Asked;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
@@ -85,6 +85,7 @@ impl Arrived {
             duration: Duration::ZERO,
             upstream_head: None,
             overhead: Duration::ZERO,
+            reserved: Reserved::default(),
             spent: Spent::default(),
             pace: Pace::default(),
         };

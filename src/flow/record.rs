@@ -50,10 +50,21 @@ pub struct Record {
     pub upstream_head: Option<Duration>,
     /// What the gateway itself took: the duration less the waits for client and provider.
     pub overhead: Duration,
+    /// What was reserved of budgets for it.
+    pub reserved: Reserved,
     /// What it used and cost.
     pub spent: Spent,
     /// When the parts of a stream's answer were there.
     pub pace: Pace,
+}
+
+/// What was reserved of budgets for a call: its worst case. Nothing, where it has no limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Tokens of input and output.
+    pub tokens: Option<u64>,
+    /// Money.
+    pub cost: Option<Usd>,
 }
 
 /// What a call used and cost, and how sure that is. By default nothing was used.

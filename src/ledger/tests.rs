@@ -59,6 +59,7 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
         overhead: Duration::from_micros(42),
+        reserved: crate::flow::Reserved::default(),
         spent: Spent {
             certainty: Certainty::Settled,
             usage: Some(Usage { input: 100, cached_input: 40, output: 20, reasoning: 5, ..Usage::default() }),

@@ -77,6 +77,7 @@ fn served() -> Record {
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
         overhead: Duration::from_micros(42),
+        reserved: Default::default(),
         spent: crate::flow::Spent::default(),
         pace: crate::flow::Pace::default(),
     }
@@ -321,8 +322,7 @@ fn attempts_are_counted_by_how_they_ended() {
 #[test]
 fn a_label_with_quotes_is_escaped() {
     let (telemetry, _) = telemetry(10_000, false);
-    let mut record = served();
-    record.model = Some("a\"b\\c\nd".to_owned());
+    let record = Record { model: Some("a\"b\\c\nd".to_owned()), ..served() };
     telemetry.observe(&record, false);
     assert!(telemetry.render(NOW).contains(r#"model="a\"b\\c\nd""#));
 }
