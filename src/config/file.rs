@@ -5,6 +5,7 @@
 //! Never does: checks that need more than one field; that is `compile`.
 
 mod forms;
+mod limits;
 mod prices;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use limits::{BudgetEntry, LimitSet, LimitStore, Limits, PerEntry};
 pub use prices::Prices;
 
 use super::entries::RouteEntry;
@@ -39,8 +41,9 @@ pub struct File {
     pub prices: Prices,
     /// Not available yet: names of models that clients may ask for.
     pub models: Later,
-    /// Not available yet: rate limits and budgets.
-    pub limits: Later,
+    /// Rate limits and budgets.
+    #[serde(deserialize_with = "mapping")]
+    pub limits: Limits,
     /// Not available yet: the record of all calls.
     pub ledger: Later,
     /// Metrics and logs.
