@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Failure;
 use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
-use crate::keys::{NewKey, Scope, create_alone};
+use crate::keys::{Allowance, NewKey, Scope, create_alone};
 use crate::ledger::Scratch;
 use crate::server::{Options, Running, Signals, StartError, start};
 use crate::units::Secret;
@@ -112,6 +112,7 @@ fn create_key() -> Result<(Secret, String), Failure> {
         expires_at: None,
         models: None,
         team: None,
+        allowance: Allowance::default(),
         now: SystemTime::now(),
     };
     let (created, file) = create_alone(new).map_err(Failure::wrong)?;

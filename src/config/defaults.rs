@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::entries::RouteEntry;
-use super::file::{AccessLog, CompatMetrics, Http2, Prices};
+use super::file::{AccessLog, CompatMetrics, Http2, Limits, Prices};
 use super::file::{
     Admin, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server, ServerLimits,
     Shutdown, Telemetry, Timeouts,
@@ -53,7 +53,7 @@ impl Default for File {
             keys: Keys::default(),
             providers: BTreeMap::new(),
             models: Later,
-            limits: Later,
+            limits: Limits::default(),
             prices: Prices::default(),
             ledger: Some(Ledger::default()),
             telemetry: Telemetry::default(),

@@ -5,6 +5,7 @@
 //! Never does: checks that need more than one field; that is `compile`.
 
 mod forms;
+mod limits;
 mod prices;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub use limits::{BudgetEntry, LimitSet, LimitStore, Limits, PerEntry};
 pub use prices::Prices;
 
 use super::entries::RouteEntry;
@@ -39,11 +41,12 @@ pub struct File {
     pub prices: Prices,
     /// Not available yet: names of models that clients may ask for.
     pub models: Later,
-    /// Not available yet: rate limits and budgets.
-    pub limits: Later,
     /// The record of all calls, or `off`.
     #[serde(deserialize_with = "unless_off")]
     pub ledger: Option<Ledger>,
+    /// Rate limits and budgets.
+    #[serde(deserialize_with = "mapping")]
+    pub limits: Limits,
     /// Metrics and logs.
     #[serde(deserialize_with = "mapping")]
     pub telemetry: Telemetry,

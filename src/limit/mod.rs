@@ -99,7 +99,8 @@ pub trait Limiter: Send + Sync + Debug {
     fn tally(&self) -> Tally;
 }
 
-/// How things stand with one limit, in its own unit: calls, tokens or pico-dollars.
+/// How things stand with one limit, in its own unit: calls, tokens or pico-dollars. Of budgets that are leased it shows what
+/// this process knows: nothing of a window that it has not leased from so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// Whose limit.

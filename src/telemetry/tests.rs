@@ -52,6 +52,7 @@ pub(crate) fn key(username: &str) -> Arc<Key> {
             disabled: false,
             team: None,
             models: None,
+            allowance: Default::default(),
         },
         routes: RouteSet::default(),
     })
