@@ -6,6 +6,7 @@
 
 mod client;
 mod credential;
+mod reckon;
 mod record;
 mod spent;
 
@@ -24,6 +25,7 @@ use crate::route::{Kind, ModelSource, Route};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key};
+pub use reckon::reckon;
 pub use record::{Certainty, Pace, Record, Spent};
 pub use spent::Asked;
 
