@@ -218,9 +218,7 @@ fn nothing_that_was_not_verified_adds_a_series() {
 fn models_are_capped() {
     let (telemetry, _) = telemetry(100_000, false);
     for number in 0..1_000 {
-        let mut record = served();
-        record.model = Some(format!("ft:{number}"));
-        telemetry.observe(&record, false);
+        telemetry.observe(&Record { model: Some(format!("ft:{number}")), ..served() }, false);
     }
     let text = telemetry.render(NOW);
     assert_eq!(text.matches("gateway_requests_total{").count(), 201);
