@@ -24,14 +24,9 @@ use crate::meter::{Scan, Tap};
 use crate::route::{Kind, ModelSource, Route, Target};
 
 pub use client::client_address;
-<<<<<<< HEAD
 pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
-pub use record::{Certainty, Pace, Record, Reserved, Spent};
-=======
-pub use credential::{presented, presented_by_websocket, protocols_without_key};
 pub use reckon::reckon;
-pub use record::{Certainty, Pace, Record, Spent};
->>>>>>> limits
+pub use record::{Certainty, Pace, Record, Reserved, Spent};
 pub use spent::Asked;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
