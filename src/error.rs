@@ -4,8 +4,14 @@
 //! the public text never holds a secret, an internal address or a cause of another system.
 //! Never does: any IO; what really happened upstream goes to the log, not through here.
 
+mod limits;
+mod policy;
+
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use limits::{Exceeded, Excess};
+pub use policy::{Denial, PolicyError};
 
 /// Why a call was not served. See design.md section 5 for the table that this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +50,20 @@ pub enum Refusal {
     BadHeader(&'static str),
     /// A query that does not tell the model plainly, on a route that reads it there. The text says how.
     BadQuery(&'static str),
+    /// A policy of the program that embeds the gateway refuses.
+    Denied(Box<Denial>),
+    /// The policy of this name failed, so that nobody knows whether the call may go on.
+    PolicyFailed(&'static str, Box<PolicyError>),
     /// The provider refused the key that *we* hold for it (its 401 or 403).
     UpstreamAuth,
     /// No connection, a reset, or an answer that is no HTTP.
     Upstream(UpstreamFault),
     /// The provider was silent for longer than its `timeouts` allow.
     UpstreamTimeout(Silence),
+    /// A rate limit or a budget does not let the call through.
+    Limited(Box<Exceeded>),
+    /// The key has a budget, and where budgets are kept cannot be asked.
+    BudgetStoreUnavailable,
     /// The memory for buffered bodies is used up.
     Overloaded,
     /// The gateway is draining.
@@ -147,9 +161,13 @@ impl Refusal {
             Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
             Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
             Self::BadQuery(_) => (400, INVALID_REQUEST, "invalid_query"),
+            Self::Denied(denial) => (denial.status, INVALID_REQUEST, denial.code),
+            Self::PolicyFailed(..) => (500, SERVER, "policy_failed"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
+            Self::Limited(exceeded) => exceeded.row(),
+            Self::BudgetStoreUnavailable => (503, SERVER, "budget_store_unavailable"),
             Self::Overloaded => (503, SERVER, "overloaded"),
             Self::ShuttingDown => (503, SERVER, "shutting_down"),
             Self::Bug(_) => (500, SERVER, "internal_error"),
@@ -159,7 +177,11 @@ impl Refusal {
 
     /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
     pub fn param(&self) -> Option<&'static str> {
-        matches!(self, Self::ModelNotAllowed | Self::BadQuery(_)).then_some("model")
+        match self {
+            Self::ModelNotAllowed | Self::BadQuery(_) => Some("model"),
+            Self::Limited(exceeded) if exceeded.why == Excess::NotPriced => Some("model"),
+            _ => None,
+        }
     }
 
     /// What the client reads. The original gateway's three texts stand unchanged or begin the message: clients compare
@@ -197,6 +219,8 @@ impl Refusal {
             Self::HeadersTooLarge => "The request headers are larger than this gateway accepts",
             Self::BadHeader(what) => return format!("The request has an invalid header: {what}").into(),
             Self::BadQuery(what) => return format!("The request has an invalid query: {what}").into(),
+            Self::Denied(denial) => return denial.message.clone(),
+            Self::PolicyFailed(..) => "A policy of this gateway failed; the operator has to mend this",
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
             Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
             Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
@@ -212,6 +236,8 @@ impl Refusal {
             Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
             Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
             Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
+            Self::Limited(exceeded) => return exceeded.message().into(),
+            Self::BudgetStoreUnavailable => "The budget of this API key cannot be looked up for now; try again",
             Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
             Self::ShuttingDown => "The gateway is shutting down; try again",
             Self::Bug(_) => "The gateway failed to handle this request",
@@ -233,6 +259,7 @@ impl Refusal {
             Self::ExpiredKey => ("invalid_token", "the key has expired"),
             Self::RevokedKey => ("invalid_token", "the key was revoked"),
             Self::ScopeMissing => ("insufficient_scope", "the key does not have the scope"),
+            Self::Denied(denial) if denial.status == 401 => return Some(CHALLENGE.to_owned()),
             _ => return None,
         };
         let scope = scope.filter(|_| *self == Self::ScopeMissing).map(|scope| format!(", scope=\"{scope}\""));
@@ -242,7 +269,36 @@ impl Refusal {
 
     /// How long the client should wait before it tries again, where waiting can help.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Overloaded | Self::ShuttingDown).then_some(Duration::from_secs(1))
+        match self {
+            Self::Limited(exceeded) => exceeded.retry_after(),
+            Self::Denied(denial) => denial.retry_after,
+            Self::Overloaded | Self::ShuttingDown | Self::BudgetStoreUnavailable => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What the log says of a fault of ours, which no client is told.
+    pub fn cause(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Bug(which) => Some(Cow::Borrowed(which)),
+            Self::PolicyFailed(policy, error) => Some(format!("policy {policy}: {error}").into()),
+            _ => None,
+        }
+    }
+
+    /// What OpenAI's SDKs are told by `x-should-retry`, where it is not what they make of the status themselves: a budget
+    /// that is spent does not come back within their patience (openai-python, `_should_retry`, read 2026-11).
+    pub fn should_retry(&self) -> Option<bool> {
+        matches!(self, Self::Limited(exceeded) if exceeded.why == Excess::Spent).then_some(false)
+    }
+
+    /// The limit that refused, as metrics label it.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::Limited(exceeded) => Some(exceeded.limit.name()),
+            Self::BudgetStoreUnavailable => Some("budget_store"),
+            _ => None,
+        }
     }
 
     /// Tells whether the way to the provider, or the provider, is what failed.
@@ -295,6 +351,24 @@ mod tests {
         let scope = Refusal::ScopeMissing.challenge(Some("get:/openai/v1/models")).expect("a challenge");
         assert!(scope.ends_with(r#"scope="get:/openai/v1/models""#), "{scope}");
         assert_eq!(Refusal::UnknownRoute.challenge(None), None);
+    }
+
+    #[test]
+    fn a_policy_that_refuses_speaks_and_one_that_failed_does_not() {
+        let denial = Denial::new(429, "too_eager", "Once a minute").expect("a status");
+        let refusal = Refusal::Denied(Box::new(denial.retry_after(Duration::from_secs(60))));
+        assert_eq!((refusal.status(), refusal.retry_after()), (429, Some(Duration::from_secs(60))));
+        let expected =
+            r#"{"error":{"message":"Once a minute","type":"invalid_request_error","param":null,"code":"too_eager"}}"#;
+        assert_eq!(refusal.body(), expected);
+        for status in [0, 200, 399, 499, 500] {
+            assert_eq!(Denial::new(status, "x", "y"), Err(PolicyError::Status(status)));
+        }
+        let failed = Refusal::PolicyFailed("hours", Box::new(PolicyError::UnknownProvider("inner".to_owned())));
+        assert!(!failed.body().contains("inner"), "{}", failed.body());
+        assert_eq!(failed.cause().as_deref(), Some("policy hours: there is no provider \"inner\""));
+        let unknown = Refusal::Denied(Box::new(Denial::new(401, "no_badge", "Show a badge").expect("a status")));
+        assert_eq!(unknown.challenge(None).as_deref(), Some(CHALLENGE));
     }
 
     #[test]

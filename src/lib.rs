@@ -9,9 +9,11 @@
 //! | [`dialect`] | API families: what an answer says | IO; keep an answer |
 //! | [`keys`] | gateway keys, scopes, the key file | read a clock; keep a key's text |
 //! | [`route`] | providers, routes, the route table | IO |
+//! | [`limit`] | rate limits and budgets: reserve, then settle | IO, read a clock |
 //! | [`meter`] | reading of bodies in passing | change a byte |
 //! | [`config`] | YAML to one immutable snapshot | print a secret |
 //! | [`flow`] | the life of a call; its record | IO, read a clock |
+//! | [`policy`] | what an embedding program decides on calls | show a credential; wait |
 //! | [`ledger`] | the record of all calls in SQLite, and its reports | fail or delay a call |
 //! | [`telemetry`] | metrics, the log writer, the access line | wait for a reader |
 //! | [`proxy`] | Pingora's hooks, the exchange, upstream connections | decide about keys, money or models |
@@ -29,7 +31,9 @@ pub mod error;
 pub mod flow;
 pub mod keys;
 pub mod ledger;
+pub mod limit;
 pub mod meter;
+pub mod policy;
 pub mod proxy;
 pub mod route;
 pub mod server;

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::admin::AdminSwitch;
 use crate::config::{Loaded, Report, Sources};
+use crate::policy::Policy;
 use crate::telemetry::{Telemetry, TelemetryError};
 
 use control::Control;
@@ -39,8 +40,26 @@ pub use successor::CommandLine;
 pub struct Options {
     /// Where log lines go: standard output in production.
     pub log: Box<dyn Write + Send>,
-    /// Whether the process's logger writes there too. A program with a logger of its own says no.
+    /// Whether the process's logger writes there too. A program with a logger of its own says no;
+    /// one without gets its own lines there, too, from WARN on.
     pub logger: bool,
+    /// What the program itself has to say about calls, in the order in which it is asked.
+    pub policies: Vec<Arc<dyn Policy>>,
+}
+
+impl Default for Options {
+    /// As `ai-gateway serve`: the log on standard output, the process's logger too, no policies.
+    fn default() -> Self {
+        Self { log: Box::new(std::io::stdout()), logger: true, policies: Vec::new() }
+    }
+}
+
+impl Options {
+    /// Adds a policy, to be asked after those before it.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policies.push(Arc::new(policy));
+        self
+    }
 }
 
 /// Why a gateway did not start. Nothing was served.
@@ -108,7 +127,7 @@ pub struct Running {
 /// use ai_gateway::{config::Sources, server::{self, Options}};
 ///
 /// let sources = Sources::of_process(Some("conf/gateway.yaml".into()));
-/// let gateway = server::start(sources, Options { log: Box::new(std::io::stdout()), logger: true })?;
+/// let gateway = server::start(sources, Options::default())?;
 /// println!("serving on {:?}", gateway.addresses());
 /// gateway.drain();
 /// gateway.wait();

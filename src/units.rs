@@ -3,6 +3,7 @@
 //! Invariant: a [`Secret`] never prints what it holds, in no format and on no path.
 //! Never does: any IO, any look-up, any decision.
 
+mod limits;
 mod money;
 mod usage;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use limits::{Amount, Budget, Limit, Limits, Measure, Owner, Per, Subject};
 pub use money::{NotMoney, Usd};
 pub use usage::Usage;
 

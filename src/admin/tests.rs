@@ -57,6 +57,7 @@ fn snapshot() -> Snapshot {
         routes: Arc::new(RouteTable::default()),
         key_file: None,
         keys: keys(),
+        limits: Default::default(),
         access_log: false,
     }
 }

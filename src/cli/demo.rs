@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::Failure;
 use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
-use crate::keys::{NewKey, Scope, create_alone};
+use crate::keys::{Allowance, NewKey, Scope, create_alone};
 use crate::ledger::{Question, Reader, Scratch};
 use crate::server::{Options, Running, Signals, StartError, start};
 use crate::units::Secret;
@@ -75,7 +75,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
 /// our start, so that a busy port is no reason to give up.
 fn start_somewhere(own: &Own) -> Result<Running, StartError> {
     let start_on = |proxy, admin| {
-        let options = Options { log: Box::new(io::stderr()), logger: true };
+        let options = Options { log: Box::new(io::stderr()), ..Options::default() };
         start(sources(own, proxy, admin), options)
     };
     match start_on(free(PROXY_PORT), free(ADMIN_PORT)) {
@@ -115,6 +115,7 @@ fn create_key() -> Result<(Secret, String), Failure> {
         expires_at: None,
         models: None,
         team: None,
+        allowance: Allowance::default(),
         now: SystemTime::now(),
     };
     let (created, file) = create_alone(new).map_err(Failure::wrong)?;

@@ -4,6 +4,7 @@
 //! Never does: read the configuration, a clock or the environment: the caller hands them in.
 
 mod import;
+mod limits;
 mod rotate;
 mod show;
 mod table;
@@ -54,6 +55,13 @@ pub(super) struct CreateKey {
     /// The team that the key belongs to
     #[arg(long, value_name = "TEAM")]
     pub team: Option<String>,
+    /// A limit of the key, such as requests_per_minute=60, concurrent_requests=5, usd/month=100, tokens/day=1000000, or
+    /// shadow, which makes them count and not refuse; may be given several times [default: those of the configuration]
+    #[arg(long = "limit", value_name = "LIMIT")]
+    pub limits: Vec<String>,
+    /// The most tokens of output of a call that names no such ceiling itself [default: the model's]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub default_max_output_tokens: Option<u64>,
     /// What all commands share
     #[command(flatten)]
     pub common: Common,
@@ -213,6 +221,7 @@ fn create(
         expires_at: command.expires.as_deref().map(|text| expiry(text, context.now)).transpose()?,
         models: models(&command.models)?,
         team: command.team.as_deref().map(|team| name("--team", team)).transpose()?,
+        allowance: limits::allowance(&command.limits, command.default_max_output_tokens)?,
         now: context.now,
     };
     for scope in &scopes {
@@ -360,6 +369,8 @@ fn json_of(record: &KeyRecord, now: SystemTime) -> Value {
         "revoked_at": record.revoked_at.map(time),
         "team": record.team.as_deref(),
         "models": record.models,
+        "limits": limits::as_json(&record.allowance),
+        "default_max_output_tokens": record.allowance.default_max_output_tokens,
     })
 }
 

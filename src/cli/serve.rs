@@ -3,7 +3,6 @@
 //! Invariant: signals are caught before anything else is done.
 //! Never does: print anything but the reason why it did not start; the rest is log lines on standard output.
 
-use std::io;
 use std::path::PathBuf;
 
 use super::Failure;
@@ -29,7 +28,7 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: ServeArgs) -> Result<u8, Failure> {
     let signals = Signals::catch()?;
-    let options = Options { log: Box::new(io::stdout()), logger: true };
+    let options = Options::default();
     let manner = if args.upgrade { Manner::Upgrade { at_once: args.at_once } } else { Manner::Fresh };
     serve(signals, Sources::of_process(args.config), options, manner, &CommandLine::of_process())
         .map(|()| 0)

@@ -14,7 +14,7 @@ use super::file::{self, AccessLog, CompatMetrics, File};
 use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
-use super::{Cors, LedgerSettings, Listener, Network, ServerSettings, Startup, UpgradeSocket};
+use super::{Cors, LedgerSettings, LimitRules, Listener, Network, ServerSettings, Startup, UpgradeSocket};
 use crate::meter::price::PriceBook;
 use crate::route::{Provider, RouteTable};
 
@@ -37,6 +37,7 @@ pub(super) struct Compiled {
     pub(super) routes: RouteTable,
     pub(super) providers: Vec<Arc<Provider>>,
     pub(super) prices: Arc<PriceBook>,
+    pub(super) limits: LimitRules,
     pub(super) access_log: bool,
 }
 
@@ -130,7 +131,8 @@ pub(super) fn compile(
         ));
     }
     let access_log = file.telemetry.access_log == AccessLog::Json;
-    Compiled { server, startup, routes, providers, prices, access_log }
+    let limits = super::limits::compile(check, &file.limits);
+    Compiled { server, startup, routes, providers, prices, limits, access_log }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];

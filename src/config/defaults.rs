@@ -12,7 +12,7 @@ use super::file::{
     Admin, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server, ServerLimits,
     Shutdown, Telemetry, Timeouts,
 };
-use super::file::{Http2, Prices};
+use super::file::{Http2, Limits, Prices};
 use super::values::{AutoSize, Later, Off, Period, Size, Switch};
 
 /// The file that is looked for where none is named.
@@ -53,7 +53,7 @@ impl Default for File {
             keys: Keys::default(),
             providers: BTreeMap::new(),
             models: Later,
-            limits: Later,
+            limits: Limits::default(),
             prices: Prices::default(),
             ledger: Some(Ledger::default()),
             telemetry: Telemetry::default(),

@@ -6,6 +6,7 @@
 
 mod answer;
 mod forms;
+mod limits;
 mod prices;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub use answer::AnswerHeaders;
+pub use limits::{BudgetEntry, LimitSet, LimitStore, Limits, PerEntry};
 pub use prices::Prices;
 
 use super::entries::RouteEntry;
@@ -41,11 +43,12 @@ pub struct File {
     pub prices: Prices,
     /// Not available yet: names of models that clients may ask for.
     pub models: Later,
-    /// Not available yet: rate limits and budgets.
-    pub limits: Later,
     /// The record of all calls, or `off`.
     #[serde(deserialize_with = "unless_off")]
     pub ledger: Option<Ledger>,
+    /// Rate limits and budgets.
+    #[serde(deserialize_with = "mapping")]
+    pub limits: Limits,
     /// Metrics and logs.
     #[serde(deserialize_with = "mapping")]
     pub telemetry: Telemetry,

@@ -15,8 +15,8 @@ use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
 use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
-use super::{Snapshot, defaults, prices, read, routes, tls};
-use crate::keys::Stamp;
+use super::{LimitTable, Snapshot, defaults, prices, read, routes, tls};
+use crate::keys::{KeyRing, Stamp};
 use crate::route::Kind;
 use crate::units::Secret;
 
@@ -143,19 +143,21 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     }
     let mut warnings = check.warnings;
     warnings.extend(keys.warnings);
+    let (limits, idle) = Arc::new(std::mem::take(&mut compiled.limits)).table(&keys.ring);
+    warnings.extend(idle);
     let key_file = match source {
         KeySource::File(path) => Some(path),
         KeySource::Variable(_) => None,
     };
     Ok(Loaded {
-        snapshot: Arc::new(snapshot(compiled, keys.ring, key_file)),
+        snapshot: Arc::new(snapshot(compiled, keys.ring, limits, key_file)),
         warnings,
         describes: read.describes,
         key_file_stamp,
     })
 }
 
-fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<PathBuf>) -> Snapshot {
+fn snapshot(compiled: Compiled, keys: KeyRing, limits: LimitTable, key_file: Option<PathBuf>) -> Snapshot {
     Snapshot {
         server: compiled.server,
         startup: compiled.startup,
@@ -163,6 +165,7 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
         routes: Arc::new(compiled.routes),
         prices: compiled.prices,
         keys,
+        limits,
         key_file,
         access_log: compiled.access_log,
     }
@@ -174,7 +177,7 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
 /// The [`Report`] of the key file's problems. That it is gone is one too, where keys are in force.
 pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Arc<Snapshot>, Vec<String>), Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
-    let (keys, warnings) = match &current.key_file {
+    let (keys, mut warnings) = match &current.key_file {
         Some(path) => {
             let source = KeySource::File(path.clone());
             let problem = || Problem::of_file("key file", "could not be read");
@@ -185,6 +188,8 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
         }
         None => Default::default(),
     };
+    let (limits, idle) = current.limits.rules().table(&keys);
+    warnings.extend(idle);
     let snapshot = Snapshot {
         server: current.server.clone(),
         startup: current.startup.clone(),
@@ -192,6 +197,7 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
         routes: Arc::clone(&current.routes),
         prices: Arc::clone(&current.prices),
         keys,
+        limits,
         key_file: current.key_file.clone(),
         access_log: current.access_log,
     };

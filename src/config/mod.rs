@@ -11,6 +11,7 @@ mod environment;
 pub mod file;
 mod interpolate;
 mod keys_in;
+mod limits;
 mod load;
 mod migrate;
 mod prices;
@@ -39,6 +40,7 @@ use crate::units::Secret;
 pub use environment::Environment;
 pub use environment::hostname;
 pub use file::AnswerHeaders;
+pub use limits::{LimitRules, LimitTable};
 pub use load::{
     KeySettings, Loaded, Sources, env_salt_alone, key_settings, ledger_path, load, load_again, with_keys_read_again,
 };
@@ -61,6 +63,8 @@ pub struct Snapshot {
     pub prices: Arc<PriceBook>,
     /// All keys.
     pub keys: KeyRing,
+    /// What limits their calls.
+    pub limits: LimitTable,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.
     pub key_file: Option<PathBuf>,
     /// Whether each call leaves a line.

@@ -23,7 +23,7 @@ fn sources(directory: &Path, file: Option<&str>, variables: &[(&str, &str)]) -> 
 }
 
 /// Loads a text as the only file of a directory.
-fn load_text(yaml: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
+pub(super) fn load_text(yaml: &str, variables: &[(&str, &str)]) -> Result<Loaded, Report> {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("g.yaml"), yaml).expect("written");
     load(&sources(directory.path(), Some("g.yaml"), variables))

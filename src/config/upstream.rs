@@ -17,7 +17,7 @@ use super::values::{Hidden, NOT_YET};
 use super::{certificates, prices, proxies, routes};
 use crate::dialect::OPENAI;
 use crate::meter::price::PriceBook;
-use crate::route::{Provider, RouteTable, Timeouts};
+use crate::route::{self, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
 /// Where a provider is.
@@ -308,29 +308,9 @@ pub(super) fn sensitive(text: &Secret) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Headers that the gateway itself sets or that belong to one connection.
-const OWN_HEADERS: [&str; 16] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-request-id",
-];
-
 fn header_name(text: &str) -> Result<HeaderName, &'static str> {
     let name: HeaderName = text.parse().map_err(|_| "expected the name of an HTTP header")?;
-    if OWN_HEADERS.contains(&name.as_str()) {
+    if route::headers::is_own(&name) {
         return Err("this header is the gateway's own");
     }
     Ok(name)

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use crate::units::Secret;
+use crate::units::{Limits, Secret, Usd};
 
 /// What is said of fields and values that a later version brings.
 pub(super) const NOT_YET: &str = "not available yet";
@@ -38,6 +38,14 @@ pub enum AutoSize {
 /// Text that must not be seen.
 #[derive(Clone, Debug)]
 pub struct Hidden(pub Secret);
+
+/// A whole number of at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+/// The money of a budget: more than 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Money(pub Usd);
 
 /// A field of a later version: its name is kept, any value is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +134,24 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: "a whole number of at least 1",
+            read: |text| text.parse().ok().filter(|count| *count > 0).map(Self),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: "an amount in USD such as \"12.5\", more than 0 and up to 1000000000",
+            read: |text| Limits::money(text).map(Self),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
@@ -201,6 +227,14 @@ pub(super) fn unless_off<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     deserializer.deserialize_any(UnlessOff(PhantomData))
+}
+
+/// Reads a list of structs, each from a mapping only.
+pub(super) fn mapping_items<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let items: Vec<Mapping<T>> = Vec::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|Mapping(value)| value).collect())
 }
 
 /// Reads a mapping of names to structs, each from a mapping only.

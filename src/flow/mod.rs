@@ -6,6 +6,7 @@
 
 mod client;
 mod credential;
+mod reckon;
 mod record;
 mod spent;
 
@@ -14,17 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::{Scan, Tap};
-use crate::route::{Kind, ModelSource, Route};
+use crate::route::{Kind, ModelSource, Route, Target};
 
 pub use client::client_address;
-pub use credential::{presented, presented_by_websocket, protocols_without_key};
-pub use record::{Certainty, Pace, Record, Spent};
+pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
+pub use reckon::reckon;
+pub use record::{Certainty, Pace, Record, Reserved, Spent};
 pub use spent::Asked;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
@@ -51,10 +53,14 @@ pub struct Arrived {
 pub struct Underway {
     /// Where it leads.
     pub route: Arc<Route>,
+    /// Whom it is sent to: the route's own provider, unless another one is chosen.
+    pub target: Target,
     /// Who asks.
     pub key: Arc<Key>,
     /// The model that the path or the route tells.
     pub model: Option<String>,
+    /// Headers to set on the request to the provider, in place of any others of their names.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Longest path that a record keeps, in bytes.
@@ -72,6 +78,7 @@ impl Arrived {
             path: String::new(),
             route: None,
             key: None,
+            provider: None,
             model: None,
             on_behalf_of: None,
             client: None,
@@ -82,6 +89,7 @@ impl Arrived {
             duration: Duration::ZERO,
             upstream_head: None,
             overhead: Duration::ZERO,
+            reserved: Reserved::default(),
             spent: Spent::default(),
             pace: Pace::default(),
         };
@@ -136,17 +144,24 @@ impl Arrived {
             (None, ModelSource::Unseen) => {}
             (None, _) => key.permits_model(None)?,
         }
-        Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: model.map(Cow::into_owned) })
+        Ok(Underway {
+            route: Arc::clone(found.route),
+            target: found.route.target(),
+            key: Arc::clone(key),
+            model: model.map(Cow::into_owned),
+            headers: Vec::new(),
+        })
     }
 
-    /// Takes in what the body asks for and decides whether the key may use that model. A model in the path was decided
-    /// upon when the call was admitted, and stays the one that is told; the body's must be allowed too.
+    /// Takes in what the body asks for and decides whether the key may use that model, again where the body was changed. A
+    /// model in the path was decided upon when the call was admitted, and stays the one that is told; the body's must be
+    /// allowed too.
     ///
     /// # Errors
     /// `ModelNotAllowed`, also for a call that makes something and names no model: the provider would choose one.
     pub fn understand(&mut self, underway: &Underway, scan: &Scan<'_>) -> Result<(), Refusal> {
-        if let (Some(model), None) = (&scan.model, &underway.model) {
-            self.record.model = Some(cut(model, MAX_NAME));
+        if underway.model.is_none() {
+            self.record.model = scan.model.as_deref().map(|model| cut(model, MAX_NAME));
         }
         self.asked.max_output_tokens = scan.max_output_tokens;
         self.asked.choices = scan.choices;

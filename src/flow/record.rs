@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::Refusal;
 use crate::keys::Key;
-use crate::route::Route;
-use crate::units::{Usage, Usd};
+use crate::route::{Provider, Route};
+use crate::units::{ProviderId, Usage, Usd};
 
 /// The facts of one call, complete once it has settled.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Record {
     pub route: Option<Arc<Route>>,
     /// The caller's key, once found.
     pub key: Option<Arc<Key>>,
+    /// The provider that was asked last; absent where none was. See [`Self::provider`].
+    pub provider: Option<ProviderId>,
     /// The model that the request names, at most 256 bytes; read only after authentication. For the log.
     pub model: Option<String>,
     /// The request's `on-behalf-of`: asserted by the client, at most 256 bytes. For the log.
@@ -48,10 +50,21 @@ pub struct Record {
     pub upstream_head: Option<Duration>,
     /// What the gateway itself took: the duration less the waits for client and provider.
     pub overhead: Duration,
+    /// What was reserved of budgets for it.
+    pub reserved: Reserved,
     /// What it used and cost.
     pub spent: Spent,
     /// When the parts of a stream's answer were there.
     pub pace: Pace,
+}
+
+/// What was reserved of budgets for a call: its worst case. Nothing, where it has no limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Tokens of input and output.
+    pub tokens: Option<u64>,
+    /// Money.
+    pub cost: Option<Usd>,
 }
 
 /// What a call used and cost, and how sure that is. By default nothing was used.
@@ -121,6 +134,14 @@ impl Certainty {
 }
 
 impl Record {
+    /// Takes note of an attempt at a provider.
+    pub fn asks(&mut self, provider: &Provider) {
+        self.attempts += 1;
+        if self.provider.as_ref() != Some(&provider.id) {
+            self.provider = Some(provider.id.clone());
+        }
+    }
+
     /// The model where it may be a label: the provider answered a request that names it with success, or opened the
     /// WebSocket that was asked for.
     pub fn answered_model(&self) -> Option<&str> {
@@ -128,9 +149,10 @@ impl Record {
         self.model.as_deref().filter(|_| answered)
     }
 
-    /// The name of the provider whose route this is.
+    /// The name of the provider that was asked, or else of the one whose route this is.
     pub fn provider(&self) -> Option<&str> {
-        self.route.as_ref().map(|route| route.provider.id.as_str())
+        let of_route = || self.route.as_ref().map(|route| &route.provider.id);
+        self.provider.as_ref().or_else(of_route).map(ProviderId::as_str)
     }
 
     /// The user that the caller's key was issued to.

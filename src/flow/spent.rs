@@ -36,7 +36,7 @@ pub struct Asked {
 pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, snapshot: &Snapshot) -> Spent {
     let Some(route) = record.route.as_deref() else { return Spent::default() };
     let metered = metered.unwrap_or_default();
-    let price = price(route, record, &metered, snapshot);
+    let price = price(record, &metered, snapshot);
     let (certainty, usage) = Judge { record, route, asked, metered: &metered, price }.judge();
     let cost = match (certainty, &usage) {
         (_, Some(usage)) => price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())),
@@ -48,8 +48,9 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
 }
 
 /// The price of the model that answered; where the book has only the one that was asked for, that.
-fn price<'s>(route: &Route, record: &Record, metered: &Metered, snapshot: &'s Snapshot) -> Option<&'s Price> {
-    let section = route.provider.prices.as_deref()?;
+fn price<'s>(record: &Record, metered: &Metered, snapshot: &'s Snapshot) -> Option<&'s Price> {
+    let provider = snapshot.providers.iter().find(|provider| Some(&provider.id) == record.provider.as_ref())?;
+    let section = provider.prices.as_deref()?;
     let find = |model: &str| snapshot.prices.find(section, model);
     metered.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
 }

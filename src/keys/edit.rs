@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::KeyRecord;
 use super::json::{members, offset};
 use super::token::Digest;
+use crate::units::{Amount, Budget, Limits};
 
 /// Adds entries behind the last one, in their order.
 ///
@@ -88,7 +89,39 @@ pub(super) fn entry(record: &KeyRecord, salt: &[u8]) -> Map<String, Value> {
     if let Some(models) = &record.models {
         put("models", models.clone().into());
     }
+    if record.allowance.limits != Limits::default() {
+        put("limits", limits(&record.allowance.limits));
+    }
+    if let Some(tokens) = record.allowance.default_max_output_tokens {
+        put("default_max_output_tokens", tokens.into());
+    }
     entry
+}
+
+/// Spells limits. Whole dollars are numbers; others texts, which no reader rounds.
+pub fn limits(limits: &Limits) -> Value {
+    let mut all = Map::new();
+    let plain = [
+        ("requests_per_minute", limits.requests_per_minute),
+        ("tokens_per_minute", limits.tokens_per_minute),
+        ("concurrent_requests", limits.concurrent_requests),
+    ];
+    all.extend(plain.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
+    let budget = |budget: &Budget| match budget.amount {
+        Amount::Tokens(count) => json!({ "tokens": count, "per": budget.per.name() }),
+        Amount::Usd(amount) => {
+            let text = amount.to_string();
+            let amount = text.parse::<u64>().map_or_else(|_| text.into(), Value::from);
+            json!({ "usd": amount, "per": budget.per.name() })
+        }
+    };
+    if !limits.budgets.is_empty() {
+        all.insert("budgets".to_owned(), limits.budgets.iter().map(budget).collect());
+    }
+    if limits.shadow {
+        all.insert("shadow".to_owned(), true.into());
+    }
+    all.into()
 }
 
 fn time(at: SystemTime) -> Value {

@@ -5,6 +5,7 @@
 //! Never does: any IO; put a salt, a name or more than 12 digits of a digest into a problem.
 
 mod fields;
+mod limits;
 mod read;
 
 use std::sync::Arc;

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Refusal;
-use crate::units::{KeyId, RouteId, RouteSet};
+use crate::units::{KeyId, Limits, RouteId, RouteSet};
 
+pub use edit::limits as limits_as_json;
 pub use file::{KeyFile, MAX_PROBLEMS, MAX_SALTS};
 pub use json::Problem;
 pub use ring::{KeyRing, Tally};
@@ -48,6 +49,17 @@ pub struct KeyRecord {
     pub team: Option<Arc<str>>,
     /// The models that it may name, each exact or with a trailing `*`; absent means any.
     pub models: Option<Vec<String>>,
+    /// How much of it.
+    pub allowance: Allowance,
+}
+
+/// How much a key may use, where the file says something of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Limits of its own. They go before those that the configuration has for keys, field by field.
+    pub limits: Limits,
+    /// The most tokens of output of a call that asks for no such ceiling itself.
+    pub default_max_output_tokens: Option<u64>,
 }
 
 impl KeyRecord {

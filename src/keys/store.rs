@@ -16,7 +16,7 @@ use std::{fmt, io};
 use super::file::KeyFile;
 use super::json::Problem;
 use super::token::{KeyedHash, NoRandomness, PlainToken, hex, random};
-use super::{KeyRecord, Scope, edit};
+use super::{Allowance, KeyRecord, Scope, edit};
 use crate::units::{KeyId, Secret};
 
 pub use disk::Stamp;
@@ -36,6 +36,8 @@ pub struct NewKey {
     pub models: Option<Vec<String>>,
     /// The group that it belongs to.
     pub team: Option<String>,
+    /// How much it may use.
+    pub allowance: Allowance,
     /// The time of its making.
     pub now: SystemTime,
 }
@@ -187,6 +189,7 @@ fn make(new: NewKey) -> Result<(Created, KeyRecord), StoreError> {
         disabled: false,
         team: new.team.map(Arc::from),
         models: new.models,
+        allowance: new.allowance,
     };
     Ok((Created { token, id }, record))
 }

@@ -6,6 +6,7 @@
 
 mod ask;
 mod keeper;
+mod leases;
 mod queue;
 mod row;
 mod schema;
@@ -29,6 +30,7 @@ use row::{Entry, Intent};
 use store::Retention;
 
 pub use ask::{AskError, BadParameter, Dimension, Group, Page, Question, Reader, Tally, UsageReport};
+pub use leases::BudgetStore;
 pub use scratch::Scratch;
 
 /// Entries that are held at most, about 1 KiB each: a minute of 800 calls a second while the database is away.
@@ -86,6 +88,9 @@ pub enum LedgerError {
         "its folder cannot be written, which even reading takes (hint: copy the file, and gateway.db-wal if it is there)"
     )]
     Folder,
+    /// Records of calls do not reach it, behind which a budget would be leased.
+    #[error("the records of earlier calls do not reach it")]
+    Behind,
     /// The system refused the file or its folder.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::Method;
 use rusqlite::{Connection, params};
 
-use crate::flow::Record;
+use crate::flow::{Record, Reserved};
 use crate::keys::Key;
 use crate::route::Route;
 
@@ -32,6 +32,7 @@ pub(super) struct Intent {
     key: Arc<Key>,
     model: Option<String>,
     on_behalf_of: Option<String>,
+    reserved: Reserved,
 }
 
 impl Intent {
@@ -45,6 +46,7 @@ impl Intent {
             key: Arc::clone(record.key.as_ref()?),
             model: record.model.clone(),
             on_behalf_of: record.on_behalf_of.clone(),
+            reserved: record.reserved,
         })
     }
 }
@@ -83,6 +85,8 @@ impl Intent {
             route.map_or("", |route| &route.pattern),
             route.map_or("", |route| route.provider.id.as_str()),
             self.model,
+            self.reserved.cost.map(|cost| i64::try_from(cost.picos()).unwrap_or(i64::MAX)),
+            self.reserved.tokens.map(count),
         ])?;
         Ok(())
     }
@@ -154,8 +158,9 @@ fn count(tokens: u64) -> i64 {
 }
 
 const INTEND: &str = "INSERT INTO calls (
-    request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (request_id) DO NOTHING";
+    request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model,
+    reserved_picos, reserved_tokens
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (request_id) DO NOTHING";
 
 const SETTLE: &str = "INSERT INTO calls (
     request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model,
@@ -166,7 +171,7 @@ const SETTLE: &str = "INSERT INTO calls (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
     ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35
 ) ON CONFLICT (request_id) DO UPDATE SET
-    state = excluded.state, model = excluded.model, answered_model = excluded.answered_model,
+    state = excluded.state, provider = excluded.provider, model = excluded.model, answered_model = excluded.answered_model,
     status = excluded.status, error = excluded.error, attempts = excluded.attempts, input = excluded.input,
     cached_input = excluded.cached_input, cache_write = excluded.cache_write,
     cache_write_1h = excluded.cache_write_1h, input_audio = excluded.input_audio,

@@ -9,11 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// The version that this build reads and writes: the number of entries of [`MIGRATIONS`].
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
-/// What leads from version N to N + 1; `PRAGMA user_version` counts them. An entry that was released is never changed:
-/// the next table (budget leases) is the next entry.
-const MIGRATIONS: [&str; VERSION as usize] = [CALLS];
+/// What leads from version N to N + 1; `PRAGMA user_version` counts them. An entry that was released is never changed.
+const MIGRATIONS: [&str; VERSION as usize] = [CALLS, BUDGETS];
 
 /// Times are microseconds since 1970, durations microseconds, money pico-dollars (10^-12 USD). NULL is not known.
 const CALLS: &str = "
@@ -63,6 +62,23 @@ CREATE TABLE instances (
     started_us INTEGER NOT NULL,
     seen_us INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Leases of budgets, in pico-dollars or tokens as decimal texts; windows in seconds since 1970. What was reserved for a
+/// call stands beside it, for the case that it has no end.
+const BUDGETS: &str = "
+CREATE TABLE leases (
+    budget TEXT NOT NULL,
+    window_start INTEGER NOT NULL,
+    window_end INTEGER,
+    instance TEXT NOT NULL,
+    leased TEXT NOT NULL,
+    last TEXT NOT NULL,
+    PRIMARY KEY (budget, window_start, instance)
+) STRICT, WITHOUT ROWID;
+ALTER TABLE calls ADD COLUMN reserved_picos INTEGER;
+ALTER TABLE calls ADD COLUMN reserved_tokens INTEGER;
+CREATE INDEX calls_by_key ON calls (key_id, started_us);
 ";
 
 /// Brings a database to this build's version.

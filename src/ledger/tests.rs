@@ -48,6 +48,7 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         path: "/openai/v1/chat/completions".to_owned(),
         route: Some(route()),
         key: Some(key(user)),
+        provider: None,
         model: Some("gpt-4o".to_owned()),
         on_behalf_of: None,
         client: None,
@@ -58,6 +59,7 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
         overhead: Duration::from_micros(42),
+        reserved: crate::flow::Reserved::default(),
         spent: Spent {
             certainty: Certainty::Settled,
             usage: Some(Usage { input: 100, cached_input: 40, output: 20, reasoning: 5, ..Usage::default() }),

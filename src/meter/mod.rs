@@ -4,12 +4,14 @@
 //! or a usage that a client did not ask for.
 //! Never does: any IO.
 
+mod members;
 pub mod price;
 mod scan;
 mod splice;
 pub mod sse;
 mod tap;
 
+pub use members::values_of;
 pub use scan::{Fault, Scan, scan};
-pub use splice::{Splice, spliced};
+pub use splice::{Splice, are_apart, spliced};
 pub use tap::{MAX_EVENT, Metered, Seen, Shape, Tap};

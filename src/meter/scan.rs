@@ -4,6 +4,8 @@
 //! so that no provider can understand a body differently from us. It accepts exactly the JSON objects that `serde_json` accepts, at any depth.
 //! Never does: build a tree of the body, copy it, or keep it.
 
+mod content;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -23,7 +25,8 @@ pub struct Scan<'b> {
     /// The most tokens that one choice may have: the largest of `max_tokens`, `max_completion_tokens` (chat) and
     /// `max_output_tokens` (responses). Absent: as many as the model can make.
     pub max_output_tokens: Option<u64>,
-    /// How many choices are asked for: `n`, at least 1.
+    /// How many choices may be made: `n`, or `best_of` where that is more, for each `prompt` of a list (completions); at
+    /// least 1.
     pub choices: u64,
     /// Where the value of `model` stands in the body, its quotes included.
     model_at: Option<Range<usize>>,
@@ -33,6 +36,8 @@ pub struct Scan<'b> {
     start: usize,
     /// Whether there is no member.
     empty: bool,
+    /// Whether a member brings in what the body does not hold.
+    refers: bool,
 }
 
 /// Why a body is no request.
@@ -57,23 +62,33 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
     if !trimmed.starts_with('{') {
         return Err(Fault("an object is expected".to_owned()));
     }
-    let Members { fields, empty } = serde_json::from_str(text).map_err(|error| Fault(error.to_string()))?;
+    let Members { fields, empty, refers, prompts } =
+        serde_json::from_str(text).map_err(|error| Fault(error.to_string()))?;
     let at = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
     let model = fields[Field::MODEL];
     let ceilings = fields[Field::CEILINGS].iter().filter_map(|raw| raw.and_then(whole));
+    let choices = fields[Field::CHOICES].iter().filter_map(|raw| raw.and_then(whole));
     Ok(Scan {
         model: model.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0),
         stream: fields[Field::STREAM].is_some_and(|raw| raw.get() == "true"),
         max_output_tokens: ceilings.max(),
-        choices: fields[Field::CHOICES].and_then(whole).unwrap_or(1).max(1),
+        choices: choices.max().unwrap_or(1).max(1).saturating_mul(prompts),
         model_at: model.map(|raw| at(raw)..at(raw) + raw.get().len()),
         stream_options: fields[Field::STREAM_OPTIONS].map(|raw| (raw, at(raw))),
         start: text.len() - trimmed.len() + 1,
         empty,
+        refers,
     })
 }
 
 impl Scan<'_> {
+    /// Tells whether the input may be more tokens than the body has bytes, as part of it is no text or is not in the body:
+    /// media, files, stored answers, tools that read something. It rather says so once too often. `body` is what was
+    /// scanned; it is looked through once more, so ask only for calls that are limited.
+    pub fn is_open_ended(&self, body: &[u8]) -> bool {
+        self.refers || content::is_open_ended(body)
+    }
+
     /// The change that puts another model in the place of the one that is asked for, or adds it.
     pub fn rename_model(&self, model: &str) -> Splice {
         let name = serde_json::Value::from(model).to_string();
@@ -120,6 +135,13 @@ impl Scan<'_> {
     }
 }
 
+/// How many prompts there are: a list of texts or of lists is one for each; a list of numbers is one, in tokens.
+fn prompts(value: &RawValue) -> u64 {
+    let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
+    let apart = items.iter().filter(|item| item.get().starts_with(['"', '['])).count();
+    u64::try_from(apart).unwrap_or(u64::MAX).max(1)
+}
+
 /// A count: a number that is whole and not negative. `16.0` is one, too, as some servers read it.
 fn whole(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
@@ -133,6 +155,8 @@ fn whole(raw: &RawValue) -> Option<u64> {
 struct Members<'b> {
     fields: [Option<&'b RawValue>; Field::NAMES.len()],
     empty: bool,
+    refers: bool,
+    prompts: u64,
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -152,7 +176,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         use serde::de::Error;
-        let mut members = Members { fields: [None; Field::NAMES.len()], empty: true };
+        let mut members = Members { fields: [None; Field::NAMES.len()], empty: true, refers: false, prompts: 1 };
         while let Some(field) = map.next_key()? {
             members.empty = false;
             match field {
@@ -164,6 +188,15 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 }
                 Field::Misspelt(name) => {
                     return Err(Error::custom(format_args!("a field is `{name}` but for its letters' case")));
+                }
+                Field::Refers => {
+                    let value: &RawValue = map.next_value()?;
+                    members.refers |= value.get() != "null";
+                }
+                Field::Prompt => {
+                    let value: &RawValue = map.next_value()?;
+                    members.refers |= value.get().starts_with('{');
+                    members.prompts = members.prompts.max(prompts(value));
                 }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
@@ -181,17 +214,29 @@ enum Field {
     Read(usize),
     /// One that some providers take for one that is read: Go's JSON ignores case, by Unicode's simple folding.
     Misspelt(&'static str),
+    /// One that brings in what the body does not hold.
+    Refers,
+    /// `prompt`: texts, or a stored one.
+    Prompt,
     Other,
 }
 
 impl Field {
-    const NAMES: [&str; 7] =
-        ["model", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "max_output_tokens"];
+    const NAMES: [&str; 8] = [
+        "model",
+        "stream",
+        "stream_options",
+        "n",
+        "best_of",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+    ];
     const MODEL: usize = 0;
     const STREAM: usize = 1;
     const STREAM_OPTIONS: usize = 2;
-    const CHOICES: usize = 3;
-    const CEILINGS: Range<usize> = 4..7;
+    const CHOICES: Range<usize> = 3..5;
+    const CEILINGS: Range<usize> = 5..8;
 }
 
 impl<'de> Deserialize<'de> for Field {
@@ -212,6 +257,12 @@ impl Visitor<'_> for FieldVisitor {
     fn visit_str<E>(self, name: &str) -> Result<Field, E> {
         if let Some(index) = Field::NAMES.iter().position(|read| *read == name) {
             return Ok(Field::Read(index));
+        }
+        if name == "prompt" {
+            return Ok(Field::Prompt);
+        }
+        if content::MEMBERS.contains(&name) {
+            return Ok(Field::Refers);
         }
         Ok(Field::NAMES.into_iter().find(|read| folds_to(name, read)).map_or(Field::Other, Field::Misspelt))
     }

@@ -68,7 +68,7 @@ pub(super) async fn attempt(
     call: &mut Call,
     mut ask: Ask,
 ) -> Result<Answer, Refusal> {
-    let provider = &Arc::clone(&ask.underway.route.provider);
+    let provider = &Arc::clone(&ask.underway.target.provider);
     let timeouts = &provider.timeouts;
     let started = Instant::now();
     let deadline = started + timeouts.total;
@@ -78,7 +78,7 @@ pub(super) async fn attempt(
     let mut fresh = false;
     let (connection, head) = loop {
         let arrived = call.arrived()?;
-        arrived.record.attempts += 1;
+        arrived.record.asks(provider);
         // Until more is known: a call that is dropped may have been at work.
         arrived.asked.sent = true;
         arrived.asked.bytes = bytes;
@@ -115,7 +115,8 @@ pub(super) async fn attempt(
 fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u8>, Method), Refusal> {
     let head = session.req_header();
     let path = head.uri.path();
-    let target = ask.underway.route.upstream_target(path, head.uri.query());
+    let provider = &ask.underway.target.provider;
+    let target = ask.underway.route.upstream_target(provider, path, head.uri.query());
     let headers: &HeaderMap = &head.headers;
     let needs_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     let length = ask.body.as_ref().map(|body| body.bytes.len()).filter(|length| *length > 0 || needs_length);
@@ -123,7 +124,8 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         method: &head.method,
         target: &target,
         headers,
-        provider: &ask.underway.route.provider,
+        provider,
+        set: &ask.underway.headers,
         carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
         request_id: &call.arrived()?.record.request_id,
     };

@@ -1,6 +1,6 @@
 //! The context of one call: its facts, and the clock that tells work from waiting.
 //!
-//! Invariant: dropping it settles the call and tells telemetry and the ledger, whatever happened before.
+//! Invariant: dropping it settles the call and tells telemetry, the policies and the ledger, whatever happened before.
 //! Never does: any IO.
 
 use std::future::Future;
@@ -11,6 +11,7 @@ use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::flow::Arrived;
 use crate::ledger::Ledger;
+use crate::policy::Policies;
 use crate::telemetry::{InFlight, Telemetry};
 
 use super::native::Native;
@@ -27,15 +28,31 @@ pub struct Call {
     /// Where Pingora's loop carries it.
     pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
+    policies: Policies,
     ledger: Ledger,
     _in_flight: InFlight,
 }
 
 impl Call {
-    pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>, ledger: Ledger) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        request_id: String,
+        telemetry: Arc<Telemetry>,
+        policies: Policies,
+        ledger: Ledger,
+    ) -> Self {
         let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
         let _in_flight = telemetry.enter();
-        Self { arrived: Some(arrived), over: false, intended: false, native: None, telemetry, ledger, _in_flight }
+        Self {
+            arrived: Some(arrived),
+            over: false,
+            intended: false,
+            native: None,
+            telemetry,
+            policies,
+            ledger,
+            _in_flight,
+        }
     }
 
     /// The facts so far.
@@ -104,6 +121,9 @@ impl Drop for Call {
         let access_log = arrived.snapshot.access_log;
         let record = arrived.settle(Instant::now());
         self.telemetry.observe(&record, access_log);
+        for _ in 0..self.policies.settled(&record) {
+            self.telemetry.panicked();
+        }
         self.ledger.settle(record);
     }
 }

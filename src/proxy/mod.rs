@@ -13,6 +13,7 @@ mod native;
 mod peer;
 mod relay;
 mod tunnel;
+mod understand;
 mod upstream;
 mod watch;
 mod wire;
@@ -31,6 +32,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::Live;
 use crate::ledger::Ledger;
+use crate::policy::Policies;
 use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
@@ -49,6 +51,7 @@ pub struct Gateway {
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
+    policies: Policies,
     request_ids: RequestIds,
 }
 
@@ -59,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) ledger: Ledger,
+    pub(crate) policies: Policies,
     pub(crate) peers: Arc<Peers>,
 }
 
@@ -71,7 +75,7 @@ struct RequestIds {
 impl Gateway {
     /// Puts the gateway together; `process` is this process's own number.
     pub(crate) fn new(parts: Parts, process: u64) -> Self {
-        let Parts { live, telemetry, readiness, ledger, peers } = parts;
+        let Parts { live, telemetry, readiness, ledger, policies, peers } = parts;
         Self {
             live,
             telemetry,
@@ -80,6 +84,7 @@ impl Gateway {
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
+            policies,
             request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }
     }
@@ -97,7 +102,8 @@ impl ProxyHttp for Gateway {
     type CTX = Call;
 
     fn new_ctx(&self) -> Call {
-        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry), self.ledger.clone())
+        let (telemetry, policies) = (Arc::clone(&self.telemetry), self.policies.clone());
+        Call::new(self.live.pin(), self.request_ids.next(), telemetry, policies, self.ledger.clone())
     }
 
     /// No modules: Pingora's compression would hold events back and hide usage.

@@ -88,7 +88,7 @@ pub(super) async fn begin(
         call.waiting(body::invite(session, settings)).await?;
     }
     let started = Instant::now();
-    let deadline = started + underway.route.provider.timeouts.total;
+    let deadline = started + underway.target.provider.timeouts.total;
     call.goes_upstream();
     let own = call.own_time();
     call.native = Some(Native { underway, started, uploaded: 0, deadline, own, answered: None, refusal: None });
@@ -101,7 +101,7 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
     let websocket = call.native()?.underway.route.kind == Kind::Websocket;
     let attempts = {
         let record = &mut call.arrived().map_err(|refusal| explain(&refusal))?.record;
-        record.attempts += 1;
+        record.asks(&provider);
         record.attempts
     };
     let peer = match gateway.peers.peer(&provider).await {
@@ -136,12 +136,14 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
     let empty = session.is_body_empty();
     let asked = session.req_header();
     let request_id = call.arrived().map_err(|refusal| explain(&refusal))?.record.request_id.clone();
-    let route = Arc::clone(&call.native()?.underway.route);
+    let underway = &call.native()?.underway;
+    let (route, provider) = (&underway.route, &underway.target.provider);
     let outgoing = Outgoing {
         method: &asked.method,
-        target: &route.upstream_target(asked.uri.path(), asked.uri.query()),
+        target: &route.upstream_target(provider, asked.uri.path(), asked.uri.query()),
         headers: &asked.headers,
-        provider: &route.provider,
+        provider,
+        set: &underway.headers,
         carries: if route.kind == Kind::Websocket { Carries::Upgrade } else { Carries::Stream { empty } },
         request_id: &request_id,
     };
@@ -247,7 +249,7 @@ pub(super) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Resul
     native.uploaded += bytes as u64;
     let took = native.started.elapsed();
     if ended {
-        native.deadline = Instant::now() + native.underway.route.provider.timeouts.total;
+        native.deadline = Instant::now() + native.underway.target.provider.timeouts.total;
     } else if !websocket && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
         return Err(call.broken_off(Refusal::BodyTooSlow));
     }
@@ -313,7 +315,7 @@ pub(super) fn not_connected(gateway: &Gateway, peer: &HttpPeer, mut error: Box<E
 pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error: &Error, call: &mut Call) {
     let Some(native) = &mut call.native else { return };
     let (noted, answered) = (native.refusal.take(), native.answered.is_some());
-    let provider = Arc::clone(&native.underway.route.provider);
+    let provider = Arc::clone(&native.underway.target.provider);
     let refusal = noted.unwrap_or_else(|| {
         let refusal = fault::refusal(error, answered, session.is_body_done());
         if refusal.is_of_upstream() {
@@ -347,7 +349,7 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
 }
 
 fn provider(call: &mut Call) -> Result<Arc<Provider>> {
-    Ok(Arc::clone(&call.native()?.underway.route.provider))
+    Ok(Arc::clone(&call.native()?.underway.target.provider))
 }
 
 fn explain(refusal: &Refusal) -> Box<Error> {

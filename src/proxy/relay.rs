@@ -44,7 +44,7 @@ pub(super) async fn relay(
     answer: Answer,
 ) -> Result<(), Refusal> {
     let Answer { underway, connection, mut head, after, deadline, hide_usage } = answer;
-    let provider = Arc::clone(&underway.route.provider);
+    let provider = Arc::clone(&underway.target.provider);
     let shape = shape(&head.headers);
     if hide_usage && shape == Shape::Events {
         // What is taken out of a stream would be missing from its length.

@@ -164,10 +164,12 @@ fn whole_milliseconds(duration: Duration) -> HeaderValue {
     HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A refusal as the client sees it: the head, and the body to send behind it. `route` is where the call was to go.
+/// A refusal as the client sees it: the head, and the body to send behind it. `route` is where the call was to go,
+/// `provider` who was asked.
 pub(super) fn refusal(
     refusal: &Refusal,
     route: Option<&Route>,
+    provider: Option<&str>,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
     let body = refusal.body();
@@ -184,8 +186,8 @@ pub(super) fn refusal(
         reply.text("www-authenticate", &challenge)?;
     }
     // The original named the provider on every answer that reached it, and on no other.
-    if let Some(route) = route.filter(|_| refusal.is_of_upstream()) {
-        reply.text("provider-name", route.provider.id.as_str())?;
+    if let Some(provider) = provider.filter(|_| refusal.is_of_upstream()) {
+        reply.text("provider-name", provider)?;
     }
     Ok((reply.finish(facts)?, body))
 }

@@ -4,6 +4,7 @@
 //! reaches a route, so that what was authorised is what is forwarded.
 //! Never does: any IO, resolving of names, choosing among several targets.
 
+pub mod headers;
 mod model;
 mod table;
 mod way;
@@ -92,6 +93,13 @@ impl Default for Timeouts {
     }
 }
 
+/// What one call is sent to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Who is asked: the route's own provider, or one that was chosen in its place.
+    pub provider: Arc<Provider>,
+}
+
 /// How the calls of a route are carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -158,22 +166,32 @@ impl Route {
         let scheme = if provider.tls { "https" } else { "http" };
         let host = String::from_utf8_lossy(provider.authority.as_bytes());
         let mut url = format!("{scheme}://{host}");
-        self.push_upstream_path(&mut url, &self.pattern);
+        self.push_upstream_path(&mut url, provider, &self.pattern);
         url
     }
 
-    /// Whether its streams tell their usage only where the request's `stream_options` ask for it, and the gateway may do so:
+    /// The target that its calls have unless another one is chosen.
+    pub fn target(&self) -> Target {
+        Target { provider: Arc::clone(&self.provider) }
+    }
+
+    /// What a path that matched this route has behind the provider's name: `/v1/models`.
+    pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
+        path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()
+    }
+
+    /// Whether its streams, asked of this provider, tell their usage only where the request's `stream_options` ask for it, and the gateway may do so:
     /// chat and text completions. Source: OpenAI's API reference, `stream_options`, read 2026-11.
-    pub fn tells_usage_on_request(&self) -> bool {
-        self.provider.inject_usage
+    pub fn tells_usage_on_request(&self, provider: &Provider) -> bool {
+        provider.inject_usage
             && (self.pattern.ends_with("/chat/completions") || self.pattern.ends_with("/v1/completions"))
     }
 
-    /// The path and query to ask the provider for. `path` is the client's and matched this route.
-    pub fn upstream_target(&self, path: &str, query: Option<&str>) -> String {
+    /// The path and query to ask a provider for. `path` is the client's and matched this route.
+    pub fn upstream_target(&self, provider: &Provider, path: &str, query: Option<&str>) -> String {
         let mut target = String::with_capacity(path.len() + query.map_or(0, str::len) + 64);
-        self.push_upstream_path(&mut target, path);
-        let own = &self.provider.query;
+        self.push_upstream_path(&mut target, provider, path);
+        let own = &provider.query;
         let theirs = query.unwrap_or_default();
         if own.is_empty() {
             if !theirs.is_empty() {
@@ -192,9 +210,8 @@ impl Route {
         target
     }
 
-    fn push_upstream_path(&self, target: &mut String, path: &str) {
-        let provider = &self.provider;
-        let own = path.get(1 + provider.id.as_str().len()..).unwrap_or_default();
+    fn push_upstream_path(&self, target: &mut String, provider: &Provider, path: &str) {
+        let own = self.below_provider(path);
         let (prefix, rest) = match own.strip_prefix("/v1") {
             Some(rest) if rest.starts_with('/') => (&provider.version_prefix, rest),
             _ => (&provider.base_prefix, own),

@@ -136,7 +136,7 @@ fn rewrites_to_the_providers_own_path() {
             model: ModelSource::Unseen,
             provider: Arc::new(own),
         };
-        route.upstream_target(path, query)
+        route.upstream_target(&route.provider, path, query)
     };
     assert_eq!(target("", "/v1", None, "/azure/v1/models", None), "/v1/models");
     assert_eq!(target("", "/v1", None, "/azure/v1/models/", Some("limit=1")), "/v1/models?limit=1");

@@ -20,6 +20,7 @@ use super::{Options, Running, StartError};
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Live, Loaded, Snapshot, Sources, Startup};
 use crate::ledger::Ledger;
+use crate::policy::Policies;
 use crate::proxy::{Gateway, Parts, Peers};
 use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
 
@@ -31,6 +32,7 @@ pub(super) struct Prepared {
     pub(super) sources: Sources,
     pub(super) loaded: Loaded,
     telemetry: Arc<Telemetry>,
+    policies: Policies,
 }
 
 impl Prepared {
@@ -47,7 +49,7 @@ impl Prepared {
         }
         check_roots(snapshot)?;
         let telemetry = Arc::new(telemetry(snapshot, log)?);
-        Ok(Self { sources, loaded, telemetry })
+        Ok(Self { sources, loaded, telemetry, policies: Policies::new(options.policies) })
     }
 
     pub(super) fn startup(&self) -> &Startup {
@@ -60,7 +62,7 @@ impl Prepared {
     /// # Errors
     /// [`StartError`], where the system refuses something.
     pub(super) fn assemble(self, listeners: Vec<Bound>) -> Result<Assembled, StartError> {
-        let Self { sources, loaded, telemetry } = self;
+        let Self { sources, loaded, telemetry, policies } = self;
         let snapshot = &loaded.snapshot;
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let process = process_id().ok_or(StartError::NoRandomness)?;
@@ -72,6 +74,7 @@ impl Prepared {
                 Some(settings) => Ledger::open(settings, process)?,
                 None => Ledger::off(),
             },
+            policies,
             peers: Arc::new(Peers::default()),
         };
         let lifecycle = Arc::new(Lifecycle::new(&parts));

@@ -52,6 +52,7 @@ pub(crate) fn key(username: &str) -> Arc<Key> {
             disabled: false,
             team: None,
             models: None,
+            allowance: Default::default(),
         },
         routes: RouteSet::default(),
     })
@@ -66,6 +67,7 @@ fn served() -> Record {
         path: "/openai/v1/chat/completions".to_owned(),
         route: Some(route("/openai/v1/chat/completions")),
         key: Some(key("john.doe")),
+        provider: None,
         model: Some("gpt-4o".to_owned()),
         on_behalf_of: None,
         client: Some([192, 0, 2, 1].into()),
@@ -76,6 +78,7 @@ fn served() -> Record {
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
         overhead: Duration::from_micros(42),
+        reserved: Default::default(),
         spent: crate::flow::Spent::default(),
         pace: crate::flow::Pace::default(),
     }
@@ -215,9 +218,7 @@ fn nothing_that_was_not_verified_adds_a_series() {
 fn models_are_capped() {
     let (telemetry, _) = telemetry(100_000, false);
     for number in 0..1_000 {
-        let mut record = served();
-        record.model = Some(format!("ft:{number}"));
-        telemetry.observe(&record, false);
+        telemetry.observe(&Record { model: Some(format!("ft:{number}")), ..served() }, false);
     }
     let text = telemetry.render(NOW);
     assert_eq!(text.matches("gateway_requests_total{").count(), 201);
@@ -320,8 +321,7 @@ fn attempts_are_counted_by_how_they_ended() {
 #[test]
 fn a_label_with_quotes_is_escaped() {
     let (telemetry, _) = telemetry(10_000, false);
-    let mut record = served();
-    record.model = Some("a\"b\\c\nd".to_owned());
+    let record = Record { model: Some("a\"b\\c\nd".to_owned()), ..served() };
     telemetry.observe(&record, false);
     assert!(telemetry.render(NOW).contains(r#"model="a\"b\\c\nd""#));
 }
@@ -362,9 +362,7 @@ fn the_access_line_has_the_originals_shape() {
 fn a_failed_call_has_a_second_line_with_the_same_meta() {
     let (telemetry, sink) = telemetry(10_000, false);
     let mut record = refused("/x", "GET", "m");
-    record.client = None;
-    record.model = None;
-    record.on_behalf_of = None;
+    (record.client, record.model, record.on_behalf_of) = (None, None, None);
     record.refusal = Some(Refusal::Bug("route 7 vanished"));
     telemetry.observe(&record, true);
     let lines = sink.lines(telemetry.log());

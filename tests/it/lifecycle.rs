@@ -22,22 +22,6 @@ const OTHER_KEY_FILE: &str = r#"{
   }
 }"#;
 
-/// A stream of so many words with this pause between two of them.
-fn slow(words: usize, gap_ms: u64) -> Script {
-    Script { words: Some(words), gap: Some(Duration::from_millis(gap_ms)), ..Script::default() }
-}
-
-/// Begins a stream; its head has arrived.
-async fn begin_stream(mut connection: Connection) -> (Connection, Response) {
-    let body = chat_stream("hello");
-    let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
-    connection.send(head("POST", "/openai/v1/chat/completions", &headers, body.as_bytes())).await;
-    connection.send(body).await;
-    let head = connection.head().await;
-    assert_eq!(head.status, 200);
-    (connection, head)
-}
-
 /// Reads the rest of a stream and tells whether all of it came.
 async fn is_whole((mut connection, head): (Connection, Response)) -> bool {
     let answer = connection.body(head, false).await;

@@ -13,6 +13,7 @@
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
 //! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
+//! | `policy` | policies of an embedding program, and the examples as they run |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
@@ -34,6 +35,7 @@ mod lifecycle;
 mod native;
 mod observability;
 mod permissions;
+mod policy;
 mod property;
 mod smoke;
 mod support;

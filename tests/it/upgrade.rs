@@ -8,8 +8,6 @@ mod hand_over;
 mod systemd;
 mod traffic;
 
-use ai_gateway::demo::Script;
-
 use crate::support::*;
 
 /// How a new process is started.
@@ -64,21 +62,6 @@ async fn says_times(process: &Process, what: &str, times: usize) {
         process.messages().iter().filter(|message| message.contains(what)).count() >= times
     })
     .await;
-}
-
-/// A stream of so many words with this pause between two of them.
-fn slow(words: usize, gap_ms: u64) -> Script {
-    Script { words: Some(words), gap: Some(std::time::Duration::from_millis(gap_ms)), ..Script::default() }
-}
-
-/// Begins a stream; its head has arrived.
-async fn begin_stream(mut connection: Connection, body: &str) -> (Connection, Response) {
-    let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
-    connection.send(head("POST", "/openai/v1/chat/completions", &headers, body.as_bytes())).await;
-    connection.send(body).await;
-    let head = connection.head().await;
-    assert_eq!(head.status, 200);
-    (connection, head)
 }
 
 /// The text of a stream that came to its end.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{ALL, texts, time};
+use super::{ALL, limits, texts, time};
 use crate::keys::{Created, NewKey, Scope};
 
 /// Warns of a scope that opens nothing, or less than it seems to. The routes come in two lists: the opaque ones are apart.
@@ -44,6 +44,8 @@ pub(super) fn json_of_new(created: &Created, new: &NewKey, file: &Path) -> Value
         "expires_at": new.expires_at.map(time),
         "team": new.team,
         "models": new.models,
+        "limits": limits::as_json(&new.allowance),
+        "default_max_output_tokens": new.allowance.default_max_output_tokens,
         "file": file.display().to_string(),
     })
 }
@@ -62,6 +64,9 @@ pub(super) fn details(created: &Created, new: &NewKey, file: &Path, err: &mut dy
     writeln!(err, "  expires  {}", new.expires_at.map_or_else(|| "never".to_owned(), time))?;
     if let Some(models) = &new.models {
         writeln!(err, "  models   {}", models.join(", "))?;
+    }
+    if let Some(limits) = limits::shown(&new.allowance) {
+        writeln!(err, "  limits   {limits}")?;
     }
     writeln!(err, "  file     {}", file.display())
 }

@@ -55,6 +55,9 @@ fn row(record: &KeyRecord, now: SystemTime) -> [String; 6] {
     if let Some(models) = &record.models {
         scopes.push(printable(&format!("(models: {})", models.join(", "))));
     }
+    if let Some(limits) = super::limits::shown(&record.allowance) {
+        scopes.push(format!("(limits: {limits})"));
+    }
     [
         record.id.to_string(),
         printable(&record.username),

@@ -190,6 +190,9 @@ fn wrong_arguments_are_told_with_what_to_do() {
         ("create a all --model g*t", "with a * at its end"),
         ("create a\u{7} all", "USER must be a name"),
         ("create a all --team \u{7}", "--team must be a name"),
+        ("create a all --limit usd/year=5", "--limit \"usd/year=5\" cannot be used: expected requests_per_minute=N"),
+        ("create a all --limit usd/day=5 --limit usd/day=6", "cannot be used: this limit stands twice"),
+        ("create a all --limit shadow", "there is no other limit"),
     ] {
         let told = desk.refused(line);
         assert!(told.contains(expected), "{line}: {told}");
@@ -260,4 +263,18 @@ fn a_key_that_cannot_be_shown_is_named() {
     let id = desk.json("list --json")[0]["id"].as_str().unwrap().to_owned();
     assert!(error.to_string().contains(&format!("keys revoke {id}")), "{error}");
     assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn limits_of_a_key_are_shown_as_they_are_given() {
+    let desk = Desk::new();
+    let line = "--limit requests_per_minute=60 --limit usd/month=12.5 --default-max-output-tokens 500";
+    let made = desk.json(&format!("create a all {line} --json"));
+    let limits = json!({ "requests_per_minute": 60, "budgets": [{ "usd": "12.5", "per": "month" }] });
+    assert_eq!((&made["limits"], &made["default_max_output_tokens"]), (&limits, &json!(500)));
+    let listed = desk.json("list --json");
+    assert_eq!((&listed[0]["limits"], &listed[0]["default_max_output_tokens"]), (&limits, &json!(500)));
+    let shown = desk.run("list").unwrap().0;
+    let text = "(limits: requests_per_minute=60, usd/month=12.5, default_max_output_tokens=500)";
+    assert!(shown.contains(text), "{shown}");
 }

@@ -125,7 +125,9 @@ fn no_value_reaches_a_report_wherever_it_stands() {
         "prices: { models: { V: { V: { usd_per_million_tokens: { input: 1, output: 1 } } } } }",
         "providers: { openai: { base_url: 'https://a', api_key: k, priced_as: V, inject_usage: V } }",
         "models: V",
-        "limits: { V: V }",
+        "limits: { V: V, zone: V, store: V, gateway: V, users: { V: V } }",
+        "limits: { key: { requests_per_minute: V, budgets: [V, { usd: V, tokens: V, per: V }], shadow: V, V: V } }",
+        "limits: { teams: { V: { requests_per_minute: 1 } } }",
         "server: { V: 1 }",
     ];
     for field in fields {

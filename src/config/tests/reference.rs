@@ -12,8 +12,12 @@ use crate::config::report::FieldPath;
 use crate::config::tree::Tree;
 
 const REFERENCE: &str = include_str!("../../../conf/gateway.yaml");
-const PICTURES: [&str; 3] =
-    [include_str!("../file.rs"), include_str!("../file/answer.rs"), include_str!("../file/prices.rs")];
+const PICTURES: [&str; 4] = [
+    include_str!("../file.rs"),
+    include_str!("../file/answer.rs"),
+    include_str!("../file/limits.rs"),
+    include_str!("../file/prices.rs"),
+];
 
 /// The file with every field that is commented out put in: `#name: value`, as against `# words`.
 fn uncommented() -> String {
@@ -119,7 +123,9 @@ fn walk(
         }
         match kind.as_str() {
             "Provider" => walk(structs, kind, &path.key("openai"), tree, missing),
-            "Listen" => {}
+            // What they hold is shown in a comment, or where it stands once.
+            "Listen" | "BudgetEntry" => {}
+            "LimitSet" if !matches!(field.as_str(), "gateway") => {}
             _ if structs.contains_key(kind) => walk(structs, kind, &path, tree, missing),
             _ => {}
         }

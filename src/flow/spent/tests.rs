@@ -59,6 +59,7 @@ fn case(method: Method, path: &str) -> Case {
     let snapshot = Arc::clone(&arrived.snapshot);
     let found = snapshot.routes.find(&method, path).expect("a route");
     arrived.record.route = Some(Arc::clone(found.route));
+    arrived.record.asks(&found.route.provider);
     arrived.record.method = method;
     arrived.record.model = Some("asked".to_owned());
     arrived.record.upstream_status = Some(200);

@@ -244,7 +244,7 @@ pub(super) fn short(hex: &str) -> &str {
     hex.get(..12).unwrap_or_default()
 }
 
-pub(super) const KNOWN: [&str; 11] = [
+pub(super) const KNOWN: [&str; 12] = [
     "username",
     "salt",
     "scopes",
@@ -256,6 +256,7 @@ pub(super) const KNOWN: [&str; 11] = [
     "team",
     "models",
     "limits",
+    "default_max_output_tokens",
 ];
 const USERNAME: usize = 0;
 const SALT: usize = 1;
@@ -268,4 +269,5 @@ pub(super) const REVOKED_AT: usize = 7;
 const TEAM: usize = 8;
 const MODELS: usize = 9;
 pub(super) const LIMITS: usize = 10;
+pub(super) const DEFAULT_MAX_OUTPUT_TOKENS: usize = 11;
 const TAKEN: &str = "this id belongs to another entry as well";

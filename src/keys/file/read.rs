@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::fields::{CREATED_AT, EXPIRES_AT, Fields, ID, KNOWN, LIMITS, REVOKED_AT, short};
+use super::fields::{CREATED_AT, EXPIRES_AT, Fields, ID, KNOWN, REVOKED_AT, short};
 use super::{Entry, KeyFile, MAX_PROBLEMS, SaltText, place, whole};
 use crate::keys::KeyRecord;
 use crate::keys::json::{Member, Problem, members, nearest};
@@ -90,10 +90,7 @@ impl<'t> Reader<'t> {
         let disabled = self.disabled(&fields);
         let team = self.team(&fields);
         let models = self.models(&fields);
-        if let Some(limits) = fields.get(LIMITS) {
-            let hint = "remove the field; the key would otherwise be less limited than the file says";
-            self.note(limits.get(), fields.sub(LIMITS), "limits of a key are not enforced yet", Some(hint));
-        }
+        let allowance = self.allowance(&fields);
         let (Some(digest), Some(username), Some(scopes), Some(id), Some(salt)) = (digest, username, scopes, id, salt)
         else {
             return;
@@ -102,7 +99,18 @@ impl<'t> Reader<'t> {
             digest,
             salt,
             has_id: fields.get(ID).is_some(),
-            record: KeyRecord { id, username, scopes, created_at, expires_at, revoked_at, disabled, team, models },
+            record: KeyRecord {
+                id,
+                username,
+                scopes,
+                created_at,
+                expires_at,
+                revoked_at,
+                disabled,
+                team,
+                models,
+                allowance,
+            },
         });
     }
 

@@ -103,7 +103,7 @@ fn all_problems_of_a_file_are_told_at_once() {
       "get:/openai/v1/models"
     ],
     "expires_at": "tomorrow",
-    "limits": {{}}
+    "limits": {{"usd": 5}}
   }},
   "{OTHER}": {{"username": "b", "scopes": []}},
   "{OTHER}": {{"username": "b", "salt": "ZmFrZQ==", "scopes": []}},
@@ -121,7 +121,7 @@ fn all_problems_of_a_file_are_told_at_once() {
         "9:7 ebc5f4226c40.scopes[3]: expected exactly method and path",
         "4:13 ebc5f4226c40.salt: expected a text in URL-safe base64",
         "11:19 ebc5f4226c40.expires_at: expected a time in UTC",
-        "12:15 ebc5f4226c40.limits: limits of a key are not enforced yet",
+        "12:23 ebc5f4226c40.limits: unknown field in here (hint: there are requests_per_minute,",
         "14:71 bceb75909fca: salt is missing (hint: add the salt, or set HASH_AUTH_SALT",
         "15:4 bceb75909fca: this digest stands twice",
         "16:4 entry 4: the digest has upper-case hex digits (hint: write the digest in lower case)",
@@ -284,5 +284,48 @@ proptest! {
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = KeyFile::parse(&bytes, None);
         let _ = KeyFile::from_env(&STANDARD.encode(&bytes), None);
+    }
+}
+
+#[test]
+fn limits_are_read_and_what_cannot_be_enforced_is_told() {
+    let with =
+        |fields: &str| format!(r#"{{"{FAKE}": {{"username": "a", "salt": "ZmFrZQ==", "scopes": [], {fields}}}}}"#);
+    let limits = r#""limits": {"requests_per_minute": 60, "concurrent_requests": null, "shadow": true,
+        "budgets": [{"usd": 12.5, "per": "month"}, {"usd": "0.000001", "per": "day"}, {"tokens": 7, "per": "total"}]},
+        "default_max_output_tokens": 500"#;
+    let file = KeyFile::parse(with(limits).as_bytes(), None).expect("a key file");
+    let allowance = file.records().next().expect("a key").allowance.clone();
+    let told = "requests_per_minute=60, usd/month=12.5, usd/day=0.000001, tokens/total=7, shadow";
+    assert_eq!((allowance.limits.to_string(), allowance.default_max_output_tokens), (told.to_owned(), Some(500)));
+    for (fields, expected) in [
+        (r#""limits": 5"#, "limits: expected an object"),
+        (
+            r#""limits": {"requests_per_minuet": 5}"#,
+            "limits: unknown field in here (hint: did you mean requests_per_minute?)",
+        ),
+        (r#""limits": {"tokens_per_minute": 0}"#, "limits.tokens_per_minute: expected a whole number of at least 1"),
+        (r#""limits": {"tokens_per_minute": "5"}"#, "limits.tokens_per_minute: expected a whole number"),
+        (
+            r#""limits": {"tokens_per_minute": 5, "tokens_per_minute": 6}"#,
+            "limits.tokens_per_minute: this field stands twice",
+        ),
+        (r#""limits": {"shadow": 1}"#, "limits.shadow: expected true or false"),
+        (r#""limits": {"budgets": {}}"#, "limits.budgets: expected a list of budgets"),
+        (r#""limits": {"budgets": [{"usd": 1}]}"#, "limits.budgets[0]: expected usd or tokens, one of them, and per"),
+        (
+            r#""limits": {"budgets": [{"usd": 1, "tokens": 1, "per": "day"}]}"#,
+            "limits.budgets[0]: expected usd or tokens",
+        ),
+        (r#""limits": {"budgets": [{"usd": 1, "per": "year"}]}"#, "limits.budgets[0].per: expected \"day\""),
+        (r#""limits": {"budgets": [{"usd": 1e2, "per": "day"}]}"#, "limits.budgets[0].usd: expected an amount in USD"),
+        (
+            r#""limits": {"budgets": [{"usd": 1, "per": "day"}, {"usd": 2, "per": "day"}]}"#,
+            "limits.budgets[1]: this limit stands",
+        ),
+        (r#""default_max_output_tokens": 0"#, "default_max_output_tokens: expected a whole number of at least 1"),
+    ] {
+        let told = problems(&with(fields));
+        assert!(told.len() == 1 && told[0].contains(&format!("ebc5f4226c40.{expected}")), "{fields}: {told:?}");
     }
 }

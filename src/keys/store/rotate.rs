@@ -22,7 +22,7 @@ pub struct Rotated {
     pub old: KeyRecord,
 }
 
-/// Makes a key for the same user, scopes, models, team and end as the one that has this id, or whose id alone begins
+/// Makes a key for the same user, scopes, models, team, limits and end as the one that has this id, or whose id alone begins
 /// like this. That one lives on for `overlap`, in whole seconds rounded up, but not beyond its own end; none revokes it
 /// at once.
 ///
@@ -49,6 +49,7 @@ pub fn rotate(
             expires_at: old.expires_at,
             models: old.models.clone(),
             team: old.team.as_deref().map(str::to_owned),
+            allowance: old.allowance.clone(),
             now,
         };
         let (created, record) = make(new.clone())?;
@@ -81,7 +82,7 @@ fn end_of(overlap: Duration, now: SystemTime) -> Option<SystemTime> {
 mod tests {
     use super::super::{create, load};
     use super::*;
-    use crate::keys::KeyRing;
+    use crate::keys::{Allowance, KeyRing};
     use crate::units::RouteSet;
 
     /// The key `fake` under the salt `fake`, which the entry does not name.
@@ -132,6 +133,7 @@ mod tests {
             expires_at: Some(at(60)),
             models: Some(vec!["gpt-*".to_owned()]),
             team: Some("blue".to_owned()),
+            allowance: Allowance { default_max_output_tokens: Some(7), ..Allowance::default() },
             now: at(0),
         };
         let created = create(&path, None, new).unwrap();
@@ -140,6 +142,7 @@ mod tests {
         let record = find(&path, None, rotated.created.token.expose()).unwrap();
         assert_eq!((record.expires_at, record.team.as_deref()), (Some(at(60)), Some("blue")));
         assert_eq!(record.models, Some(vec!["gpt-*".to_owned()]));
+        assert_eq!(record.allowance.default_max_output_tokens, Some(7));
         let error = rotate(&path, None, created.id.as_str(), DAY, at(60)).unwrap_err();
         assert!(error.to_string().contains("has expired, so there is nothing to replace"), "{error}");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::error::Refusal;
 use crate::keys::KeyRing;
-use crate::units::RouteSet;
+use crate::units::{Limits, RouteSet};
 
 const OLD: &str = r#"{
   "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
@@ -31,8 +31,17 @@ fn new(username: &str) -> NewKey {
         expires_at: None,
         models: None,
         team: None,
+        allowance: Allowance::default(),
         now: at(),
     }
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    for text in ["requests_per_minute=60", "usd/month=12.5", "usd/total=100", "tokens/day=9", "shadow"] {
+        limits.set(text).unwrap();
+    }
+    limits
 }
 
 fn env_salt() -> Secret {
@@ -55,6 +64,7 @@ fn a_created_key_is_found_and_the_missing_folder_made() {
         expires_at: Some(at() + Duration::from_secs(60)),
         models: Some(vec!["gpt-*".to_owned()]),
         team: Some("blue".to_owned()),
+        allowance: Allowance { limits: limits(), default_max_output_tokens: Some(500) },
         ..new("Åsa \"x\"")
     };
     let created = create(&path, None, key).unwrap();
@@ -63,6 +73,7 @@ fn a_created_key_is_found_and_the_missing_folder_made() {
     assert_eq!(found.record.id, created.id);
     assert_eq!(&*found.record.username, "Åsa \"x\"");
     assert_eq!((found.record.created_at, found.record.team.as_deref()), (Some(at()), Some("blue")));
+    assert_eq!(found.record.allowance, Allowance { limits: limits(), default_max_output_tokens: Some(500) });
     assert_eq!(found.usable(at() + Duration::from_secs(60)), Err(Refusal::ExpiredKey));
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     let text = fs::read_to_string(&path).unwrap();

@@ -171,3 +171,28 @@ proptest! {
         let _ = scan(&body);
     }
 }
+
+#[test]
+fn members_that_refer_to_more_than_the_body_are_seen() {
+    let open = |body: &str| text(body).expect(body).is_open_ended(body.as_bytes());
+    for member in ["previous_response_id", "conversation", "web_search_options", "container", "mcp_servers"] {
+        assert!(open(&format!(r#"{{"model":"m","{member}":"x"}}"#)), "{member}");
+        assert!(!open(&format!(r#"{{"model":"m","{member}":null}}"#)), "{member}");
+        assert!(!open(&format!(r#"{{"model":"m","metadata":{{"{member}":"x"}}}}"#)), "{member}");
+    }
+    assert!(open(r#"{"prompt" : { "id":"p"}}"#) && !open(r#"{"prompt":"{"}"#));
+    assert!(open(r#"{"model":"m","previous\u005fresponse_id":"x"}"#));
+    assert!(open(r#"{"messages":[{"content":[{"type":"image_url","image_url":{}}]}]}"#));
+}
+
+#[test]
+fn all_choices_of_all_prompts_count() {
+    let choices = |body: &str| text(body).expect(body).choices;
+    assert_eq!(choices(r#"{"n":2,"best_of":5}"#), 5);
+    assert_eq!(choices(r#"{"n":2,"prompt":["a","b","c"]}"#), 6);
+    assert_eq!(choices(r#"{"prompt":[[1,2],[3]]}"#), 2);
+    assert_eq!(
+        (choices(r#"{"prompt":[1,2,3]}"#), choices(r#"{"prompt":"a"}"#), choices(r#"{"prompt":[]}"#)),
+        (1, 1, 1)
+    );
+}

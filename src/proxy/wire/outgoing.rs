@@ -7,11 +7,11 @@ use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 use crate::flow::protocols_without_key;
-use crate::route::Provider;
+use crate::route::{Provider, headers};
 
 use super::named_by;
 
@@ -21,6 +21,8 @@ pub(in crate::proxy) struct Outgoing<'a> {
     pub(in crate::proxy) target: &'a str,
     pub(in crate::proxy) headers: &'a HeaderMap,
     pub(in crate::proxy) provider: &'a Provider,
+    /// Headers that stand in place of any others of their names.
+    pub(in crate::proxy) set: &'a [(HeaderName, HeaderValue)],
     pub(in crate::proxy) carries: Carries<'a>,
     pub(in crate::proxy) request_id: &'a str,
 }
@@ -76,13 +78,14 @@ impl Outgoing<'_> {
         put("accept-encoding", b"identity");
         put("x-request-id", self.request_id.as_bytes());
         self.each_of_the_body(&mut put);
-        for (name, value) in &provider.headers {
+        let is_set = |name: &HeaderName| self.set.iter().any(|(set, _)| set == name);
+        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(self.set) {
             put(name.as_str(), value.as_bytes());
         }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
-            if !ours && !stays_here(name) && !of_this_hop.contains(name) {
+            if !ours && !is_set(name) && !headers::stays_here(name) && !of_this_hop.contains(name) {
                 put(name.as_str(), value.as_bytes());
             }
         }
@@ -131,32 +134,5 @@ impl Outgoing<'_> {
 fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         head.extend_from_slice(part);
-    }
-}
-
-/// Headers of a request that never go upstream: of this hop, of the client's credential, of proxies before us, or set anew.
-fn stays_here(name: &HeaderName) -> bool {
-    match name.as_str() {
-        "host"
-        | "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "upgrade"
-        | "http2-settings"
-        | "transfer-encoding"
-        | "proxy-authorization"
-        | "proxy-authenticate"
-        | "expect" => true,
-        "authorization" | "api-key" | "x-api-key" | "cookie" => true,
-        "forwarded" | "via" | "x-real-ip" | "true-client-ip" | "origin" | "referer" => true,
-        "content-length" | "content-type" | "content-encoding" | "accept-encoding" | "x-request-id" => true,
-        // What some servers take for another method, path or host than the one that was authorised.
-        "x-http-method-override" | "x-http-method" | "x-method-override" => true,
-        "x-original-url" | "x-rewrite-url" | "x-original-host" | "x-host" => true,
-        // The original's own.
-        "on-behalf-of" | "username" => true,
-        other => ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|start| other.starts_with(start)),
     }
 }

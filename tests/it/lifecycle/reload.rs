@@ -78,7 +78,7 @@ async fn streams_that_run_outlive_reloads() {
     service.provider.script(slow(60, 20).on("/v1/chat/completions").always());
     let mut streams = Vec::new();
     for _ in 0..20 {
-        streams.push(begin_stream(service.connect().await).await);
+        streams.push(begin_stream(service.connect().await, &chat_stream("hello")).await);
     }
     write(service.folder.path(), "other.json", OTHER_KEY_FILE);
     let files = [("file: keys.json", "file: other.json"), ("file: other.json", "file: keys.json")];

@@ -131,7 +131,8 @@ fn embedded(provider: SocketAddr) -> Running {
     );
     let sources =
         Sources { file: None, yaml: Some(yaml), directory: "/nonexistent".into(), environment: Environment::default() };
-    server::start(sources, Options { log: Box::new(Log::default()), logger: false }).expect("started")
+    server::start(sources, Options { log: Box::new(Log::default()), logger: false, ..Options::default() })
+        .expect("started")
 }
 
 /// Whether nobody listens there. (A client's own port cannot be bound either, and is no listener.)
@@ -171,7 +172,7 @@ async fn a_dropped_gateway_gives_its_ports_back() {
 async fn a_drain_ends_with_the_last_call_and_wait_tells_when() {
     let world = World::start().await;
     world.provider.script(slow(20, 20).on("/v1/chat/completions"));
-    let stream = begin_stream(world.connect().await).await;
+    let stream = begin_stream(world.connect().await, &chat_stream("hello")).await;
     let reading = tokio::spawn(is_whole(stream));
     let addresses = [world.gateway.addresses()[0], world.gateway.admin_address()];
     world.gateway.drain();

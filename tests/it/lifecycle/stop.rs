@@ -31,7 +31,7 @@ fn cut_call(ended: &Ended) -> (String, String) {
 async fn sigterm_lets_a_stream_end_and_ends_with_it() {
     let mut service = with_shutdown(LONG_GRACE).await;
     service.provider.script(slow(60, 50).on("/v1/chat/completions"));
-    let stream = begin_stream(service.connect().await).await;
+    let stream = begin_stream(service.connect().await, &chat_stream("hello")).await;
     let mut kept = service.connect().await;
     assert_eq!(kept.request("GET", "/openai/v1/models", &[bearer(KEY)], b"").await.status, 200);
     service.process.signal("TERM");
@@ -71,7 +71,7 @@ async fn who_has_connected_before_a_stop_is_served_when_it_speaks() {
 async fn the_access_line_of_the_last_stream_is_not_lost() {
     let mut service = Service::start().await;
     service.provider.script(slow(20, 30).on("/v1/chat/completions"));
-    let stream = begin_stream(service.connect().await).await;
+    let stream = begin_stream(service.connect().await, &chat_stream("hello")).await;
     service.process.signal("TERM");
     assert!(is_whole(stream).await);
     service.process.end().await;
@@ -95,7 +95,7 @@ async fn sigterm_ends_an_idle_gateway_after_the_readiness_delay() {
 async fn streams_are_cut_when_the_grace_period_is_over() {
     let mut service = with_shutdown("shutdown: { readiness_delay: 10ms, grace: 1s }").await;
     service.provider.script(endless());
-    let (mut connection, head) = begin_stream(service.connect().await).await;
+    let (mut connection, head) = begin_stream(service.connect().await, &chat_stream("hello")).await;
     let told = Instant::now();
     service.process.signal("TERM");
     let answer = connection.body(head, false).await;
@@ -112,7 +112,7 @@ async fn streams_are_cut_when_the_grace_period_is_over() {
 async fn sigint_stops_at_once() {
     let mut service = with_shutdown(LONG_GRACE).await;
     service.provider.script(endless());
-    let (mut connection, head) = begin_stream(service.connect().await).await;
+    let (mut connection, head) = begin_stream(service.connect().await, &chat_stream("hello")).await;
     let told = Instant::now();
     service.process.signal("INT");
     assert!(!connection.body(head, false).await.complete);
@@ -126,7 +126,7 @@ async fn sigint_stops_at_once() {
 async fn sigint_ends_a_drain() {
     let mut service = with_shutdown(LONG_GRACE).await;
     service.provider.script(endless());
-    let _stream = begin_stream(service.connect().await).await;
+    let _stream = begin_stream(service.connect().await, &chat_stream("hello")).await;
     service.process.signal("TERM");
     service.process.says("listeners are closed, 1 calls run on").await;
     service.process.signal("INT");
@@ -137,7 +137,7 @@ async fn sigint_ends_a_drain() {
 async fn a_hangup_during_a_drain_does_no_harm() {
     let mut service = with_shutdown(LONG_GRACE).await;
     service.provider.script(slow(40, 50).on("/v1/chat/completions"));
-    let stream = begin_stream(service.connect().await).await;
+    let stream = begin_stream(service.connect().await, &chat_stream("hello")).await;
     service.process.signal("TERM");
     service.process.signal("HUP");
     service.process.signal("QUIT");

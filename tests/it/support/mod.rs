@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ai_gateway::config::{Environment, Sources};
-use ai_gateway::demo::{Provider, ProviderOptions};
+use ai_gateway::demo::{Provider, ProviderOptions, Script};
+use ai_gateway::policy::Policy;
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
 
@@ -76,6 +77,10 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// How the provider behaves.
     pub options: Option<ProviderOptions>,
+    /// Further providers, as lines of YAML: `  inner: { base_url: ... }`.
+    pub providers: String,
+    /// The embedding program's policies.
+    pub policies: Vec<Arc<dyn Policy>>,
     /// The versions of HTTP on both sides of the gateway.
     pub pair: Pair,
 }
@@ -120,7 +125,7 @@ impl World {
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
         let log = Log::default();
         let sources = sources(&folder, &setup);
-        let options = Options { log: Box::new(log.clone()), logger: false };
+        let options = Options { log: Box::new(log.clone()), logger: false, policies: setup.policies };
         let gateway = tokio::task::spawn_blocking(|| server::start(sources, options)).await.expect("no panic");
         let gateway = gateway.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
         Self { provider, gateway, log, folder, pair: setup.pair, host, authority }
@@ -203,6 +208,21 @@ pub fn chat_stream_with_usage(content: &str) -> String {
     serde_json::json!({ "model": model, "stream": true, "stream_options": options, "messages": messages }).to_string()
 }
 
+/// A stream of so many words with this pause between two of them.
+pub fn slow(words: usize, gap_ms: u64) -> Script {
+    Script { words: Some(words), gap: Some(Duration::from_millis(gap_ms)), ..Script::default() }
+}
+
+/// Begins a stream; its head has arrived.
+pub async fn begin_stream(mut connection: Connection, body: &str) -> (Connection, Response) {
+    let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
+    connection.send(head("POST", "/openai/v1/chat/completions", &headers, body.as_bytes())).await;
+    connection.send(body).await;
+    let head = connection.head().await;
+    assert_eq!(head.status, 200);
+    (connection, head)
+}
+
 /// The value of one series of an exposition, given with its labels; 0 where it is not there.
 pub fn metric(exposition: &str, series: &str) -> f64 {
     let mut lines = exposition.lines();
@@ -228,12 +248,13 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     format!(
         "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
-         telemetry: {{ compat_metrics: on{} }}\n",
+         {}\ntelemetry: {{ compat_metrics: on{} }}\n",
         and(&setup.listen.join(", ")),
         and(&setup.server),
         default("shutdown", "shutdown: { readiness_delay: 10ms, grace: 900s }"),
         and(&setup.admin),
         and(&setup.provider),
+        setup.providers,
         and(&setup.telemetry),
     ) + &ledger
 }

@@ -62,6 +62,14 @@ impl Process {
         this
     }
 
+    /// Starts one of `examples/`, which cargo builds beside the tests.
+    pub fn example(name: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let beside = std::env::current_exe().expect("a path");
+        let program = beside.ancestors().nth(2).expect("a folder").join("examples").join(name);
+        assert!(program.exists(), "{} is missing: `cargo build --examples`", program.display());
+        Self::start_program(program.to_str().expect("UTF-8"), folder, &["gateway.yaml"], variables)
+    }
+
     /// Another program, such as a shell that becomes the binary.
     pub fn start_program(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut this = Self::spawn_program(program, folder, args, variables);
