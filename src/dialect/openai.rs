@@ -51,8 +51,10 @@ impl Dialect for OpenAi {
 
     fn without_usage(&self, read: &Read<'_>) -> Unasked {
         match read.raw(Slot::Usage) {
+            // What asking for the usage adds, and no more: `null` everywhere, and an event of its own. Some providers tell it
+            // unasked beside a choice: Mistral, DeepSeek.
             Some(b"null") => Unasked::IsCut,
-            Some(_) if read.found.is(Mark::Choice) || read.found.is(Mark::Error) => Unasked::IsCut,
+            Some(_) if read.found.is(Mark::Choice) || read.found.is(Mark::Error) => Unasked::Passes,
             Some(_) if read.found.is(Mark::Choices) => Unasked::IsDropped,
             _ => Unasked::Passes,
         }

@@ -102,22 +102,29 @@ impl Keeper {
             None => {
                 let store = Store::open(&self.path, &self.instance, SystemTime::now())?;
                 self.beat_at = Instant::now() + BEAT;
+                orphaned(store.orphans());
                 self.store.insert(store)
             }
         };
         while !self.batch.is_empty() {
             let count = self.batch.len().min(TRANSACTION);
-            store.write(&self.batch[..count])?;
+            let refused = store.write(&self.batch[..count])?;
+            if let Some(first) = refused.first() {
+                self.queue.lost(refused.len() as u64);
+                // Its text may hold what the entry does.
+                let code = first.sqlite_error().map_or(0, |error| error.extended_code);
+                log::error!(
+                    "{} records that the ledger takes at no time are lost; SQLite's code for the first: {code}",
+                    refused.len()
+                );
+            }
             self.batch.drain(..count);
             self.queue.finished(count);
         }
         self.batch.shrink_to(TRANSACTION);
         let now = Instant::now();
         if now >= self.beat_at {
-            let orphans = store.beat(SystemTime::now())?;
-            if orphans > 0 {
-                log::warn!("{orphans} calls of a gateway that ended without a word are unknown in the ledger");
-            }
+            orphaned(store.beat(SystemTime::now())?);
             self.beat_at = now + BEAT;
         }
         if now >= self.prune_at {
@@ -185,5 +192,11 @@ impl Keeper {
             log::warn!("the ledger was left without a word: {error}");
         }
         self.queue.ended();
+    }
+}
+
+fn orphaned(calls: usize) {
+    if calls > 0 {
+        log::warn!("{calls} calls of a gateway that ended without a word are unknown in the ledger");
     }
 }

@@ -88,6 +88,9 @@ pub enum LedgerError {
         "its folder cannot be written, which even reading takes (hint: copy the file, and gateway.db-wal if it is there)"
     )]
     Folder,
+    /// The file is there, but is not to be opened.
+    #[error("it cannot be opened (hint: is it a file, and may this user read it?)")]
+    Shut,
     /// Records of calls do not reach it, behind which a budget would be leased.
     #[error("the records of earlier calls do not reach it")]
     Behind,
@@ -95,8 +98,19 @@ pub enum LedgerError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// What SQLite says.
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = remedy(.0))]
     Sqlite(#[from] rusqlite::Error),
+}
+
+/// What can be done where the file itself is broken.
+fn remedy(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            " (hint: move it away, with its -wal and -shm: a gateway that runs makes a new one)"
+        }
+        _ => "",
+    }
 }
 
 impl LedgerError {

@@ -5,8 +5,9 @@
 //! Never does: read a clock; hold a lock longer than one short transaction.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -38,12 +39,17 @@ pub(super) struct Retention {
 #[derive(Debug)]
 pub(super) struct Store {
     connection: Connection,
-    path: PathBuf,
-    /// Device and inode of the file as it was opened.
-    file: (u64, u64),
+    files: Files,
     instance: String,
     started_us: i64,
+    /// Calls of the dead that were found when it was opened.
+    orphans: usize,
 }
+
+/// The files of an open database, each by its device and inode as it was opened. SQLite goes on writing into a file, or into
+/// a log, that was deleted or replaced, and says nothing.
+#[derive(Debug)]
+pub(super) struct Files([(PathBuf, (u64, u64)); 2]);
 
 impl Store {
     /// Opens the database and brings it up to date; makes it, and folders on the way to it, where they are missing.
@@ -54,8 +60,12 @@ impl Store {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        // SQLite gives its log and index files the mode of this one.
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        // SQLite gives its log and index files the mode of this one. One that is there is not opened: closing it again would
+        // drop the locks of this process on it, whoever took them (sqlite.org/howtocorrupt.html, section 2.2).
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
         let file = identity(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
@@ -71,27 +81,38 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", LOG_SIZE)?;
         schema::migrate(&mut connection)?;
-        let started_us = micros_since_1970(now);
-        let mut store = Self { connection, path: path.to_owned(), file, instance: instance.to_owned(), started_us };
-        store.beat(now)?;
+        let (files, started_us) = (Files::of(path, file, &connection)?, micros_since_1970(now));
+        let mut store = Self { connection, files, instance: instance.to_owned(), started_us, orphans: 0 };
+        store.orphans = store.beat(now)?;
         Ok(store)
     }
 
-    /// Writes entries as one transaction. An intent that is settled in the same one is not written.
+    /// How many calls of the dead were found when it was opened.
+    pub(super) fn orphans(&self) -> usize {
+        self.orphans
+    }
+
+    /// Writes entries as one transaction. An intent that is settled in the same one is not written. Gives what is wrong with
+    /// those that the database would take at no time, and which are not written.
     ///
     /// # Errors
     /// [`LedgerError`]; nothing of them is written, or (`Gone`) in a file that nobody will find.
-    pub(super) fn write(&mut self, entries: &[Entry]) -> Result<(), LedgerError> {
+    pub(super) fn write(&mut self, entries: &[Entry]) -> Result<Vec<rusqlite::Error>, LedgerError> {
         let settled = entries.iter().filter(|entry| matches!(entry, Entry::Settled(_)));
         let settled: HashSet<&str> = settled.map(Entry::request_id).collect();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut refused = Vec::new();
         for entry in entries {
             if matches!(entry, Entry::Settled(_)) || !settled.contains(entry.request_id()) {
-                entry.write(&transaction, &self.instance)?;
+                match entry.write(&transaction, &self.instance) {
+                    // Its statement is undone, the transaction goes on (sqlite.org/lang_conflict.html, ABORT).
+                    Err(error) if is_of_the_entry(&error) => refused.push(error),
+                    done => done?,
+                }
             }
         }
         transaction.commit()?;
-        self.is_there()
+        self.is_there().map(|()| refused)
     }
 
     /// Says that this instance lives, and marks what the dead ones had begun as `unknown`; gives how many.
@@ -159,11 +180,38 @@ impl Store {
         Ok(self.connection.pragma_query_value(None, pragma, |row| row.get(0))?)
     }
 
-    /// SQLite goes on writing into a file that was deleted or replaced, and says nothing.
     fn is_there(&self) -> Result<(), LedgerError> {
-        match identity(&self.path) {
-            Ok(file) if file == self.file => Ok(()),
-            _ => Err(LedgerError::Gone),
+        if self.files.are_there() { Ok(()) } else { Err(LedgerError::Gone) }
+    }
+}
+
+impl Files {
+    /// Those of a database that was this file before it was opened by this path, and has been read since.
+    ///
+    /// # Errors
+    /// Where there is no log.
+    pub(super) fn of(path: &Path, file: (u64, u64), connection: &Connection) -> io::Result<Self> {
+        // Beside the file itself, wherever a link to it is.
+        let mut log = OsString::from(connection.path().map_or(path.as_os_str(), OsStr::new));
+        log.push("-wal");
+        let log = PathBuf::from(log);
+        let log_file = identity(&log)?;
+        Ok(Self([(path.to_owned(), file), (log, log_file)]))
+    }
+
+    /// Whether they are those that their paths name.
+    pub(super) fn are_there(&self) -> bool {
+        self.0.iter().all(|(path, file)| identity(path).is_ok_and(|there| there == *file))
+    }
+}
+
+/// Whether an entry itself is at fault, so that it would never be written.
+fn is_of_the_entry(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{ConstraintViolation, ParameterOutOfRange, TooBig, TypeMismatch};
+    match error {
+        rusqlite::Error::ToSqlConversionFailure(_) => true,
+        error => {
+            matches!(error.sqlite_error_code(), Some(ConstraintViolation | ParameterOutOfRange | TooBig | TypeMismatch))
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Splitter {
     event_ended: bool,
     /// Whether the event is longer than the ceiling.
     is_long: bool,
+    /// Whether the event began with a comment, whose line has not ended.
+    is_comment: bool,
 }
 
 /// A part of a stream.
@@ -33,7 +35,9 @@ pub struct Splitter {
 pub enum Part<'a> {
     /// A whole event, its blank line included.
     Event(&'a [u8]),
-    /// The line feed that belongs to the carriage return at the end of the event before.
+    /// A comment before the fields of an event, with its line's end: often a sign of life, which no blank line follows.
+    Comment(&'a [u8]),
+    /// The line feed that belongs to the carriage return at the end of the event or comment before.
     Feed(&'a [u8]),
     /// Some of an event that is longer than the ceiling.
     Long(&'a [u8]),
@@ -50,6 +54,7 @@ impl Splitter {
             after_return: false,
             event_ended: false,
             is_long: false,
+            is_comment: false,
         }
     }
 
@@ -65,6 +70,9 @@ impl Splitter {
             *piece = &text[1..];
             return Some(Part::Feed(&text[..1]));
         }
+        if self.held.is_empty() && !self.is_long {
+            self.is_comment = *first == b':';
+        }
         let Some(end) = self.end(text) else {
             *piece = &[];
             return self.hold(text);
@@ -72,6 +80,7 @@ impl Splitter {
         self.event_ended = take(&mut self.after_return);
         *piece = &text[end..];
         let event = &text[..end];
+        let is_comment = take(&mut self.is_comment);
         if take(&mut self.is_long) {
             return Some(Part::Long(event));
         }
@@ -82,7 +91,11 @@ impl Splitter {
             self.is_given = true;
             &self.held
         };
-        Some(if event.len() > self.ceiling { Part::Long(event) } else { Part::Event(event) })
+        Some(match event.len() > self.ceiling {
+            true => Part::Long(event),
+            false if is_comment => Part::Comment(event),
+            false => Part::Event(event),
+        })
     }
 
     /// What is held of an event whose end never came.
@@ -95,7 +108,7 @@ impl Splitter {
         if self.is_given { 0 } else { self.held.len() }
     }
 
-    /// Where the event ends that goes on here.
+    /// Where the event ends that goes on here, or the comment that it began with.
     fn end(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < text.len() {
@@ -111,7 +124,7 @@ impl Splitter {
             self.line_is_empty = true;
             at += length + 1;
             self.after_return = text[at - 1] == b'\r';
-            if is_blank {
+            if is_blank || self.is_comment {
                 return Some(at);
             }
         }

@@ -92,8 +92,10 @@ impl Tap {
             Source::Events(splitter) => {
                 let mut left = &piece[..];
                 while let Some(part) = splitter.next(&mut left) {
-                    if let Part::Event(event) = part {
-                        self.meter.event(event);
+                    match part {
+                        Part::Event(event) => drop(self.meter.event(event)),
+                        Part::Comment(_) => self.meter.is_first = false,
+                        Part::Feed(_) | Part::Long(_) => {}
                     }
                 }
             }
@@ -103,11 +105,20 @@ impl Tap {
         Some(piece)
     }
 
-    /// At the end of the body: what was held back of an event that has no end goes on unchanged. Absent: nothing was.
+    /// At the end of the body: what was held back goes on. An event that lacks nothing but its blank line is one to SDKs, and
+    /// so it is here; of others nothing is read or hidden. Absent: nothing was held back.
     pub fn end(&mut self) -> Option<Bytes> {
         let Source::Events(splitter) = &mut self.source else { return None };
         let rest = splitter.rest();
-        (self.hides_usage && !rest.is_empty()).then(|| rest.into())
+        let is_event = self.meter.is_whole(&rest);
+        let (unasked, cut) = if is_event { self.meter.event(&rest) } else { (Unasked::Passes, 0..0) };
+        let passes = match unasked {
+            _ if !self.hides_usage => return None,
+            Unasked::Passes => rest,
+            Unasked::IsCut => [&rest[..cut.start], &rest[cut.end..]].concat(),
+            Unasked::IsDropped => return None,
+        };
+        (!passes.is_empty()).then(|| passes.into())
     }
 
     /// What was seen so far.
@@ -197,6 +208,15 @@ impl Meter {
         (unasked, cut)
     }
 
+    /// Whether an event's data is there whole.
+    fn is_whole(&mut self, event: &[u8]) -> bool {
+        Fields::read(event, self.is_first).is_some_and(|fields| {
+            self.walk.restart();
+            self.walk.push(&fields.data);
+            self.walk.found().whole || self.dialect.is_end(&fields.data)
+        })
+    }
+
     fn said(&mut self, event: Event) {
         let Event { content, terminal, error, visible_bytes } = event;
         let (began, ended) = self.choices;
@@ -256,6 +276,10 @@ impl Meter {
                         Unasked::IsCut => out.pass_without(event, &cut),
                         Unasked::IsDropped => {}
                     }
+                }
+                Part::Comment(comment) => {
+                    (self.dropped, self.is_first) = (false, false);
+                    out.pass(comment, &taken);
                 }
                 Part::Feed(_) if self.dropped => {}
                 Part::Feed(feed) => out.pass(feed, &taken),

@@ -168,11 +168,13 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
     let head = session.req_header();
     let facts = facts(session, call, &snapshot.server)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let (ready, detail) = gateway.readiness.answer(gateway.ledger.is_up());
-    let ready = StatusCode::from_u16(ready).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let (reply, text) = match head.uri.path() {
         "/livez" if reads => (wire::own(StatusCode::OK, ALIVE, &facts), ALIVE),
-        "/readyz" if reads => (wire::own(ready, detail, &facts), detail),
+        "/readyz" if reads => {
+            let (ready, detail) = gateway.readiness.answer(gateway.ledger.is_up());
+            let ready = StatusCode::from_u16(ready).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            (wire::own(ready, detail, &facts), detail)
+        }
         _ if head.method == Method::OPTIONS && snapshot.server.cors.is_on() => (wire::preflight(&facts), ""),
         _ => return Ok(false),
     };

@@ -93,7 +93,10 @@ impl Control {
         self.live.replace(Arc::clone(snapshot));
         self.certificates.replace(&snapshot.startup.listen);
         *keys_read = KeysRead::applied(loaded.key_file_stamp);
-        if let Some(settings) = &snapshot.startup.ledger {
+        // What is written to is the database of the start: another one's limits are not for it.
+        if let Some(settings) = &snapshot.startup.ledger
+            && self.ledger.path() == Some(&settings.path)
+        {
             self.ledger.retain(settings);
         }
         self.telemetry.reload(Part::Configuration, Reload::Applied);

@@ -8,7 +8,7 @@ mod question;
 mod records;
 mod span;
 
-use std::fs::File;
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -71,23 +71,25 @@ impl Reader {
     pub fn open(path: &Path, at_most: Option<Duration>) -> Result<Self, AskError> {
         let missing = || AskError::Missing(path.to_owned());
         let unreadable = |error| AskError::Unreadable { path: path.to_owned(), error };
-        // SQLite would say of all that goes wrong here that it is unable to open a file.
-        File::open(path).map_err(|error| match error.kind() {
+        // SQLite would say of all that goes wrong here that it is unable to open a file. It must not be opened to find out:
+        // closing it again would drop the locks of this process on it (sqlite.org/howtocorrupt.html, section 2.2).
+        fs::metadata(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => missing(),
             _ => unreadable(error.into()),
         })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = || -> Result<(Connection, i64), LedgerError> {
-            let mut connection = Connection::open_with_flags(path, flags)?;
+            let mut connection = Connection::open_with_flags(path, flags).map_err(|error| match is_shut(&error) {
+                true => LedgerError::Shut,
+                false => error.into(),
+            })?;
             connection.busy_timeout(BUSY)?;
             if let Some(at_most) = at_most {
                 let deadline = Instant::now() + at_most;
                 connection.progress_handler(GLANCE, Some(move || Instant::now() >= deadline))?;
             }
             let version = schema::version(&connection).map_err(|error| match error {
-                LedgerError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) => {
-                    LedgerError::Folder
-                }
+                LedgerError::Sqlite(error) if is_shut(&error) => LedgerError::Folder,
                 error => error,
             })?;
             Ok((connection, version))
@@ -97,6 +99,10 @@ impl Reader {
             (connection, _) => Ok(Self(connection)),
         }
     }
+}
+
+fn is_shut(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::CannotOpen)
 }
 
 #[cfg(test)]

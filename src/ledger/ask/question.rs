@@ -32,6 +32,9 @@ pub struct BadParameter {
     pub expected: String,
 }
 
+/// Values of one filter at most.
+const MAX_VALUES: usize = 100;
+
 /// What calls can be told apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dimension {
@@ -153,6 +156,9 @@ impl Question {
                     return Err(bad("a status such as 429, or a class such as 4xx".to_owned()));
                 }
                 Some(dimension) => match self.filters.iter_mut().find(|(other, _)| *other == dimension) {
+                    Some((_, values)) if values.len() >= MAX_VALUES => {
+                        return Err(bad(format!("at most {MAX_VALUES} values")));
+                    }
                     Some((_, values)) => values.push(value.to_owned()),
                     None => self.filters.push((dimension, vec![value.to_owned()])),
                 },
@@ -182,17 +188,22 @@ impl Question {
             }
         }
         for (dimension, wanted) in &self.filters {
-            let any: Vec<String> = wanted
-                .iter()
-                .map(|value| match (dimension, class(value)) {
-                    (Dimension::Status, Some(class)) => format!("status BETWEEN {class}00 AND {class}99"),
-                    _ if value.is_empty() => format!("coalesce({}, '') = ''", dimension.sql()),
+            let (mut any, mut exact) = (Vec::new(), Vec::new());
+            for value in wanted {
+                match (dimension, class(value)) {
+                    (Dimension::Status, Some(class)) => any.push(format!("status BETWEEN {class}00 AND {class}99")),
+                    _ if value.is_empty() => any.push(format!("coalesce({}, '') = ''", dimension.sql())),
                     _ => {
                         values.push(Value::Text(value.clone()));
-                        format!("{} = ?", dimension.sql())
+                        exact.push("?");
                     }
-                })
-                .collect();
+                }
+            }
+            if !exact.is_empty() {
+                any.push(format!("{} IN ({})", dimension.sql(), exact.join(", ")));
+            }
+            any.sort_unstable();
+            any.dedup();
             parts.push(format!("({})", any.join(" OR ")));
         }
         (parts.join(" AND "), values)

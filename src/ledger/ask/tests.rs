@@ -168,6 +168,20 @@ fn a_question_that_takes_too_long_is_broken_off() {
 }
 
 #[test]
+fn as_many_values_of_a_filter_as_there_may_be() {
+    let (_folder, path) = sample();
+    let reader = Reader::open(&path, None).expect("opened");
+    let names: Vec<String> = (1..99).map(|number| format!("nobody_{number}")).collect();
+    let wanted = names.iter().map(String::as_str).chain(["ann", ""]);
+    let question = wanted
+        .clone()
+        .fold(Question::default(), |question, user| question.with("user", user, at(0)).expect("a question"));
+    assert_eq!(reader.records(&question, 10, None).expect("a page").data.len(), 3);
+    let refused = question.with("user", "bob", at(0)).expect_err("one too many");
+    assert_eq!(refused.to_string(), "user: expected at most 100 values");
+}
+
+#[test]
 fn what_cannot_be_asked_is_told() {
     assert_eq!(
         refused("by", "user,planet"),
@@ -185,10 +199,14 @@ fn a_database_that_is_not_there_or_not_ours_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let told = |name: &str| Reader::open(&folder.path().join(name), None).expect_err(name).to_string();
     assert!(told("none.db").starts_with("there is no ledger at /"), "{}", told("none.db"));
-    std::fs::write(folder.path().join("empty.db"), "").expect("written");
+    fs::write(folder.path().join("empty.db"), "").expect("written");
     assert!(told("empty.db").starts_with("there is no ledger at /"));
-    std::fs::write(folder.path().join("text.db"), "some text ".repeat(999)).expect("written");
-    assert!(told("text.db").contains("text.db cannot be read: file is not a database"), "{}", told("text.db"));
+    fs::write(folder.path().join("text.db"), "some text ".repeat(999)).expect("written");
+    assert!(
+        told("text.db").contains("text.db cannot be read: file is not a database (hint: move"),
+        "{}",
+        told("text.db")
+    );
     let newer = Connection::open(folder.path().join("newer.db")).expect("opened");
     newer.execute_batch("CREATE TABLE calls (id INTEGER); PRAGMA user_version = 99;").expect("SQL");
     assert!(

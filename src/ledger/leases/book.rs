@@ -4,13 +4,13 @@
 //! what was spent for good by processes that are gone, or before the budget was first leased from.
 //! Never does: read a clock.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params, params_from_iter};
 
 use super::super::row::micros_since_1970;
-use super::super::store::{SILENCE, identity};
+use super::super::store::{Files, SILENCE, identity};
 use super::super::{LedgerError, schema};
 use crate::limit::{BudgetId, Grant, Returned, Wanted, Window};
 use crate::units::{Limit, Measure, Owner};
@@ -24,8 +24,7 @@ const REST: i64 = 86_400;
 #[derive(Debug)]
 pub(super) struct Book {
     connection: Connection,
-    path: PathBuf,
-    file: (u64, u64),
+    files: Files,
 }
 
 /// A row of the table.
@@ -43,6 +42,7 @@ impl Book {
     /// # Errors
     /// [`LedgerError`].
     pub(super) fn open(path: &Path) -> Result<Self, LedgerError> {
+        let file = identity(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY)?;
@@ -51,12 +51,13 @@ impl Book {
         if found != schema::VERSION {
             return Err(LedgerError::Newer { found });
         }
-        Ok(Self { connection, path: path.to_owned(), file: identity(path)? })
+        let files = Files::of(path, file, &connection)?;
+        Ok(Self { connection, files })
     }
 
     /// Whether the file is the one that its path names.
     pub(super) fn is_there(&self) -> bool {
-        identity(&self.path).is_ok_and(|file| file == self.file)
+        self.files.are_there()
     }
 
     /// Leases as much as is wanted, or as there is.

@@ -59,6 +59,48 @@ fn an_intent_never_replaces_what_is_settled_and_settling_twice_is_settling_once(
 }
 
 #[test]
+fn an_entry_that_can_never_be_written_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path(), "a", 0);
+    let bad = "CREATE TRIGGER bad BEFORE INSERT ON calls WHEN new.request_id = 'req_2'
+        BEGIN SELECT RAISE(ABORT, 'never'); END";
+    store.connection.execute_batch(bad).expect("SQL");
+    let refused = store.write(&[end("req_1"), end("req_2"), end("req_3")]).expect("written");
+    assert_eq!((refused.len(), states(&store).len()), (1, 2));
+}
+
+/// Whether this process has its lock on a database: the first of `SHARED_FIRST` in SQLite's os.h.
+fn is_locked(path: &Path) -> bool {
+    let (_, inode) = identity(path).expect("there");
+    let locks = fs::read_to_string("/proc/locks").expect("Linux");
+    let mut own = locks.lines().map(|line| line.split_ascii_whitespace().skip(5).collect::<Vec<_>>());
+    own.any(|lock| lock.len() == 3 && lock[0].ends_with(&format!(":{inode}")) && lock[1] == "1073741826")
+}
+
+/// A bug: both opened the file beside SQLite, and closing it dropped the lock, without which another process that ends takes
+/// itself for the last one and deletes the log. (SQLite 3.51 and later find out another way, too.)
+#[test]
+fn neither_a_question_nor_a_second_connection_drops_the_lock_of_the_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.db");
+    let _store = open(folder.path(), "a", 0);
+    assert!(is_locked(&path));
+    drop(crate::ledger::Reader::open(&path, None).expect("opened"));
+    assert!(is_locked(&path), "after a question");
+    drop(open(folder.path(), "b", 0));
+    assert!(is_locked(&path), "after a second one");
+}
+
+#[test]
+fn a_log_that_somebody_deleted_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path(), "a", 0);
+    store.write(&[end("req_1")]).expect("written");
+    fs::remove_file(folder.path().join("gateway.db-wal")).expect("removed");
+    assert!(matches!(store.write(&[end("req_2")]), Err(LedgerError::Gone)));
+}
+
+#[test]
 fn a_commit_is_whole_or_not_at_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut store = open(folder.path(), "a", 0);
@@ -82,7 +124,7 @@ fn what_is_too_old_or_too_much_goes_oldest_first_and_the_file_shrinks() {
     let many: Vec<Entry> = (0..12_000)
         .map(|second| Entry::Settled(Box::new(settled(&format!("req_{second:05}"), "ann", at(second)))))
         .collect();
-    many.chunks(1_000).for_each(|some| store.write(some).expect("written"));
+    many.chunks(1_000).for_each(|some| drop(store.write(some).expect("written")));
     let full = store.size().expect("a size");
     let mut all = |age: u64, bytes: u64| {
         let retention = Retention { age: Duration::from_secs(age), bytes };

@@ -119,3 +119,34 @@ fn an_event_passes_as_soon_as_it_is_complete() {
     assert_eq!(tap.push(Bytes::from_static(b"\ndata: [DO")), Some("\n".into()));
     assert_eq!(tap.end(), Some("data: [DO".into()));
 }
+
+#[test]
+fn a_comment_goes_on_at_once_though_no_blank_line_follows() {
+    let mut tap = tap(Shape::Events, true);
+    let mut push = |piece: &'static str| tap.push(Bytes::from_static(piece.as_bytes()));
+    assert_eq!((push(":"), push(" alive"), push("\r")), (None, None, Some(": alive\r".into())));
+    assert_eq!((push("\n:\n"), push("data: x")), (Some("\n:\n".into()), None));
+    assert_eq!(push("\n:\n"), None, "inside of an event it is a part of that");
+    assert_eq!(push("\n"), Some("data: x\n:\n\n".into()));
+}
+
+#[test]
+fn an_event_that_lacks_its_blank_line_at_the_end_is_one() {
+    let usage = Some(Usage { input: 5, output: 2, ..Usage::default() });
+    let (all, last) = STREAM.split_once("data: [DONE]").expect("an end");
+    assert_eq!(last, "\n\n");
+    let shown = HIDDEN.strip_suffix("data: [DONE]\n\n").expect("an end");
+    for end in ["data: [DONE]\n", "data: [DONE]"] {
+        for hide in [false, true] {
+            let (passed, told) = run(tap(Shape::Events, hide), &[all, end]);
+            assert_eq!(passed, format!("{}{end}", if hide { shown } else { all }));
+            assert!(told.complete && told.usage == usage);
+        }
+    }
+    for ending in ["\n", ""] {
+        let stream = format!("{}{ending}", all.trim_end());
+        assert_eq!(run(tap(Shape::Events, false), &[&stream]).1.usage, usage);
+        let (passed, told) = run(tap(Shape::Events, true), &[&stream]);
+        assert_eq!((&*passed, told.usage), (shown, usage), "it is hidden");
+    }
+}
