@@ -47,12 +47,17 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
     Spent { certainty, usage, cost, prices, model: metered.model, service_tier: metered.service_tier }
 }
 
-/// The price of the model that answered; where the book has only the one that was asked for, that.
+/// The price of the model that answered; where the book has only the one that was asked for, that: names of deployments and
+/// of one's own are so. But never of a dated snapshot or another version that it does not have, whose price may differ: what
+/// such a name is priced by is in the book (`covers`).
 fn price<'s>(record: &Record, metered: &Metered, snapshot: &'s Snapshot) -> Option<&'s Price> {
     let provider = snapshot.providers.iter().find(|provider| Some(&provider.id) == record.provider.as_ref())?;
     let section = provider.prices.as_deref()?;
     let find = |model: &str| snapshot.prices.find(section, model);
-    metered.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
+    let asked = record.model.as_deref();
+    let Some(answered) = metered.model.as_deref() else { return asked.and_then(find) };
+    let is_version = asked.is_some_and(|asked| answered.strip_prefix(asked).is_some_and(|rest| rest.starts_with('-')));
+    find(answered).or_else(|| asked.filter(|_| !is_version).and_then(find))
 }
 
 struct Judge<'a> {
@@ -79,8 +84,9 @@ impl Judge<'_> {
         }
         let cut = self.record.refusal.is_some();
         match self.metered.usage {
-            // Some tell it in every event, and the last one may be missing.
-            Some(told) if cut && !self.metered.complete => {
+            // Some tell it in every event, or a part of it in the first one, and the last one may be missing: also where the
+            // answer's framing is whole, because somebody on the way has ended it.
+            Some(told) if !self.metered.complete => {
                 (Estimated, Some(Usage { output: told.output.max(self.visible()), ..told }))
             }
             Some(told) => (Settled, Some(told)),

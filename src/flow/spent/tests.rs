@@ -128,8 +128,8 @@ fn what_the_provider_told_is_settled_and_priced() {
     // The client may leave, or the gateway end, when all was told.
     assert_eq!(chat().refusal(Refusal::ClientGone).says(), "settled 100+10 0.0002");
     assert_eq!(chat().refusal(Refusal::ShuttingDown).says(), "settled 100+10 0.0002");
-    // An end without its mark is no cut.
-    assert_eq!(chat().told(|metered| metered.complete = false).says(), "settled 100+10 0.0002");
+    // Somebody on the way may have ended it properly, in the middle.
+    assert_eq!(chat().told(|metered| metered.complete = false).says(), "estimated 100+14 0.00024");
     assert_eq!(case(Method::POST, UPLOAD).says(), "settled 100+10 0.0002");
 }
 
@@ -257,6 +257,9 @@ fn the_price_is_that_of_the_model_that_answered_or_else_was_asked_for() {
     assert_eq!(model("answered", "asked"), "settled 100+10 0.0004");
     assert_eq!(model("nobody-knows", "asked"), "settled 100+10 0.0002");
     assert_eq!(model("nobody-knows", "nor-this"), "settled 100+10 ?");
+    // Another version of it may have another price.
+    assert_eq!(model("asked-2027-03-01", "asked"), "settled 100+10 ?");
+    assert_eq!(model("asked2", "asked"), "settled 100+10 0.0002");
     let spent = chat().told(|metered| metered.model = Some("answered".into())).spent();
     assert_eq!(spent.model.as_deref(), Some("answered"));
 }
