@@ -34,6 +34,11 @@ def normalised(body: bytes) -> bytes:
     return body
 
 
+def without_timings(reply: Reply) -> Reply:
+    """llama.cpp tells its `timings` beside the usage: asked for that, it moves them there from the last choice."""
+    return Reply(reply.status, reply.headers, re.sub(rb',"timings":\{[^{}]*\}', b"", reply.body))
+
+
 def chat(**more: Any) -> dict[str, Any]:
     return FIXED | {"messages": [{"role": "user", "content": "Tell me a story, bitte 🦊"}]} | more
 
@@ -66,7 +71,7 @@ def test_chat(gateway: Gateway, engine: Engine, tokens: int) -> None:
 def test_stream(gateway: Gateway, engine: Engine, usage: bool) -> None:
     body = chat(stream=True, max_tokens=500, stream_options={"include_usage": usage})
     through, direct = both(gateway, engine, "POST", "/chat/completions", body)
-    assert_same(through, direct)
+    assert_same(*((through, direct) if usage else map(without_timings, (through, direct))))
     assert through.body.endswith(b"data: [DONE]\n\n")
     assert (b'"usage":{' in through.body) == usage
     events = [json.loads(line[6:]) for line in through.body.splitlines() if line.startswith(b"data: {")]
@@ -76,7 +81,7 @@ def test_stream(gateway: Gateway, engine: Engine, usage: bool) -> None:
 
 def test_stream_without_stream_options(gateway: Gateway, engine: Engine) -> None:
     through, direct = both(gateway, engine, "POST", "/chat/completions", chat(stream=True, max_tokens=20))
-    assert_same(through, direct)
+    assert_same(without_timings(through), without_timings(direct))
     assert b'"usage"' not in through.body
 
 
