@@ -65,8 +65,7 @@ pub(super) async fn relay(
     call.waiting(written(settings, session.write_response_header(reply))).await?;
     let mut tail = Tail::default();
     let broken = loop {
-        match call.waiting(while_client_stays(session, next(&mut connection, deadline, provider.timeouts.idle))).await?
-        {
+        match call.waiting(onward(session, &mut connection, left, deadline, provider.timeouts.idle)).await? {
             Ok(Some(piece)) => {
                 let Some(piece) = call.arrived()?.passes(piece, Instant::now()) else { continue };
                 tail.push(&piece);
@@ -104,6 +103,22 @@ async fn cut(session: &mut ServerSession, settings: &ServerSettings, refusal: &R
         tell(session, settings, refusal).await;
     } else if session.is_http2() {
         tokio::time::sleep(BEFORE_RESET).await;
+    }
+}
+
+/// The next piece for a client that stays. One that has `left` nothing to get may leave: what is to come is the provider's
+/// own end, and the client has lost nothing where that goes wrong.
+async fn onward(
+    session: &mut ServerSession,
+    connection: &mut Connection,
+    left: Option<u64>,
+    deadline: Instant,
+    idle: Duration,
+) -> Result<Result<Option<Bytes>, Broken>, Refusal> {
+    let next = next(connection, deadline, idle);
+    match left {
+        Some(0) => Ok(next.await.or(Ok(None))),
+        _ => while_client_stays(session, next).await,
     }
 }
 
