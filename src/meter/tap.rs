@@ -93,7 +93,9 @@ impl Tap {
                 let mut left = &piece[..];
                 while let Some(part) = splitter.next(&mut left) {
                     match part {
-                        Part::Event(event) => drop(self.meter.event(event)),
+                        Part::Event(event) => {
+                            self.meter.event(event);
+                        }
                         Part::Comment(_) => self.meter.is_first = false,
                         Part::Feed(_) | Part::Long(_) => {}
                     }

@@ -82,7 +82,7 @@ impl Relay<'_> {
     async fn whole(mut self, head: AnswerHead, mut coming: Coming) -> Result<(), Refusal> {
         let mut body = BytesMut::new();
         loop {
-            match self.next(&mut coming).await? {
+            match self.next(&mut coming, None).await? {
                 Ok(Some(piece)) => {
                     if let Some(piece) = self.call.arrived()?.passes(piece, Instant::now()) {
                         body.extend_from_slice(&piece);
@@ -113,7 +113,7 @@ impl Relay<'_> {
         let settings = &snapshot.server;
         let mut tail = Tail::default();
         let broken = loop {
-            match self.next(&mut coming).await? {
+            match self.next(&mut coming, left).await? {
                 Ok(Some(piece)) => {
                     let Some(piece) = self.call.arrived()?.passes(piece, Instant::now()) else { continue };
                     tail.push(&piece);
@@ -159,11 +159,15 @@ impl Relay<'_> {
         Ok(snapshot)
     }
 
-    /// Waits for the next piece as long as the client stays.
-    async fn next(&mut self, coming: &mut Coming) -> Result<Result<Option<Bytes>, Broken>, Refusal> {
+    /// Waits for the next piece as long as the client stays. One that has `left` nothing to get may leave: what is to come is
+    /// the provider's own end, and the client has lost nothing where that goes wrong.
+    async fn next(&mut self, coming: &mut Coming, left: Option<u64>) -> Result<Result<Option<Bytes>, Broken>, Refusal> {
         let idle = coming.provider.timeouts.idle;
         let next = next(&mut coming.connection, coming.deadline, idle);
-        self.call.waiting(while_client_stays(self.session, next)).await
+        match left {
+            Some(0) => Ok(self.call.waiting(next).await.or(Ok(None))),
+            _ => self.call.waiting(while_client_stays(self.session, next)).await,
+        }
     }
 
     async fn write(&mut self, settings: &ServerSettings, piece: Bytes, end: bool) -> Result<(), Refusal> {

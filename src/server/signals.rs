@@ -104,7 +104,12 @@ impl Signals {
                     _ = caught.terminate.recv() => running.drain(),
                     _ = caught.interrupt.recv() => running.lifecycle.stop(),
                     _ = caught.user.recv() => {
-                        if let Err(error) = command.start_successor() {
+                        if running.lifecycle.is_ending() {
+                            log::warn!("SIGUSR2 is ignored: this process is about to end");
+                            continue;
+                        }
+                        let lifecycle = Arc::clone(&running.lifecycle);
+                        if let Err(error) = command.start_successor(move || lifecycle.has_handed_over()) {
                             running.telemetry.upgrade(Upgrade::Failed);
                             log::error!("SIGUSR2: no new process could be started: {error}");
                         }

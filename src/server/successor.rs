@@ -20,18 +20,20 @@ impl CommandLine {
         Self(std::env::args_os().collect())
     }
 
-    /// Starts a process that takes over as soon as it is ready.
+    /// Starts a process that takes over as soon as it is ready. `handed_over` tells whether one has.
     ///
     /// # Errors
     /// Where there is no command line, or the program cannot be started.
-    pub(super) fn start_successor(&self) -> io::Result<()> {
+    pub(super) fn start_successor(&self, handed_over: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
         let mut command = self.successor().ok_or_else(|| io::Error::other("it is not known how"))?;
         let mut child = command.spawn()?;
         let pid = child.id();
         log::info!("started process {pid}, {}, which is to take over", command.get_program().display());
         // Somebody has to take note of its end, or it stays as a zombie.
         std::thread::Builder::new().name("successor".to_owned()).spawn(move || match child.wait() {
-            Ok(status) => log::warn!("process {pid} has ended: {status}"),
+            Ok(status) if status.success() => log::info!("process {pid} has ended"),
+            Ok(status) if handed_over() => log::error!("process {pid} has ended: {status}"),
+            Ok(status) => log::error!("process {pid} has ended: {status}; this process serves on"),
             Err(error) => log::warn!("process {pid}: {error}"),
         })?;
         Ok(())
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_told() {
-        CommandLine(vec!["/nonexistent/ai-gateway".into()]).start_successor().expect_err("no such program");
-        CommandLine::default().start_successor().expect_err("no command line");
+        CommandLine(vec!["/nonexistent/ai-gateway".into()]).start_successor(|| false).expect_err("no such program");
+        CommandLine::default().start_successor(|| false).expect_err("no command line");
     }
 }

@@ -27,7 +27,7 @@ use super::{Broken, MAX_HEAD, POOL_IDLE};
 /// Streams of one connection, where its provider allows as many.
 const MAX_STREAMS: usize = 100;
 /// What a provider may send on one stream before its client has read it, in bytes.
-const STREAM_WINDOW: u32 = 512 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// The same for a whole connection: as much as for all its streams, so that no client that stopped reading holds up others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// What small pieces may cost beyond the window while they wait for their clients, in bytes. Each costs up to 256, and where
@@ -68,6 +68,7 @@ struct Site {
 /// One connection.
 struct Link {
     sender: SendRequest<Bytes>,
+    born: Instant,
     /// Streams that are open, and those that were begun since the last ping.
     open: AtomicUsize,
     begun: AtomicUsize,
@@ -107,22 +108,22 @@ impl Links {
     /// A place on a connection that is there.
     pub(super) async fn slot(&self, key: u64) -> Option<Slot> {
         loop {
-            let slot = lock(&self.sites).get(&key)?.slot()?;
+            let slot = lock(&self.sites).get(&key)?.slot(None)?;
             if slot.is_usable().await {
                 return Some(slot);
             }
         }
     }
 
-    /// Waits for a place, or for its turn to make a connection.
+    /// Waits for a place, or for its turn to make a connection. `fresh`: no place on a connection that is there already.
     ///
     /// # Errors
     /// How the connection failed that it waited for.
-    pub(super) async fn turn(&self, key: u64) -> Result<Turn, Broken> {
+    pub(super) async fn turn(&self, key: u64, fresh: bool) -> Result<Turn, Broken> {
         let home = Home { key, sites: Arc::clone(&self.sites) };
         let came = Instant::now();
         loop {
-            match home.step(came)? {
+            match home.step(came, fresh)? {
                 Step::Slot(slot) if slot.is_usable().await => return Ok(Turn::Slot(slot)),
                 Step::Slot(_) => {}
                 Step::Dial(dialing) => return Ok(Turn::Dial(dialing)),
@@ -137,13 +138,13 @@ impl Links {
 }
 
 impl Home {
-    fn step(&self, came: Instant) -> Result<Step, Broken> {
+    fn step(&self, came: Instant, fresh: bool) -> Result<Step, Broken> {
         let mut sites = lock(&self.sites);
         if sites.len() >= MAX_SITES {
             sites.retain(|key, site| *key == self.key || site.is_in_use());
         }
         let site = sites.entry(self.key).or_default();
-        if let Some(slot) = site.slot() {
+        if let Some(slot) = site.slot(fresh.then_some(came)) {
             return Ok(Step::Slot(slot));
         }
         if let Some((_, broken)) = site.failed.as_ref().filter(|(at, _)| *at >= came) {
@@ -235,8 +236,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Site {
-    fn slot(&self) -> Option<Slot> {
-        self.links.iter().find_map(Slot::on)
+    /// A place on a connection, on one that was made since, where that is asked for.
+    fn slot(&self, since: Option<Instant>) -> Option<Slot> {
+        self.links.iter().filter(|link| since.is_none_or(|since| link.born >= since)).find_map(Slot::on)
     }
 
     /// Whether a connection that is being made will have a place for one more.
@@ -256,7 +258,7 @@ impl Site {
 impl Link {
     fn new(sender: SendRequest<Bytes>) -> Self {
         let (open, begun) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { sender, open, begun, retired: AtomicBool::new(false), died_of: OnceLock::new() }
+        Self { sender, born: Instant::now(), open, begun, retired: AtomicBool::new(false), died_of: OnceLock::new() }
     }
 }
 
@@ -314,14 +316,28 @@ where
     let home = dialing.0.clone();
     let mut dialing = Some(dialing);
     let pings = connection.ping_pong();
-    tokio::select! {
-        _ = connection => {}
-        () = watch(pings, &link, &home, &mut dialing) => {}
-    }
+    let ended = tokio::select! {
+        ended = connection => ended.err(),
+        () = watch(pings, &link, &home, &mut dialing) => None,
+    };
     link.retired.store(true, Ordering::Relaxed);
     home.change(|site| site.links.retain(|other| !Arc::ptr_eq(other, &link)));
     if let Some(dialing) = dialing {
-        dialing.failed(&Broken::reset("a new connection ended before it had begun"));
+        let why = match (&ended, link.died_of.get()) {
+            (_, Some(why)) => format!(": {why}"),
+            (Some(error), None) => format!(": {}", reason(error)),
+            (None, None) => String::new(),
+        };
+        dialing.failed(&Broken::reset(&format!("a new connection ended before it had begun{why}")));
+    }
+}
+
+/// Why a connection ended, without what its provider wrote beside it, which may be anything.
+fn reason(error: &h2::Error) -> String {
+    match (error.reason(), error.get_io()) {
+        (Some(reason), _) => format!("HTTP/2: {reason}"),
+        (None, Some(error)) => error.kind().to_string(),
+        (None, None) => "HTTP/2: a fault of its own".to_owned(),
     }
 }
 

@@ -21,6 +21,7 @@ use pingora_core::ErrorType;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use tokio::time::timeout;
 
 use crate::error::{Refusal, Silence, UpstreamFault};
 
@@ -79,14 +80,17 @@ impl Upstream {
     pub(super) async fn connect(&self, peer: &HttpPeer, fresh: bool) -> Result<Connection, Broken> {
         let key = peer.reuse_hash();
         let shares = peer.tls() && peer.options.alpn.get_max_http_version() == 2;
-        if shares && let Some(slot) = self.links.slot(key).await {
+        if shares
+            && !fresh
+            && let Some(slot) = self.links.slot(key).await
+        {
             return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true))));
         }
         let pooled = if fresh { None } else { self.connector.reused_stream(peer).await };
         match pooled {
             Some(stream) => Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, true, key)))),
             // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
-            None if shares => Box::pin(self.share(peer, key)).await,
+            None if shares => Box::pin(self.share(peer, key, fresh)).await,
             None => Box::pin(self.dial(peer, key)).await,
         }
     }
@@ -97,8 +101,14 @@ impl Upstream {
     }
 
     /// A stream of a connection that somebody else makes, or a connection of its own, as the provider wants it.
-    async fn share(&self, peer: &HttpPeer, key: u64) -> Result<Connection, Broken> {
-        let dialing = match self.links.turn(key).await? {
+    async fn share(&self, peer: &HttpPeer, key: u64, fresh: bool) -> Result<Connection, Broken> {
+        let turn = self.links.turn(key, fresh);
+        // Whoever makes it may be long done with that, and the provider not say how many streams it allows.
+        let turn = match peer.options.total_connection_timeout {
+            Some(within) => timeout(within, turn).await.map_err(|_| Broken::silent(Silence::Connect))?,
+            None => turn.await,
+        };
+        let dialing = match turn? {
             Turn::Slot(slot) => return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true)))),
             Turn::Dial(dialing) => dialing,
         };

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::channel::{Channel, Message, PROTOCOL};
 use super::socket::Socket;
@@ -27,6 +27,10 @@ use crate::telemetry::{Telemetry, Upgrade};
 const GREETING: Duration = Duration::from_secs(5);
 /// From the word to go until the new process serves: its 10 s for the admin service's port, and some more.
 const HAND_OVER: Duration = Duration::from_secs(20);
+/// For the new process to get ready: it reads its configuration, and asks resolvers.
+const READY: Duration = Duration::from_secs(60);
+/// How long a process that serves has to go on to be believed: what is wrong with it mostly ends it at once.
+const SERVES_FOR: Duration = Duration::from_millis(200);
 /// Between two tries to have the admin service's port back.
 const REOPEN: Duration = Duration::from_secs(1);
 /// After a connection that could not be accepted: mostly too many open files, which pass.
@@ -121,7 +125,7 @@ impl Offer {
         if let Err(error) = self.hand_out(channel, listener).await {
             return Met::Failed(format!("the listeners could not be sent: {error}"));
         }
-        let mut ready = false;
+        let (mut ready, until) = (false, Instant::now() + READY);
         loop {
             tokio::select! {
                 message = channel.receive() => match message {
@@ -137,6 +141,11 @@ impl Offer {
                         return self.hand_over(channel).await;
                     }
                     self.ignore(&format!("process {pid} has come, but is not ready so far"));
+                }
+                () = sleep_until(until), if !ready => {
+                    let reason = format!("it did not get ready within {READY:?}");
+                    let _ = channel.send(&Message::No { reason: reason.clone() }).await;
+                    return Met::Failed(reason);
                 }
                 other = accept(listener) => drop(tokio::spawn(turn_away(other, pid))),
                 _ = self.lifecycle.ending() => {
@@ -168,7 +177,7 @@ impl Offer {
             channel.receive().await
         };
         let failed = match timeout(HAND_OVER, serves).await {
-            Ok(Ok(Some(Message::Serving))) => None,
+            Ok(Ok(Some(Message::Serving))) => timeout(SERVES_FOR, channel.receive()).await.ok().map(unexpected),
             Ok(other) => Some(unexpected(other)),
             Err(_) => Some(format!("it was told to serve and did not within {HAND_OVER:?}")),
         };

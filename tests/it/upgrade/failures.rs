@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 
@@ -104,6 +105,31 @@ async fn a_new_process_that_hangs_when_told_to_serve_is_given_up() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("the upgrade has failed, the gateway that served before serves on"), "{ended:?}");
     serves_on(&service).await;
+}
+
+/// A bug: it was believed at once, and the old one gave up its listeners.
+#[tokio::test]
+async fn a_new_process_that_dies_as_soon_as_it_serves_changes_nothing() {
+    let service = old().await;
+    let stream = UnixStream::connect(service.folder.path().join("up.sock")).await.expect("connected");
+    let mut new = BufReader::new(stream);
+    let mut heard = String::new();
+    for (say, hear) in [
+        (r#"{"hello":{"protocol":1,"version":"0"}}"#, "listeners"),
+        (r#"{"ready":{"at_once":true}}"#, "go"),
+        (r#""serving""#, ""),
+    ] {
+        new.write_all(format!("{say}\n").as_bytes()).await.expect("said");
+        if !hear.is_empty() {
+            new.read_line(&mut heard).await.expect("heard");
+            assert!(heard.contains(hear), "{heard}");
+        }
+    }
+    drop(new);
+    service.process.says("does not take over, this one serves on: it has gone").await;
+    service.process.says("INFO admin service again on http://").await;
+    serves_on(&service).await;
+    assert_eq!(service.metric(FAILED).await, 1.0);
 }
 
 #[tokio::test]

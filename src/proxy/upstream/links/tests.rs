@@ -26,7 +26,7 @@ fn provider(streams: u32) -> (DuplexStream, JoinHandle<bool>) {
 }
 
 async fn dial(links: &Links) -> Dialing {
-    match links.turn(KEY).await {
+    match links.turn(KEY, false).await {
         Ok(Turn::Dial(dialing)) => dialing,
         Ok(Turn::Slot(_)) => panic!("a place where none can be"),
         Err(broken) => panic!("{}", broken.cause),
@@ -47,7 +47,7 @@ async fn connected(links: &Links, streams: u32) -> (Slot, JoinHandle<bool>) {
 async fn herd(links: &Arc<Links>, count: usize) -> Vec<JoinHandle<Result<Turn, Broken>>> {
     let call = || {
         let links = Arc::clone(links);
-        tokio::spawn(async move { links.turn(KEY).await })
+        tokio::spawn(async move { links.turn(KEY, false).await })
     };
     let calls = (0..count).map(|_| call()).collect();
     while lock(&links.sites)[&KEY].waiting < count {
@@ -80,7 +80,7 @@ async fn a_hundred_calls_at_once_make_one_connection() {
     let _first = dialing.shares(stream).await.expect("a place");
     let (counts, _kept) = outcomes(calls).await;
     assert_eq!(counts, [99, 0, 0]);
-    assert!(matches!(links.turn(KEY).await, Ok(Turn::Dial(_))), "more than we allow take another one");
+    assert!(matches!(links.turn(KEY, false).await, Ok(Turn::Dial(_))), "more than we allow take another one");
 }
 
 #[tokio::test]
@@ -191,4 +191,30 @@ async fn a_connection_that_its_provider_leaves_gets_no_further_stream() {
         tokio::task::yield_now().await;
     }
     assert!(links.slot(KEY).await.is_none());
+}
+
+/// A bug: a call that was harmless and had lost its connection was sent on to another one as old, which was as dead.
+#[tokio::test]
+async fn after_a_failure_no_connection_is_used_that_was_there_before() {
+    let links = Links::default();
+    let (_old, _provider) = connected(&links, 100).await;
+    let Ok(Turn::Dial(dialing)) = links.turn(KEY, true).await else { panic!("a place on the old one") };
+    let both = async { tokio::join!(links.turn(KEY, true), async { dialing.shares(provider(100).0).await }) };
+    let (waited, made) = both.await;
+    assert!(made.is_ok() && matches!(waited, Ok(Turn::Slot(_))), "on the new one");
+}
+
+#[tokio::test]
+async fn those_who_wait_are_told_why_the_connection_ended() {
+    let links = Arc::new(Links::default());
+    let dialing = dial(&links).await;
+    let calls = herd(&links, 1).await;
+    let (ours, theirs) = tokio::io::duplex(1 << 10);
+    let _slot = dialing.shares(ours).await.expect("a place");
+    let mut theirs = theirs;
+    tokio::io::AsyncWriteExt::write_all(&mut theirs, b"HTTP/1.1 400 Bad Request, and more").await.expect("written");
+    for call in calls {
+        let Err(broken) = call.await.expect("no panic") else { panic!("a place") };
+        assert_eq!(broken.cause, "a new connection ended before it had begun: HTTP/2: frame with invalid size");
+    }
 }
