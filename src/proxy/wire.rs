@@ -22,6 +22,7 @@ use crate::error::Refusal;
 use crate::flow::protocols_without_key;
 use crate::route::{Provider, Route, headers};
 
+use super::limits::{Told, refusal_headers};
 use super::upstream::{AnswerHead, Length};
 
 /// Headers of an answer that stay with the provider: of that hop, or about its own host.
@@ -208,6 +209,8 @@ pub(super) struct Facts<'a> {
     pub(super) version: Version,
     /// Whether the client came over TLS.
     pub(super) secure: bool,
+    /// What it tells of limits.
+    pub(super) told: Told,
 }
 
 /// Times that `server-timing` and `provider-response-time` tell.
@@ -247,6 +250,7 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, fac
     if let Some(theirs) = headers.remove("x-request-id") {
         headers.insert("x-upstream-request-id", theirs);
     }
+    facts.told.make_way(&mut headers);
     let mut reply = Builder::new(head.status, headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         reply.set(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -285,7 +289,11 @@ pub(super) fn refusal(
     reply.text("content-type", "application/json")?;
     reply.text("content-length", &body.len().to_string())?;
     if let Some(wait) = refusal.retry_after() {
-        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        // Rounded up: sooner would be refused again.
+        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+    }
+    for (name, value) in refusal_headers(refusal) {
+        reply.text(name, &value)?;
     }
     let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
     let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));
@@ -350,6 +358,9 @@ impl Builder {
     fn finish(mut self, facts: &Facts<'_>) -> Built {
         self.text("x-request-id", facts.request_id)?;
         self.text("x-content-type-options", "nosniff")?;
+        for (name, value) in facts.told.headers() {
+            self.text(name, &value)?;
+        }
         if facts.secure {
             self.set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
         }

@@ -162,7 +162,14 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
     let head = AnswerHead::of(StatusCode::OK, headers(pairs), length);
     let timing = Timing { upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
     let request = HeaderMap::new();
-    let facts = Facts { request_id: "req_1", cors: &Cors::Any, request: &request, version, secure: false };
+    let facts = Facts {
+        request_id: "req_1",
+        cors: &Cors::Any,
+        request: &request,
+        version,
+        secure: false,
+        told: Told::default(),
+    };
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     reply.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect()
@@ -223,7 +230,14 @@ fn http_1_0_gets_no_chunks() {
 fn cors_allows_only_what_is_configured() {
     let request = headers(&[("origin", "https://app.example")]);
     let allowed = |cors: &Cors| {
-        let facts = Facts { request_id: "req_1", cors, request: &request, version: Version::HTTP_11, secure: false };
+        let facts = Facts {
+            request_id: "req_1",
+            cors,
+            request: &request,
+            version: Version::HTTP_11,
+            secure: false,
+            told: Told::default(),
+        };
         let reply = own(StatusCode::OK, "{}", &facts).expect("a reply");
         reply.headers.get("access-control-allow-origin").map(|value| value.to_str().expect("text").to_owned())
     };
