@@ -1,6 +1,6 @@
 //! What outlives a reload, a restart and a kill, and what happens where budgets cannot be kept.
 
-use rusqlite::Connection as Database;
+use rusqlite::{Connection as Database, OpenFlags};
 
 use super::*;
 
@@ -26,6 +26,28 @@ async fn a_restart_forgets_nothing() {
     assert_eq!(status(&service, 500).await, 200);
     eventually("both count", async || used(service.admin).await == (2 * once, 0)).await;
     assert_eq!(status(&service, 850).await, 429, "what is left would have been enough for it at first");
+}
+
+#[tokio::test]
+async fn the_intent_of_a_call_says_what_is_reserved_for_it() {
+    let service = Service::with(limited("{ gateway: { budgets: [ { usd: 1, per: day } ] } }")).await;
+    service.provider.script(ai_gateway::demo::Script::delayed(SOON * 10));
+    let body = capped(5);
+    let mut running = service.connect().await;
+    let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
+    running.send(head("POST", CHAT, &headers, body.as_bytes()) + &body).await;
+    let path = service.folder.path().join("data/gateway.db");
+    let reserved = || -> rusqlite::Result<(i64, i64)> {
+        let query = "SELECT reserved_tokens, reserved_picos FROM calls WHERE state = 'intent'";
+        let database = Database::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        database.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
+    };
+    eventually("it is there", async || reserved().is_ok()).await;
+    // A token for each byte, what the provider adds, and the ceiling.
+    let tokens = body.len() as u64 + 64 + 5;
+    let count = i64::try_from(tokens).expect("few");
+    assert_eq!(reserved().expect("read"), (count, count * 1_000_000));
+    assert_eq!(used(service.admin).await, (0, tokens));
 }
 
 #[tokio::test]
