@@ -203,7 +203,7 @@ impl Refusal {
             Self::ScopeMissing => "Invalid AI Gateway API scope",
             Self::ModelNotAllowed => "This API key may not use the model that the request asks for",
             Self::RouteNotMetered => {
-                "This API key is limited to some models, and on this route the gateway does not see which model is asked for"
+                "This API key is limited to some models, tokens or cost, and on this route the gateway does not see which model is asked for, nor what a call uses"
             }
             Self::InvalidJson(what) => return format!("The request body is not valid JSON: {what}").into(),
             Self::BodyTooLarge(limit) => {

@@ -5,7 +5,7 @@
 //! Never does: show a key's text or hash, or a provider's key.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -19,7 +19,8 @@ use super::AdminState;
 use super::health::{self, refuse};
 use crate::error::Refusal;
 use crate::keys::KeyRecord;
-use crate::units::Secret;
+use crate::limit::{Now, Standing};
+use crate::units::{Limit, Measure, Secret, Usd};
 
 /// Lets requests under `/api/` pass with the token only.
 pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
@@ -67,6 +68,39 @@ fn describe(key: &KeyRecord, now: SystemTime) -> Value {
         "created_at": time(key.created_at),
         "expires_at": time(key.expires_at),
         "revoked_at": time(key.revoked_at),
+    })
+}
+
+/// How all limits of the snapshot in force stand.
+pub(super) fn standing(state: &AdminState) -> Vec<Standing> {
+    let now = Now { wall: SystemTime::now(), steady: Instant::now() };
+    state.limiter.standing(&state.live.pin().limits.all(), now)
+}
+
+/// All limits and what is used of them, each in its own unit: calls, tokens, or USD as decimals.
+pub(super) async fn limits(State(state): State<Arc<AdminState>>) -> Response {
+    let data: Vec<Value> = standing(&state).iter().map(describe_limit).collect();
+    health::json(200, json!({"object": "list", "data": data}).to_string())
+}
+
+fn describe_limit(standing: &Standing) -> Value {
+    let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    let amount = |count: u128| match standing.limit {
+        Limit::Budget(Measure::Usd, _) => Value::from(Usd::from_picos(count).to_string()),
+        _ => Value::from(u64::try_from(count).unwrap_or(u64::MAX)),
+    };
+    json!({
+        "kind": standing.subject.kind(),
+        "name": standing.subject.name(),
+        "model": standing.subject.model.as_deref(),
+        "limit": standing.limit.name(),
+        "shadow": standing.shadow,
+        "value": amount(standing.value),
+        "used": amount(standing.used),
+        "reserved": amount(standing.reserved),
+        "window_start": standing.window.map(|(start, _)| time(start)),
+        "window_end": standing.window.and_then(|(_, end)| end).map(time),
+        "resets_in_seconds": standing.resets_in.map(|wait| wait.as_secs_f64().ceil()),
     })
 }
 

@@ -29,6 +29,7 @@ pub(super) fn router(state: &Arc<AdminState>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/keys", get(api::keys))
+        .route("/api/limits", get(api::limits))
         .route("/api/usage", get(move |state, request| usage::usage(state, request, Arc::clone(&asking))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -56,6 +57,7 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     if let Some(LedgerFigures { up, queued, lag, dropped, size }) = state.ledger.figures() {
         state.telemetry.ledger(&LedgerState { up, queued, lag, dropped, size });
     }
+    state.telemetry.limits(&state.limiter.tally(), &api::standing(&state));
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], state.telemetry.render(SystemTime::now()))
 }

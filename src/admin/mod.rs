@@ -28,6 +28,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Live;
 use crate::ledger::Ledger;
+use crate::limit::Limiter;
 use crate::telemetry::{Readiness, Telemetry};
 use crate::units::Secret;
 
@@ -40,6 +41,8 @@ pub struct AdminState {
     pub readiness: Arc<Readiness>,
     /// What `/api/usage` asks.
     pub ledger: Ledger,
+    /// What `/api/limits` and `/metrics` tell of.
+    pub limiter: Arc<dyn Limiter>,
     /// The configuration in force.
     pub live: Arc<Live>,
     /// What opens `/api/`; without it there is no `/api/`.

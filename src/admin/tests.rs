@@ -5,6 +5,7 @@
 use super::*;
 use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
+use crate::limit::LocalLimiter;
 use crate::meter::price::PriceBook;
 use crate::route::RouteTable;
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
@@ -77,6 +78,7 @@ fn state(token: Option<&str>) -> AdminState {
         telemetry: Arc::new(Telemetry::new(&settings, log).expect("telemetry")),
         readiness: Arc::default(),
         ledger: Ledger::off(),
+        limiter: Arc::new(LocalLimiter::new(std::time::Instant::now())),
         live: Arc::new(Live::new(Arc::new(snapshot()))),
         token: token.map(|token| Secret::new(token.to_owned())),
     }

@@ -193,6 +193,15 @@ impl LimitTable {
         self.models.get(model).map_or(&[], |bounds| bounds)
     }
 
+    /// Tells whether there is any budget.
+    pub fn has_budgets(&self) -> bool {
+        self.keys
+            .values()
+            .chain(self.models.values())
+            .flat_map(|list| list.iter())
+            .any(|bound| !bound.limits.budgets.is_empty())
+    }
+
     /// All that is limited, each subject's limits once: for metrics and reports.
     pub fn all(&self) -> Vec<Bound> {
         let mut seen = HashSet::new();

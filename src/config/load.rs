@@ -145,6 +145,9 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     warnings.extend(keys.warnings);
     let (limits, idle) = Arc::new(std::mem::take(&mut compiled.limits)).table(&keys.ring);
     warnings.extend(idle);
+    if compiled.startup.ledger.is_none() && limits.has_budgets() {
+        warnings.push("the ledger is off: what is spent of budgets is forgotten at a restart".to_owned());
+    }
     let key_file = match source {
         KeySource::File(path) => Some(path),
         KeySource::Variable(_) => None,

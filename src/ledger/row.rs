@@ -12,6 +12,7 @@ use rusqlite::{Connection, params};
 use crate::flow::{Record, Reserved};
 use crate::keys::Key;
 use crate::route::Route;
+use crate::units::Usd;
 
 /// What the queue holds.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Intent {
             route.map_or("", |route| &route.pattern),
             route.map_or("", |route| route.provider.id.as_str()),
             self.model,
-            self.reserved.cost.map(|cost| i64::try_from(cost.picos()).unwrap_or(i64::MAX)),
+            self.reserved.cost.map(picos),
             self.reserved.tokens.map(count),
         ])?;
         Ok(())
@@ -127,13 +128,15 @@ fn settle(record: &Record, connection: &Connection, instance: &str) -> rusqlite:
         kind(9),
         kind(10),
         usage.map(|usage| count(usage.audio_ms)),
-        spent.cost.map(|cost| i64::try_from(cost.picos()).unwrap_or(i64::MAX)),
+        spent.cost.map(picos),
         spent.prices.as_deref(),
         spent.service_tier.as_deref(),
         micros(record.duration),
         record.upstream_head.map(micros),
         record.pace.first_token.map(micros),
         micros(record.overhead),
+        record.reserved.cost.map(picos),
+        record.reserved.tokens.map(count),
     ])?;
     Ok(())
 }
@@ -148,6 +151,11 @@ pub(super) fn micros_since_1970(time: SystemTime) -> i64 {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Money in the database's unit.
+fn picos(cost: Usd) -> i64 {
+    i64::try_from(cost.picos()).unwrap_or(i64::MAX)
 }
 
 /// Tokens of one call, so bounded that the sum of eight million calls at the bound is still one of SQLite's integers: a
@@ -166,10 +174,10 @@ const SETTLE: &str = "INSERT INTO calls (
     request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model,
     answered_model, status, error, attempts, input, cached_input, cache_write, cache_write_1h, input_audio,
     cached_audio, input_image, output, reasoning, output_audio, output_image, audio_ms, cost_picos, prices,
-    service_tier, duration_us, upstream_us, first_token_us, overhead_us
+    service_tier, duration_us, upstream_us, first_token_us, overhead_us, reserved_picos, reserved_tokens
 ) VALUES (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35
+    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37
 ) ON CONFLICT (request_id) DO UPDATE SET
     state = excluded.state, provider = excluded.provider, model = excluded.model, answered_model = excluded.answered_model,
     status = excluded.status, error = excluded.error, attempts = excluded.attempts, input = excluded.input,

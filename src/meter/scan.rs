@@ -28,6 +28,8 @@ pub struct Scan<'b> {
     /// How many choices may be made: `n`, or `best_of` where that is more, for each `prompt` of a list (completions); at
     /// least 1.
     pub choices: u64,
+    /// The ceilings of output that stand in the body, by their names: where, if that is a `null`.
+    ceilings: [Option<Option<Range<usize>>>; 3],
     /// Where the value of `model` stands in the body, its quotes included.
     model_at: Option<Range<usize>>,
     /// `stream_options`, and where it stands.
@@ -67,12 +69,15 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
     let at = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
     let model = fields[Field::MODEL];
     let ceilings = fields[Field::CEILINGS].iter().filter_map(|raw| raw.and_then(whole));
+    let null = |raw: &RawValue| (raw.get() == "null").then(|| at(raw)..at(raw) + raw.get().len());
+    let [first, second, third] = [5, 6, 7].map(|field| fields[field].map(null));
     let choices = fields[Field::CHOICES].iter().filter_map(|raw| raw.and_then(whole));
     Ok(Scan {
         model: model.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0),
         stream: fields[Field::STREAM].is_some_and(|raw| raw.get() == "true"),
         max_output_tokens: ceilings.max(),
         choices: choices.max().unwrap_or(1).max(1).saturating_mul(prompts),
+        ceilings: [first, second, third],
         model_at: model.map(|raw| at(raw)..at(raw) + raw.get().len()),
         stream_options: fields[Field::STREAM_OPTIONS].map(|raw| (raw, at(raw))),
         start: text.len() - trimmed.len() + 1,
@@ -102,6 +107,19 @@ impl Scan<'_> {
     pub fn add_member(&self, member: &str) -> Splice {
         let comma = if self.empty { "" } else { "," };
         Splice { at: self.start..self.start, with: format!("{member}{comma}") }
+    }
+
+    /// The change that sets the most tokens of output, by one of the names that are read here. Absent where the request
+    /// has a ceiling, even one that is for the provider to refuse.
+    pub fn set_ceiling(&self, name: &str, tokens: u64) -> Option<Splice> {
+        if self.ceilings.iter().any(|ceiling| matches!(ceiling, Some(None))) {
+            return None;
+        }
+        let place = Field::NAMES[Field::CEILINGS].iter().position(|ceiling| *ceiling == name)?;
+        match &self.ceilings[place] {
+            Some(null) => Some(Splice { at: null.clone()?, with: tokens.to_string() }),
+            None => Some(self.add_member(&format!(r#""{name}":{tokens}"#))),
+        }
     }
 
     /// The change that makes a stream tell its usage (`stream_options.include_usage`); absent where it does so already, or

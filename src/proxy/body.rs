@@ -47,12 +47,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const DRAIN: u64 = 1024 * 1024;
 
 impl Body {
-    /// The body with a change made. The few bytes that it grows by are not accounted for.
-    pub(super) fn with(self, change: Option<Splice>) -> Self {
-        match change {
-            None => self,
-            Some(splice) => Self { bytes: spliced(&self.bytes, vec![splice]), share: self.share },
-        }
+    /// The body with changes made. The few bytes that it grows by are not accounted for.
+    pub(super) fn with(self, changes: impl IntoIterator<Item = Splice>) -> Self {
+        Self { bytes: spliced(&self.bytes, changes.into_iter().collect()), share: self.share }
     }
 
     /// This body with other bytes, accounted for where they are more.

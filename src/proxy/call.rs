@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::telemetry::{InFlight, Telemetry};
 
+use super::limits::Held;
 use super::native::Native;
 use super::watch;
 
@@ -25,6 +26,8 @@ pub struct Call {
     over: bool,
     /// Whether the ledger knows that it goes upstream.
     intended: bool,
+    /// What it holds of its limits.
+    pub(super) limits: Held,
     /// Where Pingora's loop carries it.
     pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
@@ -47,6 +50,7 @@ impl Call {
             arrived: Some(arrived),
             over: false,
             intended: false,
+            limits: Held::default(),
             native: None,
             telemetry,
             policies,
@@ -120,6 +124,7 @@ impl Drop for Call {
         }
         let access_log = arrived.snapshot.access_log;
         let record = arrived.settle(Instant::now());
+        std::mem::take(&mut self.limits).settle(&record);
         self.telemetry.observe(&record, access_log);
         for _ in 0..self.policies.settled(&record) {
             self.telemetry.panicked();

@@ -30,6 +30,7 @@ use super::Gateway;
 use super::attempt::{Ask, attempt};
 use super::body;
 use super::call::Call;
+use super::limits;
 use super::listener;
 use super::native;
 use super::relay::relay;
@@ -114,6 +115,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let mut underway = call.arrived()?.admit(&head.method, &head.uri, &head.headers, SystemTime::now())?;
     if underway.route.kind.is_native() {
         understand::head(gateway, session, call, &mut underway)?;
+        limits::admit_unread(gateway, call, &underway).await?;
         native::begin(session, call, underway, settings).await?;
         return Ok(Handled::Native);
     }
@@ -122,7 +124,8 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
-    let Understood { body, stream, hide_usage } = understand::body(gateway, session, call, &mut underway, body)?;
+    let Understood { body, stream, hide_usage, worst } = understand::body(gateway, session, call, &mut underway, body)?;
+    limits::admit(gateway, call, &underway, &worst).await?;
     let ask = Ask { underway, content_type, body: Some(body), stream, hide_usage, sent: false };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
@@ -229,10 +232,11 @@ pub(super) fn facts<'a>(
     settings: &'a ServerSettings,
 ) -> Result<Facts<'a>, Refusal> {
     let head = session.req_header();
+    let limits = call.limits.leeway();
     let request_id = &call.arrived()?.record.request_id;
     let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let (cors, shown) = (&settings.cors, settings.answer_headers);
-    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure })
+    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure, limits })
 }
 
 pub(super) fn unspeakable(_: Unspeakable) -> Refusal {

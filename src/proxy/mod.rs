@@ -8,6 +8,7 @@ mod attempt;
 mod body;
 mod call;
 mod exchange;
+mod limits;
 mod listener;
 mod native;
 mod peer;
@@ -37,6 +38,7 @@ use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
 pub use call::Call;
+pub(crate) use limits::Limiting;
 pub(crate) use listener::{Guard, Heads};
 pub(crate) use peer::{Peers, REFRESH};
 use upstream::Upstream;
@@ -48,6 +50,7 @@ pub struct Gateway {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
     ledger: Ledger,
+    limits: Arc<Limiting>,
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
@@ -62,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) ledger: Ledger,
+    pub(crate) limits: Arc<Limiting>,
     pub(crate) policies: Policies,
     pub(crate) peers: Arc<Peers>,
 }
@@ -75,12 +79,13 @@ struct RequestIds {
 impl Gateway {
     /// Puts the gateway together; `process` is this process's own number.
     pub(crate) fn new(parts: Parts, process: u64) -> Self {
-        let Parts { live, telemetry, readiness, ledger, policies, peers } = parts;
+        let Parts { live, telemetry, readiness, ledger, limits, policies, peers } = parts;
         Self {
             live,
             telemetry,
             readiness,
             ledger,
+            limits,
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),

@@ -11,12 +11,14 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::error::{PolicyError, Refusal};
 use crate::flow::Underway;
+use crate::limit::Ask;
 use crate::meter::{self, Scan};
 use crate::policy::{Content, Head, Look};
 
 use super::Gateway;
 use super::body::Body;
 use super::call::Call;
+use super::limits::{self, Worst};
 
 /// A body that is ready to be sent.
 pub(super) struct Understood {
@@ -25,6 +27,8 @@ pub(super) struct Understood {
     pub(super) stream: bool,
     /// Whether it was made to ask for the stream's usage, which its client did not.
     pub(super) hide_usage: bool,
+    /// What it may need at most, where it is limited.
+    pub(super) worst: Ask,
 }
 
 /// Reads what a body asks for, asks the policies, and makes a stream tell its usage.
@@ -42,22 +46,25 @@ pub(super) fn body(
     let scan = scan(&bytes)?;
     call.arrived()?.understand(underway, &scan)?;
     if gateway.policies.is_empty() {
-        return Ok(ready(underway, &scan, body));
+        return ready(call, underway, &scan, body);
     }
     let content = Content::of(&bytes, &scan);
-    let Some(bytes) = ask(gateway, session, call, underway, content)? else { return Ok(ready(underway, &scan, body)) };
+    let Some(bytes) = ask(gateway, session, call, underway, content)? else {
+        return ready(call, underway, &scan, body);
+    };
     let arrived = call.arrived()?;
     let body = body.replaced(bytes.clone(), arrived.snapshot.server.max_buffered)?;
     let scan = self::scan(&bytes)?;
     arrived.understand(underway, &scan)?;
-    Ok(ready(underway, &scan, body))
+    ready(call, underway, &scan, body)
 }
 
-fn ready(underway: &Underway, scan: &Scan<'_>, body: Body) -> Understood {
+fn ready(call: &mut Call, underway: &Underway, scan: &Scan<'_>, body: Body) -> Result<Understood, Refusal> {
     let asks = scan.stream && underway.route.tells_usage_on_request(&underway.target.provider);
     let change = if asks { scan.ask_for_usage() } else { None };
     let hide_usage = change.is_some();
-    Understood { body: body.with(change), stream: scan.stream, hide_usage }
+    let Worst { ask: worst, ceiling } = limits::worst(call, underway, scan, &body.bytes)?;
+    Ok(Understood { body: body.with(change.into_iter().chain(ceiling)), stream: scan.stream, hide_usage, worst })
 }
 
 /// Asks the policies about a call whose body passes unread.

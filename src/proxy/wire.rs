@@ -23,6 +23,7 @@ use crate::error::Refusal;
 use crate::route::{Provider, Route};
 use crate::units::Usd;
 
+use super::limits::{Leeway, refusal_headers};
 use super::upstream::{AnswerHead, Length};
 pub(super) use outgoing::{Carries, Outgoing};
 
@@ -91,6 +92,8 @@ pub(super) struct Facts<'a> {
     pub(super) version: Version,
     /// Whether the client came over TLS.
     pub(super) secure: bool,
+    /// What it tells of limits.
+    pub(super) limits: Leeway,
 }
 
 /// What an answer's own headers tell of its call: the times of `server-timing` and `provider-response-time`, and the cost.
@@ -135,6 +138,7 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: 
     if let Some(theirs) = headers.remove("x-request-id") {
         headers.insert("x-upstream-request-id", theirs);
     }
+    facts.limits.make_way(&mut headers);
     let mut reply = Builder::new(head.status, headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         reply.set(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -178,7 +182,11 @@ pub(super) fn refusal(
     reply.text("content-type", "application/json")?;
     reply.text("content-length", &body.len().to_string())?;
     if let Some(wait) = refusal.retry_after() {
-        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        // Rounded up: sooner would be refused again.
+        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+    }
+    for (name, value) in refusal_headers(refusal) {
+        reply.text(name, &value)?;
     }
     let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
     let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));
@@ -243,6 +251,9 @@ impl Builder {
     fn finish(mut self, facts: &Facts<'_>) -> Built {
         self.text("x-request-id", facts.request_id)?;
         self.text("x-content-type-options", "nosniff")?;
+        for (name, value) in facts.limits.headers() {
+            self.text(name, &value)?;
+        }
         if facts.secure {
             self.set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
         }

@@ -16,11 +16,14 @@ use super::tls::Certificates;
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
 use crate::ledger::Ledger;
-use crate::proxy::{Parts, Peers, REFRESH};
+use crate::proxy::{Limiting, Parts, Peers, REFRESH};
 use crate::telemetry::{Part, Reload, Telemetry};
 
 /// How often the key file is looked at: changes are in force within 2 s.
 const KEY_FILE_GLANCE: Duration = Duration::from_secs(1);
+
+/// How often counters of limits that are over are forgotten, and their leases given back.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Reloads.
 pub(super) struct Control {
@@ -29,6 +32,7 @@ pub(super) struct Control {
     telemetry: Arc<Telemetry>,
     peers: Arc<Peers>,
     ledger: Ledger,
+    limits: Arc<Limiting>,
     certificates: Certificates,
     /// What only a restart can change, as it was at start.
     startup: Startup,
@@ -54,13 +58,14 @@ impl KeysRead {
 
 impl Control {
     pub(super) fn new(sources: Sources, loaded: &Loaded, parts: &Parts) -> Self {
-        let Parts { live, telemetry, peers, ledger, .. } = parts.clone();
+        let Parts { live, telemetry, peers, ledger, limits, .. } = parts.clone();
         Self {
             sources,
             live,
             telemetry,
             peers,
             ledger,
+            limits,
             certificates: Certificates::of(&loaded.snapshot.startup.listen),
             startup: loaded.snapshot.startup.clone(),
             keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
@@ -142,7 +147,7 @@ impl Control {
     }
 }
 
-/// Watches the key file and keeps providers' addresses fresh.
+/// Watches the key file, keeps providers' addresses fresh, and counters of limits few.
 pub(super) struct Upkeep(Arc<Control>);
 
 impl Upkeep {
@@ -155,7 +160,8 @@ impl Upkeep {
 impl BackgroundService for Upkeep {
     async fn start(&self, shutdown: ShutdownWatch) {
         // Side by side: a resolver that does not answer must not keep a revoked key alive.
-        tokio::join!(self.watch_key_file(shutdown.clone()), self.refresh_addresses(shutdown));
+        let (watching, sweeping) = (self.watch_key_file(shutdown.clone()), self.sweep_limits(shutdown.clone()));
+        tokio::join!(watching, sweeping, self.refresh_addresses(shutdown));
     }
 }
 
@@ -166,6 +172,17 @@ impl Upkeep {
         loop {
             tokio::select! {
                 _ = glance.tick() => self.0.reload_changed_keys(),
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+
+    async fn sweep_limits(&self, mut shutdown: ShutdownWatch) {
+        let mut due = interval(SWEEP);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = due.tick() => self.0.limits.sweep(),
                 _ = shutdown.changed() => return,
             }
         }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::connections::OpenConnections;
 use crate::config::Live;
 use crate::ledger::Ledger;
-use crate::proxy::Parts;
+use crate::proxy::{Limiting, Parts};
 use crate::telemetry::{Phase, Readiness, Telemetry};
 
 /// How often a drain looks whether the last call is over.
@@ -45,6 +45,7 @@ pub(super) struct Lifecycle {
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
     ledger: Ledger,
+    limits: Arc<Limiting>,
     connections: Arc<OpenConnections>,
 }
 
@@ -52,8 +53,8 @@ impl Lifecycle {
     pub(super) fn new(parts: &Parts) -> Self {
         let order = watch::Sender::new(Order::Serve);
         let (started, listeners) = Default::default();
-        let Parts { live, telemetry, readiness, ledger, .. } = parts.clone();
-        Self { order, started, listeners, live, telemetry, readiness, ledger, connections: Arc::default() }
+        let Parts { live, telemetry, readiness, ledger, limits, .. } = parts.clone();
+        Self { order, started, listeners, live, telemetry, readiness, ledger, limits, connections: Arc::default() }
     }
 
     /// The connections that are open.
@@ -110,6 +111,7 @@ impl Lifecycle {
     /// threads have ended.
     pub(super) fn last_words(&self) {
         let begun = Instant::now();
+        self.limits.close();
         self.ledger.close(LAST_WORDS);
         log::info!("stopped");
         self.telemetry.log().flush(LAST_WORDS.saturating_sub(begun.elapsed()).max(GLANCE));

@@ -19,9 +19,9 @@ use super::listen::ProxyService;
 use super::{Options, Running, StartError};
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Live, Loaded, Snapshot, Sources, Startup};
-use crate::ledger::Ledger;
+use crate::ledger::{BudgetStore, Ledger};
 use crate::policy::Policies;
-use crate::proxy::{Gateway, Parts, Peers};
+use crate::proxy::{Gateway, Limiting, Parts, Peers};
 use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
 
 /// A listener, and its address as bound.
@@ -66,14 +66,17 @@ impl Prepared {
         let snapshot = &loaded.snapshot;
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let process = process_id().ok_or(StartError::NoRandomness)?;
+        let ledger = match &snapshot.startup.ledger {
+            Some(settings) => Ledger::open(settings, process)?,
+            None => Ledger::off(),
+        };
+        let limits = Arc::new(Limiting::new(BudgetStore::open(&ledger, process)?));
         let parts = Parts {
             live: Arc::new(Live::new(Arc::clone(snapshot))),
             telemetry: Arc::clone(&telemetry),
             readiness: Arc::new(Readiness::new()),
-            ledger: match &snapshot.startup.ledger {
-                Some(settings) => Ledger::open(settings, process)?,
-                None => Ledger::off(),
-            },
+            ledger,
+            limits,
             policies,
             peers: Arc::new(Peers::default()),
         };
@@ -88,8 +91,9 @@ impl Prepared {
         server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
         server.add_service(background_service("upkeep", Upkeep::new(Arc::clone(&control))));
         let token = snapshot.startup.admin_token.clone();
-        let Parts { live, readiness, ledger, .. } = parts;
-        let admin = AdminState { telemetry: Arc::clone(&telemetry), readiness, ledger, live, token };
+        let Parts { live, readiness, ledger, limits, .. } = parts;
+        let limiter = limits.limiter();
+        let admin = AdminState { telemetry: Arc::clone(&telemetry), readiness, ledger, limiter, live, token };
         Ok(Assembled { server, addresses, admin, control, lifecycle, telemetry, loaded })
     }
 }

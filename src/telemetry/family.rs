@@ -35,7 +35,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed) + series <= self.max * percent / 100
     }
 
-    fn take(&self, series: usize, percent: usize) -> bool {
+    pub(super) fn take(&self, series: usize, percent: usize) -> bool {
         let ceiling = self.max * percent / 100;
         let grow = |used: usize| Some(used + series).filter(|used| *used <= ceiling);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()

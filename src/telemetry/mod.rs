@@ -8,6 +8,7 @@ mod compat;
 mod family;
 mod labels;
 mod ledger;
+mod limits;
 mod line;
 mod log;
 mod logger;
@@ -21,9 +22,12 @@ use std::time::{Duration, SystemTime};
 use prometheus::TextEncoder;
 
 use crate::flow::Record;
+use crate::limit::{Standing, Tally};
+use crate::units::Limit;
 use compat::Compat;
 use family::Budget;
 use labels::Models;
+use limits::LimitSeries;
 use series::Series;
 use spending::Spending;
 
@@ -127,6 +131,7 @@ pub enum TurnedAway {
 pub struct Telemetry {
     series: Series,
     spending: Spending,
+    limits: LimitSeries,
     compat: Option<Compat>,
     models: Models,
     log: LogWriter,
@@ -143,6 +148,7 @@ impl Telemetry {
         let series = Series::new(&budget, settings.version, &log)?;
         Ok(Self {
             spending: Spending::new(series.registry(), &budget)?,
+            limits: LimitSeries::new(series.registry(), &budget)?,
             series,
             compat: settings.compat_metrics.then(|| Compat::new(&budget, max)),
             models: Models::default(),
@@ -159,6 +165,7 @@ impl Telemetry {
         let model = self.models.label(record);
         self.series.observe(record, [method, route, status, model]);
         self.spending.observe(record, model);
+        self.limits.observe(record);
         if let Some(compat) = &self.compat {
             compat.observe(record, [method, route, status, model]);
         }
@@ -210,6 +217,16 @@ impl Telemetry {
     /// Notes how the ledger does.
     pub fn ledger(&self, state: &LedgerState) {
         self.series.ledger(state);
+    }
+
+    /// Counts a call that a limit in shadow would have refused.
+    pub fn shadowed(&self, limit: Limit) {
+        self.limits.shadowed(limit);
+    }
+
+    /// Notes how limits stand.
+    pub fn limits(&self, tally: &Tally, standings: &[Standing]) {
+        self.limits.set(tally, standings);
     }
 
     /// Counts a panic; there must never be one.

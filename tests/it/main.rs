@@ -9,6 +9,7 @@
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
+//! | `limits` | limits and budgets: what they refuse, and what holds under load, crashes and reloads |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
@@ -32,6 +33,7 @@ mod contract;
 mod exchange;
 mod ledger;
 mod lifecycle;
+mod limits;
 mod native;
 mod observability;
 mod permissions;

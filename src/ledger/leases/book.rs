@@ -151,15 +151,13 @@ fn bury(
     }
 }
 
-/// What the records say was spent of a budget in its window, by one process or by all; calls without an end at what was
-/// reserved for them.
+/// What the records say was spent of a budget in its window, by one process or by all; calls of which nothing
+/// tells what they used at what was reserved for them, as the limiter counts them.
 fn recorded(transaction: &Transaction<'_>, wanted: &Wanted, instance: Option<&str>) -> Result<u128, LedgerError> {
     let amount = match wanted.budget.measure {
-        Measure::Usd => {
-            "CASE WHEN state IN ('intent', 'unknown') THEN coalesce(cost_picos, reserved_picos, 0) ELSE coalesce(cost_picos, 0) END"
-        }
+        Measure::Usd => "CASE WHEN state = 'failed' THEN 0 ELSE coalesce(cost_picos, reserved_picos, 0) END",
         Measure::Tokens => {
-            "CASE WHEN state IN ('intent', 'unknown') THEN coalesce(input + output, reserved_tokens, 0) ELSE coalesce(input + output, 0) END"
+            "CASE WHEN state = 'failed' OR state = 'settled' AND cost_picos = 0 THEN coalesce(input + output, 0) ELSE coalesce(input + output, reserved_tokens, 0) END"
         }
     };
     let subject = &wanted.budget.subject;
@@ -243,3 +241,6 @@ impl Place {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,6 +170,7 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
         request: &request,
         version,
         secure: false,
+        limits: Leeway::default(),
     };
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -240,6 +241,7 @@ fn cors_allows_only_what_is_configured() {
             request: &request,
             version: Version::HTTP_11,
             secure: false,
+            limits: Leeway::default(),
         };
         let reply = own(StatusCode::OK, "{}", &facts).expect("a reply");
         reply.headers.get("access-control-allow-origin").map(|value| value.to_str().expect("text").to_owned())

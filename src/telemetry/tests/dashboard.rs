@@ -3,6 +3,8 @@
 //! Never does: keep a list of metrics; the dashboard's are looked for in a real exposition.
 
 use super::*;
+use crate::limit::{Standing, Tally};
+use crate::units::{Limit, Measure, Owner, Per, Subject};
 use std::collections::BTreeSet;
 
 const DASHBOARD: &str = include_str!("../../../provision/grafana/ai-gateway.json");
@@ -17,11 +19,36 @@ fn named() -> BTreeSet<String> {
     words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
 }
 
+/// A limit of everybody, half of which is used.
+fn half_used(limit: Limit) -> Standing {
+    let subject = Subject::of(Owner::Gateway);
+    Standing { subject, limit, shadow: false, value: 100, used: 40, reserved: 10, window: None, resets_in: None }
+}
+
+#[test]
+fn budgets_show_what_is_used_of_them_and_stay_under_the_ceiling() {
+    let (telemetry, _) = telemetry(300, true);
+    let rate = half_used(Limit::RequestsPerMinute);
+    let shadow = Standing { shadow: true, ..half_used(Limit::Budget(Measure::Usd, Per::Week)) };
+    telemetry.limits(&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day)), rate, shadow]);
+    let used = |text: &str| text.lines().filter(|line| line.starts_with("gateway_budget_used_ratio{")).count();
+    let text = telemetry.render(at(1_764_064_801));
+    assert!(text.contains("gateway_budget_used_ratio{kind=\"gateway\",limit=\"usd/day\",name=\"\"} 0.5\n"), "{text}");
+    assert_eq!(used(&text), 1);
+    let owner = |number: usize| Owner::User(number.to_string().into());
+    let budget = half_used(Limit::Budget(Measure::Usd, Per::Day));
+    let many = (0..1000).map(|number| Standing { subject: Subject::of(owner(number)), ..budget.clone() });
+    telemetry.limits(&Tally::default(), &many.collect::<Vec<_>>());
+    let text = telemetry.render(at(1_764_064_801));
+    assert!(used(&text) > 1 && series(&text).len() <= 300, "{} of {}", used(&text), series(&text).len());
+}
+
 #[test]
 fn each_metric_of_the_dashboard_is_exported() {
     let (telemetry, _) = telemetry(10_000, true);
     telemetry.observe(&spending::metered(), false);
     telemetry.observe(&spending::unpriced(), false);
+    telemetry.limits(&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day))]);
     let text = telemetry.render(at(1_764_064_801));
     let exported: BTreeSet<_> = series(&text).into_iter().map(|line| line.split(['{', ' ']).next()).collect();
     let named = named();

@@ -65,6 +65,8 @@ pub struct Setup {
     pub admin: String,
     /// What stands behind `ledger:`: `off`, or a mapping.
     pub ledger: String,
+    /// Further sections, as lines of YAML: `limits: { ... }`.
+    pub sections: String,
     /// Another key file.
     pub key_file: Option<String>,
     /// Variables of the environment.
@@ -257,6 +259,7 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
         setup.providers,
         and(&setup.telemetry),
     ) + &ledger
+        + &setup.sections
 }
 
 fn sources(folder: &TempDir, setup: &Setup) -> Sources {
