@@ -42,8 +42,12 @@ pub enum Refusal {
     HeadersTooLarge,
     /// A header that HTTP or this route does not allow. The text names it.
     BadHeader(&'static str),
+    /// The model that was asked for is not listed, where only listed ones may be asked for, or not served on this route.
+    UnknownModel,
     /// The provider refused the key that *we* hold for it (its 401 or 403).
     UpstreamAuth,
+    /// All targets are left in peace for now; the first may be asked again after this time.
+    NoHealthyUpstream(Duration),
     /// No connection, a reset, or an answer that is no HTTP.
     Upstream(UpstreamFault),
     /// The provider was silent for longer than its `timeouts` allow.
@@ -97,6 +101,8 @@ pub enum Silence {
     Proxy,
     /// `first_byte`
     FirstByte,
+    /// `first_token`
+    FirstToken,
     /// `idle`
     Idle,
     /// `total`
@@ -144,7 +150,9 @@ impl Refusal {
             Self::UriTooLong => (414, INVALID_REQUEST, "uri_too_long"),
             Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
             Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
+            Self::UnknownModel => (404, INVALID_REQUEST, "model_not_found"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
+            Self::NoHealthyUpstream(_) => (503, SERVER, "no_healthy_upstream"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
             Self::Overloaded => (503, SERVER, "overloaded"),
@@ -156,7 +164,7 @@ impl Refusal {
 
     /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
     pub fn param(&self) -> Option<&'static str> {
-        matches!(self, Self::ModelNotAllowed).then_some("model")
+        matches!(self, Self::ModelNotAllowed | Self::UnknownModel).then_some("model")
     }
 
     /// What the client reads. The original gateway's three texts stand unchanged or begin the message: clients compare
@@ -193,6 +201,10 @@ impl Refusal {
             Self::UriTooLong => "The request target is longer than 8192 bytes",
             Self::HeadersTooLarge => "The request headers are larger than this gateway accepts",
             Self::BadHeader(what) => return format!("The request has an invalid header: {what}").into(),
+            Self::UnknownModel => "The model that the request asks for is not available here",
+            Self::NoHealthyUpstream(_) => {
+                "No provider is ready to serve this request: all that can have failed or are at their limits; try again later"
+            }
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
             Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
             Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
@@ -206,6 +218,9 @@ impl Refusal {
                 "The provider could not be reached: the proxy on the way to it did not open a connection in time"
             }
             Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
+            Self::UpstreamTimeout(Silence::FirstToken) => {
+                "The provider did not begin with the content of its answer in time"
+            }
             Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
             Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
             Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
@@ -238,7 +253,14 @@ impl Refusal {
 
     /// How long the client should wait before it tries again, where waiting can help.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Overloaded | Self::ShuttingDown).then_some(Duration::from_secs(1))
+        match self {
+            Self::Overloaded | Self::ShuttingDown => Some(Duration::from_secs(1)),
+            // Headers have whole seconds; one too few would find the target still at rest.
+            Self::NoHealthyUpstream(wait) => {
+                Some(Duration::from_secs((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
+            }
+            _ => None,
+        }
     }
 
     /// Tells whether the way to the provider, or the provider, is what failed.
@@ -291,6 +313,13 @@ mod tests {
         let scope = Refusal::ScopeMissing.challenge(Some("get:/openai/v1/models")).expect("a challenge");
         assert!(scope.ends_with(r#"scope="get:/openai/v1/models""#), "{scope}");
         assert_eq!(Refusal::UnknownRoute.challenge(None), None);
+    }
+
+    #[test]
+    fn a_rest_is_told_in_whole_seconds_and_never_too_short() {
+        let told =
+            |ms| Refusal::NoHealthyUpstream(Duration::from_millis(ms)).retry_after().map(|wait| wait.as_millis());
+        assert_eq!([0, 1, 1000, 1001].map(told), [Some(1000), Some(1000), Some(1000), Some(2000)]);
     }
 
     #[test]

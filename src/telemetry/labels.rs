@@ -47,6 +47,7 @@ pub(super) fn outcome(record: &Record) -> &'static str {
         Some(Refusal::UpstreamTimeout(Silence::Connect)) => "connect_timeout",
         Some(Refusal::UpstreamTimeout(Silence::Proxy)) => "proxy_timeout",
         Some(Refusal::UpstreamTimeout(Silence::FirstByte)) => "first_byte_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::FirstToken)) => "first_token_timeout",
         Some(Refusal::UpstreamTimeout(Silence::Idle)) => "idle_timeout",
         Some(Refusal::UpstreamTimeout(Silence::Total)) => "total_timeout",
         Some(Refusal::Upstream(UpstreamFault::Resolve)) => "resolve_failed",
