@@ -15,7 +15,7 @@ use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
 use super::{certificates, proxies, routes};
-use crate::route::{Provider, RouteTable, Timeouts};
+use crate::route::{Pool, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
 /// Where a provider is.
@@ -102,6 +102,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         port: base.port,
         version_prefix,
         base_prefix,
+        keys: Pool::new(&ProviderId::new(id), credential.iter().map(|key| (key.clone(), 1)).collect()),
         auth_header,
         credential,
         query: query(&written.query),
@@ -381,6 +382,7 @@ fn timeouts(check: &mut Check<'_>, path: &FieldPath, written: &file::Timeouts) -
         connect: check.period(&path.key("connect"), written.connect, ["1ms", "5m"]),
         first_byte_stream: check.period(&first_byte.key("stream"), written.first_byte.stream, day),
         first_byte_other: check.period(&first_byte.key("other"), written.first_byte.other, day),
+        first_token: None,
         idle: check.period(&path.key("idle"), written.idle, day),
         total: check.period(&path.key("total"), written.total, day),
     }

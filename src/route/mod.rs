@@ -2,8 +2,16 @@
 //!
 //! Invariant: a path is matched as it stands; no spelling other than the configured one (but for one trailing slash)
 //! reaches a route, so that what was authorised is what is forwarded.
-//! Never does: any IO, resolving of names, choosing among several targets.
+//! Never does: any IO, resolving of names.
 
+mod attempts;
+mod breaker;
+mod budget;
+mod health;
+mod models;
+mod plan;
+mod pool;
+mod reset;
 mod table;
 mod way;
 
@@ -15,6 +23,13 @@ use percent_encoding::percent_decode_str;
 
 use crate::units::{ProviderId, RouteId, Secret};
 
+pub use attempts::{Attempts, Cooldown};
+pub use breaker::{Cause, View};
+pub use health::{Health, KeyView, TargetView};
+pub use models::{Deployment, ModelTable, Routing};
+pub use plan::{Answer, Class, End, Outcome, Plan, Step, Try};
+pub use pool::{KeyMark, MOST, Pool, ProviderKey};
+pub use reset::time_to_reset;
 pub use table::{Match, RouteTable, TableError};
 pub use way::{Authority, Certificates, ClientCertificate, HttpProxy};
 
@@ -41,6 +56,8 @@ pub struct Provider {
     /// The provider's key as that header's whole value (`Bearer ...`), marked sensitive; absent where the provider
     /// needs none.
     pub credential: Option<HeaderValue>,
+    /// All its keys, that one first.
+    pub keys: Pool,
     /// Headers that are set on each upstream request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters that are set on each upstream request: the name, and the whole pair percent-encoded,
@@ -63,6 +80,8 @@ pub struct Timeouts {
     pub first_byte_stream: Duration,
     /// The same for all other calls.
     pub first_byte_other: Duration,
+    /// From the request sent to a stream's first content; absent: as long as it likes.
+    pub first_token: Option<Duration>,
     /// Between two pieces of an answer.
     pub idle: Duration,
     /// From the first attempt to the answer's end.
@@ -75,6 +94,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(3),
             first_byte_stream: Duration::from_secs(120),
             first_byte_other: Duration::from_secs(600),
+            first_token: None,
             idle: Duration::from_secs(120),
             total: Duration::from_secs(900),
         }
