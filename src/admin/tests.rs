@@ -5,7 +5,7 @@
 use super::*;
 use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
-use crate::route::RouteTable;
+use crate::route::{Attempts, RouteTable};
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
 use crate::units::RouteSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,6 +49,8 @@ fn snapshot() -> Snapshot {
             log_level: log::LevelFilter::Info,
         },
         providers: Vec::new(),
+        models: Arc::default(),
+        attempts: Attempts::default(),
         routes: Arc::new(RouteTable::default()),
         key_file: None,
         keys: keys(),

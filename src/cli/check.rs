@@ -3,6 +3,8 @@
 //! Invariant: reads what `serve` would read and nothing else; exit code 0 or 2.
 //! Never does: open a port or ask a provider; show a secret.
 
+mod models;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -71,6 +73,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  {method:<6} {pattern} -> {}{kind}", route.upstream_url())?;
         }
     }
+    models::as_text(&loaded.snapshot, out)?;
     let mut title = "\n";
     for warning in loaded.warnings_at(SystemTime::now()) {
         writeln!(out, "{title}warning: {warning}")?;
@@ -116,7 +119,8 @@ fn timeouts(provider: &Provider) -> String {
     let times = &provider.timeouts;
     let [connect, stream, other] = [times.connect, times.first_byte_stream, times.first_byte_other].map(span);
     let [idle, total] = [times.idle, times.total].map(span);
-    format!("connect {connect}, first byte {stream} (stream) or {other}, idle {idle}, total {total}")
+    let token = times.first_token.map_or_else(String::new, |token| format!(", first token {}", span(token)));
+    format!("connect {connect}, first byte {stream} (stream) or {other}{token}, idle {idle}, total {total}")
 }
 
 fn span(duration: Duration) -> String {
@@ -195,6 +199,9 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
         },
         "providers": providers,
         "routes": routes,
+        "models": models::as_json(&loaded.snapshot),
+        "only_listed_models": loaded.snapshot.models.only_listed(),
+        "attempts": models::attempts_as_json(&loaded.snapshot.attempts),
         "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
     })
 }
@@ -204,6 +211,7 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
     let certificates = provider.certificates.as_ref();
     serde_json::json!({
         "name": provider.id.as_str(),
+        "keys": provider.keys.keys().iter().filter(|key| key.credential.is_some()).count(),
         "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
         "proxy": provider.proxy.as_ref().map(ToString::to_string),
         "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
@@ -212,6 +220,7 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
             "connect_ms": millis(times.connect),
             "first_byte_stream_ms": millis(times.first_byte_stream),
             "first_byte_other_ms": millis(times.first_byte_other),
+            "first_token_ms": times.first_token.map(millis),
             "idle_ms": millis(times.idle),
             "total_ms": millis(times.total),
         },
@@ -243,9 +252,10 @@ fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<I
 }
 
 fn credential(provider: &Provider) -> String {
-    match &provider.credential {
-        Some(_) => format!(", key in {}", provider.auth_header),
-        None => ", no key".to_owned(),
+    match (&provider.credential, provider.keys.keys().len()) {
+        (Some(_), 1) => format!(", key in {}", provider.auth_header),
+        (Some(_), keys) => format!(", {keys} keys in {}", provider.auth_header),
+        (None, _) => ", no key".to_owned(),
     }
 }
 
@@ -270,7 +280,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn run_with(yaml: Option<&str>, json: bool) -> (u8, String, String) {
+    pub(super) fn run_with(yaml: Option<&str>, json: bool) -> (u8, String, String) {
         let directory = tempfile::tempdir().expect("a directory");
         if let Some(yaml) = yaml {
             std::fs::create_dir(directory.path().join("conf")).expect("made");

@@ -14,7 +14,7 @@ use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
 use super::{Cors, Listener, Network, ServerSettings, Startup};
-use crate::route::RouteTable;
+use crate::route::{Attempts, ModelTable, RouteTable};
 
 /// What the check of a file collects.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Compiled {
     pub(super) server: ServerSettings,
     pub(super) startup: Startup,
     pub(super) routes: RouteTable,
+    pub(super) models: ModelTable,
+    pub(super) attempts: Attempts,
     pub(super) providers: Vec<std::sync::Arc<crate::route::Provider>>,
     pub(super) access_log: bool,
 }
@@ -81,11 +83,16 @@ impl Check<'_> {
         value.0
     }
 
-    fn connections(&mut self, path: &FieldPath, value: u32, least: u32) -> u32 {
-        if !(least..=MAX_CONNECTIONS).contains(&value) {
-            self.refuse(path, format!("expected a number from {least} to {MAX_CONNECTIONS}"));
+    /// A whole number within a range.
+    pub(super) fn number(&mut self, path: &FieldPath, value: u32, least: u32, most: u32) -> u32 {
+        if !(least..=most).contains(&value) {
+            self.refuse(path, format!("expected a number from {least} to {most}"));
         }
         value
+    }
+
+    fn connections(&mut self, path: &FieldPath, value: u32, least: u32) -> u32 {
+        self.number(path, value, least, MAX_CONNECTIONS)
     }
 
     fn address(&mut self, path: &FieldPath, text: &str, host: &Host) -> SocketAddr {
@@ -111,6 +118,9 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
     let server = server(check, &file.server, host);
     let startup = startup(check, file, host, original);
     let (providers, routes) = super::upstream::compile(check, &file.providers);
+    let models =
+        super::models::compile(check, &super::models::Sources { file, providers: &providers, routes: &routes });
+    let attempts = super::attempts::compile(check, &file.attempts);
     let longer = providers.iter().filter(|provider| provider.timeouts.total > server.grace);
     let longer: Vec<&str> = longer.map(|provider| provider.id.as_str()).collect();
     if !longer.is_empty() {
@@ -119,7 +129,8 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
             longer.join(", ")
         ));
     }
-    Compiled { server, startup, routes, providers, access_log: file.telemetry.access_log == AccessLog::Json }
+    let access_log = file.telemetry.access_log == AccessLog::Json;
+    Compiled { server, startup, routes, models, attempts, providers, access_log }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];

@@ -11,7 +11,7 @@ use super::file::{AccessLog, CompatMetrics};
 use super::file::{
     Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
 };
-use super::values::{AutoSize, Later, Off, Period, Size};
+use super::values::{AutoSize, Off, Period, PeriodOrOff, Size};
 
 /// The file that is looked for where none is named.
 pub(super) const FILE: &str = "conf/gateway.yaml";
@@ -84,11 +84,12 @@ impl Default for Cors {
 impl Default for Provider {
     fn default() -> Self {
         Self {
+            preset: None,
             base_url: None,
             version_path: None,
             dialect: Dialect::default(),
             api_key: None,
-            api_keys: Later,
+            api_keys: Vec::new(),
             auth: Auth::default(),
             headers: BTreeMap::new(),
             query: BTreeMap::new(),
@@ -104,11 +105,11 @@ impl Default for Provider {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let crate::route::Timeouts { connect, idle, total, .. } = crate::route::Timeouts::default();
+        let crate::route::Timeouts { connect, first_token, idle, total, .. } = crate::route::Timeouts::default();
         Self {
             connect: Period(connect),
             first_byte: FirstByte::default(),
-            first_token: Off,
+            first_token: PeriodOrOff(first_token.map(Period)),
             idle: Period(idle),
             total: Period(total),
         }

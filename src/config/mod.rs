@@ -3,8 +3,10 @@
 //! Invariant: a request sees one snapshot from its start to its end; a bad configuration changes nothing.
 //! Never does: print a value that came from a variable, a file or a secret field.
 
+mod attempts;
 mod certificates;
 mod compile;
+mod credential;
 mod defaults;
 mod environment;
 pub mod file;
@@ -12,6 +14,8 @@ mod interpolate;
 mod keys_in;
 mod load;
 mod migrate;
+mod models;
+mod presets;
 mod proxies;
 mod read;
 mod report;
@@ -30,7 +34,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::keys::KeyRing;
-use crate::route::{Provider, RouteTable};
+use crate::route::{Attempts, ModelTable, Provider, RouteTable};
 use crate::units::Secret;
 
 pub use environment::Environment;
@@ -51,6 +55,10 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// All routes.
     pub routes: Arc<RouteTable>,
+    /// All names of models, and where calls without such a name go.
+    pub models: Arc<ModelTable>,
+    /// How persistent the gateway is with providers that fail.
+    pub attempts: Attempts,
     /// All keys.
     pub keys: KeyRing,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.

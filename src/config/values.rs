@@ -35,6 +35,14 @@ pub enum AutoSize {
     Bytes(Size),
 }
 
+/// A [`Period`], or `off`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeriodOrOff(pub Option<Period>);
+
+/// A share: `20%`, from 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u8);
+
 /// Text that must not be seen.
 #[derive(Clone, Debug)]
 pub struct Hidden(pub Secret);
@@ -74,6 +82,8 @@ impl<T> Visitor<'_> for Scalar<T> {
 const A_SIZE: &str = "a size such as \"32MiB\"";
 const A_SIZE_OR_AUTO: &str = "\"auto\" or a size such as \"512MiB\"";
 const A_PERIOD: &str = "a duration such as \"30s\"";
+const A_PERIOD_OR_OFF: &str = "\"off\" or a duration such as \"30s\"";
+const A_SHARE: &str = "a share from 0% to 100% such as \"20%\"";
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -99,6 +109,24 @@ impl<'de> Deserialize<'de> for Period {
             expecting: A_PERIOD,
             read: |text| humantime::parse_duration(text).ok().map(Self),
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for PeriodOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: A_PERIOD_OR_OFF,
+            read: |text| match text {
+                "off" => Some(Self(None)),
+                _ => humantime::parse_duration(text).ok().map(|period| Self(Some(Period(period)))),
+            },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar { expecting: A_SHARE, read: parse_percent })
     }
 }
 
@@ -158,6 +186,12 @@ pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(named.into_iter().map(|(name, Mapping(value))| (name, value)).collect())
 }
 
+/// Reads a list of structs, each from a mapping only.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items: Vec<Mapping<T>> = Vec::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|Mapping(value)| value).collect())
+}
+
 /// Says of anything but `off` that it is not available yet.
 struct OffOnly;
 
@@ -188,6 +222,12 @@ impl<'de> Deserialize<'de> for Off {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(OffOnly)
     }
+}
+
+fn parse_percent(text: &str) -> Option<Percent> {
+    let digits = text.strip_suffix('%')?.trim_end();
+    let share: u8 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    (share <= 100).then_some(Percent(share))
 }
 
 fn parse_size(text: &str) -> Option<Size> {
