@@ -7,7 +7,7 @@
 //! | [`units`] | identifiers, secrets | IO, decisions |
 //! | [`error`] | every reason not to serve, and its looks | IO |
 //! | [`keys`] | gateway keys, scopes, the key file | read a clock; keep a key's text |
-//! | [`route`] | providers, routes, the route table | IO |
+//! | [`route`] | providers, routes, the route table; models and their targets, the plan of attempts, what rests | IO; read a clock |
 //! | [`meter`] | reading of bodies in passing | change a byte |
 //! | [`config`] | YAML to one immutable snapshot | print a secret |
 //! | [`flow`] | the life of a call; its record | IO, read a clock |

@@ -7,6 +7,7 @@ mod models;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{self, Cors, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
@@ -146,20 +147,6 @@ fn shown(listener: &Listener) -> String {
 fn as_json(loaded: &Loaded) -> serde_json::Value {
     let Snapshot { server, startup, .. } = &*loaded.snapshot;
     let keys = loaded.snapshot.keys.tally(SystemTime::now());
-    let routes: Vec<_> = loaded
-        .snapshot
-        .routes
-        .iter()
-        .map(|route| {
-            serde_json::json!({
-                "method": route.method_name(),
-                "path": route.pattern,
-                "kind": route.kind.name(),
-                "provider": route.provider.id.as_str(),
-                "upstream": route.upstream_url(),
-            })
-        })
-        .collect();
     let providers: Vec<_> = loaded.snapshot.providers.iter().map(|provider| provider_as_json(provider)).collect();
     let origins: &[String] = match &server.cors {
         Cors::Any => &["*".to_owned()],
@@ -198,12 +185,25 @@ fn as_json(loaded: &Loaded) -> serde_json::Value {
             "source": loaded.snapshot.key_source(),
         },
         "providers": providers,
-        "routes": routes,
+        "routes": routes_as_json(&loaded.snapshot),
         "models": models::as_json(&loaded.snapshot),
         "only_listed_models": loaded.snapshot.models.only_listed(),
         "attempts": models::attempts_as_json(&loaded.snapshot.attempts),
         "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
     })
+}
+
+fn routes_as_json(snapshot: &Snapshot) -> Vec<serde_json::Value> {
+    let route = |route: &Arc<Route>| {
+        serde_json::json!({
+            "method": route.method_name(),
+            "path": route.pattern,
+            "kind": route.kind.name(),
+            "provider": route.provider.id.as_str(),
+            "upstream": route.upstream_url(),
+        })
+    };
+    snapshot.routes.iter().map(route).collect()
 }
 
 fn provider_as_json(provider: &Provider) -> serde_json::Value {
@@ -277,124 +277,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(super) fn run_with(yaml: Option<&str>, json: bool) -> (u8, String, String) {
-        let directory = tempfile::tempdir().expect("a directory");
-        if let Some(yaml) = yaml {
-            std::fs::create_dir(directory.path().join("conf")).expect("made");
-            std::fs::write(directory.path().join("conf/gateway.yaml"), yaml).expect("written");
-        }
-        let sources = Sources {
-            file: None,
-            yaml: None,
-            directory: directory.path().to_owned(),
-            environment: [("OPENAI_API_KEY", "sk-canary")].into_iter().collect(),
-        };
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let args = CheckArgs { config: None, json };
-        let code = check(&args, &sources, &mut out, &mut err).expect("written");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (code, text(out), text(err))
-    }
-
-    #[test]
-    fn shows_what_the_defaults_come_to() {
-        let (code, out, err) = run_with(None, false);
-        assert_eq!((code, err.as_str()), (FINE, ""));
-        assert!(out.starts_with("configuration  built-in defaults\nlisten "), "{out}");
-        assert!(out.contains("provider openai, key in authorization\n"), "{out}");
-        let route = "  GET    /openai/v1/models/{model} -> https://api.openai.com/v1/models/{model}\n";
-        assert!(out.contains(route), "{out}");
-        assert!(out.contains("\nwarning: no key file at /"), "{out}");
-        for line in [
-            "bodies         32 MiB each, ",
-            "heads          64 KiB within 10s\n",
-            "connections    up to 20000, idle for up to 1m\n",
-            "browsers       of all origins\n",
-            "proxies        none",
-            "telemetry      up to 10000 series; a line a call, log level info\n",
-            "keys           0 keys from /",
-            "  timeouts connect 3s, first byte 2m (stream) or 10m, idle 2m, total 15m\n",
-        ] {
-            assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
-        }
-        assert!(!out.contains("canary"), "{out}");
-    }
-
-    #[test]
-    fn tells_programs_the_same() {
-        let yaml = "providers: { local: { base_url: 'http://127.0.0.1:11434/v1', query: { key: canary } } }";
-        let (code, out, _) = run_with(Some(yaml), true);
-        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!((code, &told["ok"]), (FINE, &true.into()));
-        assert_eq!(told["configuration"], "conf/gateway.yaml");
-        assert_eq!(told["routes"][0]["upstream"], "http://127.0.0.1:11434/v1/models");
-        assert!(!out.contains("canary"), "{out}");
-    }
-
-    #[test]
-    fn shows_what_differs_from_the_defaults() {
-        let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
-                    telemetry: { compat_metrics: on, access_log: off }\n";
-        let (_, out, _) = run_with(Some(yaml), false);
-        for line in [
-            "browsers       of https://a, https://b\n",
-            "proxies        10.0.0.0/8, ::1/128\n",
-            "telemetry      up to 10000 series, the NodeJS gateway's summaries too; no line for calls, log level info\n",
-        ] {
-            assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
-        }
-        let (_, out, _) = run_with(Some(yaml), true);
-        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!(told["cors"]["allow_origins"][1], "https://b");
-        assert_eq!(told["telemetry"]["access_log"], false);
-        assert_eq!(told["providers"][0]["timeouts"]["total_ms"], 900_000);
-    }
-
-    #[test]
-    fn sizes_are_in_the_units_of_the_file() {
-        assert_eq!(size(32 << 20), "32 MiB");
-        assert_eq!(size(1536 << 20), "1.5 GiB");
-        assert_eq!(size(u64::MAX), "17179869183.9 GiB");
-        assert_eq!(size(7), "7 bytes");
-    }
-
-    /// The block of the README that begins with this line, and the one behind it.
-    fn blocks_of_the_readme(begin: &str) -> (String, String) {
-        let readme = include_str!("../../README.md");
-        let (_, rest) = readme.split_once(begin).expect("the block");
-        let mut parts = rest.split("```");
-        let yaml = parts.next().expect("its end").to_owned();
-        let next = parts.nth(1).and_then(|block| block.split_once('\n')).expect("the next block");
-        (yaml, next.1.to_owned())
-    }
-
-    #[test]
-    fn the_readmes_report_is_what_is_printed() {
-        let (yaml, report) = blocks_of_the_readme("```yaml\n");
-        let (code, _, err) = run_with(Some(&yaml), false);
-        assert_eq!((code, err.as_str()), (FINE, ""), "the example itself is fine");
-        let wrong = yaml.replace("stream: 30s", "stream: 30");
-        assert_ne!(wrong, yaml);
-        let (code, _, err) = run_with(Some(&wrong), false);
-        assert_eq!((code, err), (WRONG, report));
-    }
-
-    #[test]
-    fn reports_all_problems_with_exit_code_2() {
-        let yaml = "server: { threads: canary }\nadmin: { listen: canary }\n";
-        let (code, out, err) = run_with(Some(yaml), false);
-        assert_eq!((code, out.as_str()), (WRONG, ""));
-        assert_eq!(
-            err,
-            "conf/gateway.yaml:1:20 server.threads: expected a whole number\n\
-             conf/gateway.yaml:2:18 admin.listen: expected an address with a port (hint: such as \"127.0.0.1:8080\", or \
-             \"[::]:8080\" for all addresses)\n2 problems; nothing would be put in force\n"
-        );
-        let (code, out, _) = run_with(Some(yaml), true);
-        let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-        assert_eq!((code, &told["problems"][0]["line"]), (WRONG, &1.into()));
-    }
-}
+mod tests;
