@@ -106,6 +106,20 @@ fn a_rest_that_is_soon_over_is_waited_for() {
 }
 
 #[test]
+fn a_rest_that_begins_anew_is_not_waited_for_again() {
+    let mut game = Game::of(ordered(&["a"]));
+    let limit = Outcome::Answered(Answer { status: 429, reset: Some(seconds(1)), ..Answer::default() });
+    let mut other = Plan::new(Arc::clone(&game.routing), &Attempts::default(), 0, game.now);
+    assert!(matches!(other.next(game.now, 0), Step::Try(_)));
+    other.judge(limit.clone(), game.now);
+    assert_eq!(game.waits(), seconds(1));
+    game.now += seconds(1);
+    assert!(matches!(other.next(game.now, 0), Step::Try(_)));
+    other.judge(limit, game.now);
+    assert_eq!(game.refuses(), Refusal::NoHealthyUpstream(seconds(1)));
+}
+
+#[test]
 fn one_models_limit_does_not_shut_out_those_that_nobody_named() {
     let mut only = target("a", 1);
     only.model = None;
