@@ -4,8 +4,12 @@
 //! the public text never holds a secret, an internal address or a cause of another system.
 //! Never does: any IO; what really happened upstream goes to the log, not through here.
 
+mod policy;
+
 use std::borrow::Cow;
 use std::time::Duration;
+
+pub use policy::{Denial, PolicyError};
 
 /// Why a call was not served. See design.md section 5 for the table that this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,12 @@ pub enum Refusal {
     BadHeader(&'static str),
     /// The model that was asked for is not listed, where only listed ones may be asked for, or not served on this route.
     UnknownModel,
+    /// A query that does not tell the model plainly, on a route that reads it there. The text says how.
+    BadQuery(&'static str),
+    /// A policy of the program that embeds the gateway refuses.
+    Denied(Box<Denial>),
+    /// The policy of this name failed, so that nobody knows whether the call may go on.
+    PolicyFailed(&'static str, Box<PolicyError>),
     /// The provider refused the key that *we* hold for it (its 401 or 403).
     UpstreamAuth,
     /// All targets are left in peace for now; the first may be asked again after this time.
@@ -151,6 +161,9 @@ impl Refusal {
             Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
             Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
             Self::UnknownModel => (404, INVALID_REQUEST, "model_not_found"),
+            Self::BadQuery(_) => (400, INVALID_REQUEST, "invalid_query"),
+            Self::Denied(denial) => (denial.status, INVALID_REQUEST, denial.code),
+            Self::PolicyFailed(..) => (500, SERVER, "policy_failed"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
             Self::NoHealthyUpstream(_) => (503, SERVER, "no_healthy_upstream"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
@@ -164,7 +177,7 @@ impl Refusal {
 
     /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
     pub fn param(&self) -> Option<&'static str> {
-        matches!(self, Self::ModelNotAllowed | Self::UnknownModel).then_some("model")
+        matches!(self, Self::ModelNotAllowed | Self::UnknownModel | Self::BadQuery(_)).then_some("model")
     }
 
     /// What the client reads. The original gateway's three texts stand unchanged or begin the message: clients compare
@@ -205,24 +218,12 @@ impl Refusal {
             Self::NoHealthyUpstream(_) => {
                 "No provider is ready to serve this request: all that can have failed or are at their limits; try again later"
             }
+            Self::BadQuery(what) => return format!("The request has an invalid query: {what}").into(),
+            Self::Denied(denial) => return denial.message.clone(),
+            Self::PolicyFailed(..) => "A policy of this gateway failed; the operator has to mend this",
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
-            Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
-            Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
-            Self::Upstream(UpstreamFault::Proxy) => {
-                "The provider could not be reached: the proxy on the way to it did not open a connection"
-            }
-            Self::Upstream(UpstreamFault::Reset) => "The provider closed the connection before its answer was complete",
-            Self::Upstream(UpstreamFault::BadAnswer) => "The provider's answer could not be understood",
-            Self::UpstreamTimeout(Silence::Connect) => "The provider could not be reached in time",
-            Self::UpstreamTimeout(Silence::Proxy) => {
-                "The provider could not be reached: the proxy on the way to it did not open a connection in time"
-            }
-            Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
-            Self::UpstreamTimeout(Silence::FirstToken) => {
-                "The provider did not begin with the content of its answer in time"
-            }
-            Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
-            Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
+            Self::Upstream(fault) => told_of_fault(*fault),
+            Self::UpstreamTimeout(silence) => told_of_silence(*silence),
             Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
             Self::ShuttingDown => "The gateway is shutting down; try again",
             Self::Bug(_) => "The gateway failed to handle this request",
@@ -244,6 +245,7 @@ impl Refusal {
             Self::ExpiredKey => ("invalid_token", "the key has expired"),
             Self::RevokedKey => ("invalid_token", "the key was revoked"),
             Self::ScopeMissing => ("insufficient_scope", "the key does not have the scope"),
+            Self::Denied(denial) if denial.status == 401 => return Some(CHALLENGE.to_owned()),
             _ => return None,
         };
         let scope = scope.filter(|_| *self == Self::ScopeMissing).map(|scope| format!(", scope=\"{scope}\""));
@@ -259,6 +261,16 @@ impl Refusal {
             Self::NoHealthyUpstream(wait) => {
                 Some(Duration::from_secs((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
+            Self::Denied(denial) => denial.retry_after,
+            _ => None,
+        }
+    }
+
+    /// What the log says of a fault of ours, which no client is told.
+    pub fn cause(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Bug(which) => Some(Cow::Borrowed(which)),
+            Self::PolicyFailed(policy, error) => Some(format!("policy {policy}: {error}").into()),
             _ => None,
         }
     }
@@ -279,6 +291,33 @@ impl Refusal {
             }
         });
         error.to_string()
+    }
+}
+
+/// What the client reads of a provider that failed.
+fn told_of_fault(fault: UpstreamFault) -> &'static str {
+    match fault {
+        UpstreamFault::Resolve => "The provider's address could not be resolved",
+        UpstreamFault::Connect => "The provider could not be reached",
+        UpstreamFault::Proxy => {
+            "The provider could not be reached: the proxy on the way to it did not open a connection"
+        }
+        UpstreamFault::Reset => "The provider closed the connection before its answer was complete",
+        UpstreamFault::BadAnswer => "The provider's answer could not be understood",
+    }
+}
+
+/// What the client reads of a provider that was silent.
+fn told_of_silence(silence: Silence) -> &'static str {
+    match silence {
+        Silence::Connect => "The provider could not be reached in time",
+        Silence::Proxy => {
+            "The provider could not be reached: the proxy on the way to it did not open a connection in time"
+        }
+        Silence::FirstByte => "The provider did not begin to answer in time",
+        Silence::FirstToken => "The provider did not begin with the content of its answer in time",
+        Silence::Idle => "The provider fell silent in the middle of its answer",
+        Silence::Total => "The provider's answer took longer than is allowed in all",
     }
 }
 
@@ -320,6 +359,24 @@ mod tests {
         let told =
             |ms| Refusal::NoHealthyUpstream(Duration::from_millis(ms)).retry_after().map(|wait| wait.as_millis());
         assert_eq!([0, 1, 1000, 1001].map(told), [Some(1000), Some(1000), Some(1000), Some(2000)]);
+    }
+
+    #[test]
+    fn a_policy_that_refuses_speaks_and_one_that_failed_does_not() {
+        let denial = Denial::new(429, "too_eager", "Once a minute").expect("a status");
+        let refusal = Refusal::Denied(Box::new(denial.retry_after(Duration::from_secs(60))));
+        assert_eq!((refusal.status(), refusal.retry_after()), (429, Some(Duration::from_secs(60))));
+        let expected =
+            r#"{"error":{"message":"Once a minute","type":"invalid_request_error","param":null,"code":"too_eager"}}"#;
+        assert_eq!(refusal.body(), expected);
+        for status in [0, 200, 399, 499, 500] {
+            assert_eq!(Denial::new(status, "x", "y"), Err(PolicyError::Status(status)));
+        }
+        let failed = Refusal::PolicyFailed("hours", Box::new(PolicyError::UnknownProvider("inner".to_owned())));
+        assert!(!failed.body().contains("inner"), "{}", failed.body());
+        assert_eq!(failed.cause().as_deref(), Some("policy hours: there is no provider \"inner\""));
+        let unknown = Refusal::Denied(Box::new(Denial::new(401, "no_badge", "Show a badge").expect("a status")));
+        assert_eq!(unknown.challenge(None).as_deref(), Some(CHALLENGE));
     }
 
     #[test]

@@ -8,8 +8,12 @@ mod connections;
 mod control;
 mod lifecycle;
 mod listen;
+mod parts;
 mod signals;
+mod successor;
+mod systemd;
 mod tls;
+mod upgrade;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,29 +21,45 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{RunArgs, Server};
-use pingora_core::services::background::background_service;
-use pingora_rustls::{RootCertStore, load_platform_certs_incl_env_into_store};
 use tokio::sync::watch;
 
-use crate::admin::{Admin, AdminState};
-use crate::config::{self, Live, Loaded, Report, Snapshot, Sources};
-use crate::proxy::{Gateway, Peers};
-use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
+use crate::admin::AdminSwitch;
+use crate::config::{Loaded, Report, Sources};
+use crate::policy::Policy;
+use crate::telemetry::{Telemetry, TelemetryError};
 
-use control::{Control, Upkeep};
+use control::Control;
 use lifecycle::Lifecycle;
-use listen::{ProxyService, bind};
+use listen::{bind, bind_all};
+use parts::Prepared;
 
-pub use signals::{Signals, serve};
+pub use signals::{Manner, Signals, serve};
+pub use successor::CommandLine;
 
 /// What a gateway is started with besides its configuration.
 pub struct Options {
     /// Where log lines go: standard output in production.
     pub log: Box<dyn Write + Send>,
-    /// Whether the process's logger writes there too. A program with a logger of its own says no.
+    /// Whether the process's logger writes there too. A program with a logger of its own says no;
+    /// one without gets its own lines there, too, from WARN on.
     pub logger: bool,
+    /// What the program itself has to say about calls, in the order in which it is asked.
+    pub policies: Vec<Arc<dyn Policy>>,
+}
+
+impl Default for Options {
+    /// As `ai-gateway serve`: the log on standard output, the process's logger too, no policies.
+    fn default() -> Self {
+        Self { log: Box::new(std::io::stdout()), logger: true, policies: Vec::new() }
+    }
+}
+
+impl Options {
+    /// Adds a policy, to be asked after those before it.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policies.push(Arc::new(policy));
+        self
+    }
 }
 
 /// Why a gateway did not start. Nothing was served.
@@ -69,6 +89,20 @@ pub enum StartError {
     /// Telemetry could not be set up.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// The socket of `server.upgrade_socket` cannot be had.
+    #[error("server.upgrade_socket {path}: {reason}")]
+    UpgradeSocket {
+        /// Where it was to be.
+        path: String,
+        /// What is wrong, and what can be done.
+        reason: String,
+    },
+    /// Told to take over from a gateway, and there is none that would let this one: a wrong socket, or a wrong user.
+    #[error("there is no gateway to take over from: {0}")]
+    NobodyServes(String),
+    /// The upgrade came to nothing; the gateway that served before serves on.
+    #[error("the upgrade has failed, the gateway that served before serves on: {0}")]
+    Upgrade(String),
     /// The system's source of randomness failed.
     #[error("the system gives no random bytes")]
     NoRandomness,
@@ -78,8 +112,10 @@ pub enum StartError {
 pub struct Running {
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
+    admin_switch: AdminSwitch,
     control: Arc<Control>,
     lifecycle: Arc<Lifecycle>,
+    telemetry: Arc<Telemetry>,
     /// Closed once the gateway has stopped.
     ended: watch::Receiver<()>,
     thread: Option<JoinHandle<()>>,
@@ -91,7 +127,7 @@ pub struct Running {
 /// use ai_gateway::{config::Sources, server::{self, Options}};
 ///
 /// let sources = Sources::of_process(Some("conf/gateway.yaml".into()));
-/// let gateway = server::start(sources, Options { log: Box::new(std::io::stdout()), logger: true })?;
+/// let gateway = server::start(sources, Options::default())?;
 /// println!("serving on {:?}", gateway.addresses());
 /// gateway.drain();
 /// gateway.wait();
@@ -101,89 +137,10 @@ pub struct Running {
 /// # Errors
 /// [`StartError`], before anything serves.
 pub fn start(sources: Sources, options: Options) -> Result<Running, StartError> {
-    let loaded = config::load(&sources).map_err(StartError::Config)?;
-    let snapshot = &loaded.snapshot;
-    let settings = LogSettings { hostname: config::hostname(), ..LogSettings::default() };
-    let log = LogWriter::new(options.log, settings)?;
-    if options.logger {
-        // One gateway of a process sets it; the next ones write their access lines only.
-        init_logger(snapshot.startup.log_level, &log, SystemTime::now);
-    }
-    check_roots(snapshot)?;
-    let telemetry = Arc::new(telemetry(snapshot, log)?);
-    let listeners = snapshot.startup.listen.iter().map(|listener| bind("server.listen", listener.address));
-    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
-    let (admin_listener, admin) = bind("admin.listen", snapshot.startup.admin_listen)?;
-    let addresses = listeners.iter().map(|(_, address)| *address).collect();
-
-    let live = Arc::new(Live::new(Arc::clone(snapshot)));
-    let readiness = Arc::new(Readiness::new());
-    let peers = Arc::new(Peers::default());
-    let lifecycle = Arc::new(Lifecycle::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness)));
-    let control = Arc::new(Control::new(sources, &loaded, &live, &telemetry, &peers));
-
-    let conf = server_conf(snapshot.startup.threads);
-    let process = process_id().ok_or(StartError::NoRandomness)?;
-    let gateway = Gateway::new(Arc::clone(&live), Arc::clone(&telemetry), Arc::clone(&readiness), peers, process);
-    let mut server = Server::new_with_opt_and_conf(None, conf);
-    server.bootstrap();
-    let proxy = ProxyService::new(&server.configuration, gateway, &live, &telemetry, &lifecycle);
-    server.add_service(proxy.on(listeners, &snapshot.startup, control.certificates())?);
-    let token = snapshot.startup.admin_token.clone();
-    let state = AdminState { telemetry, readiness, live, token };
-    server.add_service(background_service("admin", Admin::new(admin_listener, state)));
-    server.add_service(background_service("upkeep", Upkeep::new(Arc::clone(&control))));
-    let shutdown_signal = Box::new(lifecycle::Watch(Arc::clone(&lifecycle)));
-    let (ending, ended) = watch::channel(());
-    let run = move || {
-        server.run(RunArgs { shutdown_signal });
-        drop(ending);
-    };
-    let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run)?;
-    Ok(Running { addresses, admin, control, lifecycle, ended, thread: Some(thread) }.told(&loaded))
-}
-
-/// Loads the root certificates once before Pingora does, which would panic where they are broken.
-fn check_roots(snapshot: &Snapshot) -> Result<(), StartError> {
-    let mut roots = RootCertStore::empty();
-    load_platform_certs_incl_env_into_store(&mut roots).map_err(|error| {
-        let cause = error.root_cause().to_string();
-        StartError::Roots(cause)
-    })?;
-    if roots.is_empty() && snapshot.providers.iter().any(|provider| provider.tls) {
-        let hint = "install ca-certificates, or set SSL_CERT_FILE";
-        log::warn!(
-            "there are no root certificates: no https provider can be verified, every call to one fails ({hint})"
-        );
-    }
-    Ok(())
-}
-
-fn telemetry(snapshot: &Snapshot, log: LogWriter) -> Result<Telemetry, TelemetryError> {
-    let settings = TelemetrySettings {
-        max_series: snapshot.startup.max_series,
-        compat_metrics: snapshot.startup.compat_metrics,
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    Telemetry::new(&settings, log)
-}
-
-/// Pingora's own settings. Its grace period is off: [`Lifecycle`] drains, and ends as soon as the last call does. What is
-/// left is the time for its threads to drop what they hold, the listeners among it: with none, a stop would come back
-/// while the ports are still taken.
-fn server_conf(threads: usize) -> ServerConf {
-    ServerConf {
-        threads,
-        grace_period_seconds: Some(0),
-        graceful_shutdown_timeout_seconds: Some(1),
-        ..ServerConf::default()
-    }
-}
-
-fn process_id() -> Option<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(u64::from_ne_bytes(bytes))
+    let prepared = Prepared::new(sources, options)?;
+    let listeners = bind_all(prepared.startup(), Vec::new())?;
+    let admin = bind("admin.listen", prepared.startup().admin_listen)?;
+    prepared.assemble(listeners)?.run(admin)
 }
 
 impl Running {
@@ -231,7 +188,6 @@ impl Running {
         {
             log::error!("the gateway's main thread panicked");
         }
-        log::info!("stopped");
         self.lifecycle.last_words();
     }
 
@@ -243,6 +199,10 @@ impl Running {
         }
         log::info!("admin service on http://{}", self.admin);
         log::info!("configuration: {}", loaded.describes);
+        match &snapshot.startup.ledger {
+            Some(ledger) => log::info!("calls are recorded in {}", ledger.path.display()),
+            None => log::info!("calls are not recorded: the ledger is off"),
+        }
         for route in snapshot.routes.iter() {
             log::info!("route {} {} -> {}", route.method_name(), route.pattern, route.upstream_url());
         }

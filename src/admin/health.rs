@@ -13,18 +13,23 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
-use super::{AdminState, api};
+use super::{AdminState, api, usage};
 use crate::error::Refusal;
+use crate::ledger::LedgerFigures;
+use crate::telemetry::LedgerState;
 
 /// All paths.
 pub(super) fn router(state: &Arc<AdminState>) -> Router {
+    let asking = Arc::new(Semaphore::new(usage::AT_ONCE));
     Router::new()
         .route("/ping", get(ping))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/keys", get(api::keys))
+        .route("/api/usage", get(move |state, request| usage::usage(state, request, Arc::clone(&asking))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(state), api::guard))
@@ -43,11 +48,14 @@ async fn livez() -> Response {
 }
 
 async fn readyz(State(state): State<Arc<AdminState>>) -> Response {
-    let (status, detail) = state.readiness.answer();
+    let (status, detail) = state.readiness.answer(state.ledger.is_up());
     json(status, detail.to_owned())
 }
 
 async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
+    if let Some(LedgerFigures { up, queued, lag, dropped, size }) = state.ledger.figures() {
+        state.telemetry.ledger(&LedgerState { up, queued, lag, dropped, size });
+    }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], state.telemetry.render(SystemTime::now()))
 }

@@ -6,6 +6,7 @@
 
 mod api;
 mod health;
+mod usage;
 
 use std::net::TcpListener;
 use std::pin::pin;
@@ -21,11 +22,12 @@ use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::config::Live;
+use crate::ledger::Ledger;
 use crate::telemetry::{Readiness, Telemetry};
 use crate::units::Secret;
 
@@ -36,6 +38,8 @@ pub struct AdminState {
     pub telemetry: Arc<Telemetry>,
     /// What `/readyz` answers.
     pub readiness: Arc<Readiness>,
+    /// What `/api/usage` asks.
+    pub ledger: Ledger,
     /// The configuration in force.
     pub live: Arc<Live>,
     /// What opens `/api/`; without it there is no `/api/`.
@@ -45,28 +49,83 @@ pub struct AdminState {
 /// The admin service; runs once, until the shutdown watch turns, and then closes its listener.
 #[derive(Debug)]
 pub struct Admin {
-    listener: Mutex<Option<TcpListener>>,
+    /// What is to be served, from the first listener on.
+    orders: Mutex<Option<Orders>>,
+    switch: AdminSwitch,
     state: Arc<AdminState>,
 }
 
 impl Admin {
     /// A service on a listener that is bound but not served so far.
     pub fn new(listener: TcpListener, state: AdminState) -> Self {
-        Self { listener: Mutex::new(Some(listener)), state: Arc::new(state) }
+        let (switch, orders) = mpsc::unbounded_channel();
+        let this = Self { orders: Mutex::new(Some(orders)), switch: AdminSwitch(switch), state: Arc::new(state) };
+        this.switch.open(listener);
+        this
+    }
+
+    /// What closes and opens it while it runs.
+    pub fn switch(&self) -> AdminSwitch {
+        self.switch.clone()
+    }
+}
+
+type Orders = mpsc::UnboundedReceiver<Option<TcpListener>>;
+
+/// Closes the admin service and opens it again, so that another process can have its port.
+#[derive(Clone, Debug)]
+pub struct AdminSwitch(mpsc::UnboundedSender<Option<TcpListener>>);
+
+impl AdminSwitch {
+    /// Closes the listener soon, and the connections when they have been answered. Without effect on one that has ended.
+    pub fn close(&self) {
+        let _ = self.0.send(None);
+    }
+
+    /// Serves on this listener from now on.
+    pub fn open(&self, listener: TcpListener) {
+        let _ = self.0.send(Some(listener));
     }
 }
 
 #[async_trait]
 impl BackgroundService for Admin {
-    async fn start(&self, shutdown: ShutdownWatch) {
-        let Some(listener) = self.listener.lock().take() else {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let Some(mut orders) = self.orders.lock().take() else {
             return;
         };
-        let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-        match listener {
-            Ok(listener) => serve(listener, health::router(&self.state), LIMITS, shutdown).await,
-            Err(error) => log::error!("the admin service has no listener: {error}"),
+        loop {
+            // It never ends by itself: a sender is ours.
+            let mut order = tokio::select! {
+                order = orders.recv() => order.flatten(),
+                () = told_to_stop(&mut shutdown) => return,
+            };
+            while let Some(listener) = order.take() {
+                let stop = watch::Sender::new(false);
+                let mut serving = pin!(serve_on(listener, health::router(&self.state), stop.subscribe()));
+                let stopped = tokio::select! {
+                    () = &mut serving => break,
+                    next = orders.recv() => {
+                        order = next.flatten();
+                        false
+                    }
+                    () = told_to_stop(&mut shutdown) => true,
+                };
+                stop.send_replace(true);
+                serving.await;
+                if stopped {
+                    return;
+                }
+            }
         }
+    }
+}
+
+async fn serve_on(listener: TcpListener, router: Router, shutdown: ShutdownWatch) {
+    let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
+    match listener {
+        Ok(listener) => serve(listener, router, LIMITS, shutdown).await,
+        Err(error) => log::error!("the admin service has no listener: {error}"),
     }
 }
 

@@ -5,6 +5,7 @@
 use super::*;
 use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
+use crate::meter::price::PriceBook;
 use crate::route::{Attempts, RouteTable};
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
 use crate::units::RouteSet;
@@ -42,15 +43,18 @@ fn snapshot() -> Snapshot {
         startup: Startup {
             listen: vec![Listener { address, tls: None }],
             threads: 1,
+            upgrade_socket: None,
             admin_listen: address,
             admin_token: None,
             max_series: 1_000,
             compat_metrics: true,
             log_level: log::LevelFilter::Info,
+            ledger: None,
         },
         providers: Vec::new(),
         models: Arc::default(),
         attempts: Attempts::default(),
+        prices: PriceBook::built_in().expect("the built-in book"),
         routes: Arc::new(RouteTable::default()),
         key_file: None,
         keys: keys(),
@@ -72,15 +76,19 @@ fn state(token: Option<&str>) -> AdminState {
     AdminState {
         telemetry: Arc::new(Telemetry::new(&settings, log).expect("telemetry")),
         readiness: Arc::default(),
+        ledger: Ledger::off(),
         live: Arc::new(Live::new(Arc::new(snapshot()))),
         token: token.map(|token| Secret::new(token.to_owned())),
     }
 }
 
 fn start(token: Option<&str>) -> Running {
+    start_with(state(token))
+}
+
+fn start_with(state: AdminState) -> Running {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
-    let state = state(token);
     let readiness = Arc::clone(&state.readiness);
     let (stop, watch) = watch::channel(false);
     let task = tokio::spawn(async move { Admin::new(listener, state).start(watch).await });
@@ -182,6 +190,66 @@ async fn the_api_needs_the_token() {
     assert!(!body.contains("eeee") && !body.contains("ZmFrZQ"), "{body}");
     assert_eq!(ask(admin.address, "GET", "/api/none", right).await.0, 404);
     assert_eq!(ask(admin.address, "GET", "/ping", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn usage_is_told_by_groups_or_call_by_call() {
+    let (_folder, path) = crate::ledger::tests::sample();
+    let ledger = Ledger::open(&crate::ledger::tests::settings(path), 8).expect("a thread");
+    let admin = start_with(AdminState { ledger, ..state(Some("admin-token")) });
+    let get = async |query: &str| {
+        let (status, _, body) =
+            ask(admin.address, "GET", &format!("/api/usage{query}"), "authorization: Bearer admin-token\r\n").await;
+        (status, serde_json::from_str::<serde_json::Value>(&body).expect("JSON"))
+    };
+    assert_eq!(ask(admin.address, "GET", "/api/usage", "").await.0, 401);
+    let (status, told) = get("?by=user&since=2025-11-01&model=gpt-4o&user=ann&user=no+one%21").await;
+    assert_eq!((status, &told["data"][0]["user"], &told["total"]["requests"]), (200, &"ann".into(), &3.into()));
+    let (_, told) = get("?limit=2&since=2025-11-01").await;
+    assert_eq!((&told["data"][0]["id"], &told["has_more"]), (&"req_2".into(), &true.into()));
+    let (_, told) = get(&format!("?limit=5&cursor={}", told["next_cursor"].as_str().expect("a cursor"))).await;
+    assert_eq!(told["data"].as_array().map(Vec::len), Some(4));
+    assert_eq!((&told["has_more"], &told["next_cursor"]), (&false.into(), &serde_json::Value::Null));
+    for (query, name) in [
+        ("?by=planet", "by"),
+        ("?since=soon", "since"),
+        ("?limit=0", "limit"),
+        ("?limit=1001", "limit"),
+        ("?cursor=x", "cursor"),
+        ("?by=user&cursor=1-1", "cursor"),
+        ("?colour=red", "colour"),
+        ("?user=%ff", "%ff"),
+    ] {
+        let (status, told) = get(query).await;
+        assert_eq!(
+            (status, &told["error"]["param"], &told["error"]["code"]),
+            (400, &name.into(), &"invalid_parameter".into())
+        );
+        assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("expected")), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn usage_without_a_ledger_says_so() {
+    let right = "authorization: Bearer admin-token\r\n";
+    let admin = start(Some("admin-token"));
+    let (status, _, body) = ask(admin.address, "GET", "/api/usage", right).await;
+    assert!(status == 404 && body.contains("ledger_off"), "{body}");
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("text.db"), "no database ".repeat(999)).expect("written");
+    let settings = crate::ledger::tests::settings(folder.path().join("text.db"));
+    let ledger = Ledger::open(&settings, 8).expect("a thread");
+    let admin = start_with(AdminState { ledger: ledger.clone(), ..state(Some("admin-token")) });
+    admin.readiness.advance(Phase::Ready);
+    let (status, _, body) = ask(admin.address, "GET", "/api/usage", right).await;
+    assert!(status == 503 && body.contains("ledger_unavailable") && !body.contains("text.db"), "{body}");
+    while ledger.is_up() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (status, _, body) = ask(admin.address, "GET", "/readyz", "").await;
+    assert!(status == 200 && body.contains("the ledger is down"), "{body}");
+    let (_, _, metrics) = ask(admin.address, "GET", "/metrics", "").await;
+    assert!(metrics.contains("\ngateway_ledger_up 0\n"), "{metrics}");
 }
 
 #[tokio::test]

@@ -3,15 +3,18 @@
 //! Invariant: reads what `serve` would read and nothing else; exit code 0 or 2.
 //! Never does: open a port or ask a provider; show a secret.
 
+mod json;
 mod models;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{self, Cors, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
-use crate::route::{Provider, Route};
+use crate::config::{self, Cors, LedgerSettings, Listener, Loaded, Report, ServerSettings, Snapshot, Sources, Startup};
+use crate::route::{ModelSource, Provider, Route};
+
+use json::as_json;
+pub(super) use json::report_as_json;
 
 /// The arguments of `check`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -61,17 +64,23 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "configuration  {}", loaded.describes)?;
     writeln!(out, "listen         {}", listen.join(", "))?;
     writeln!(out, "admin          {}{token}", startup.admin_listen)?;
+    match &startup.upgrade_socket {
+        Some(socket) => writeln!(out, "upgrades       over {}", socket.path.display())?,
+        None => writeln!(out, "upgrades       none, there is no server.upgrade_socket")?,
+    }
     writeln!(out, "threads        {}", startup.threads)?;
     server_as_text(server, out)?;
     writeln!(out, "telemetry      {}", telemetry(startup, loaded.snapshot.access_log))?;
+    writeln!(out, "ledger         {}", ledger(startup))?;
     writeln!(out, "keys           {keys} from {}", loaded.snapshot.key_source())?;
+    writeln!(out, "prices         {}", loaded.snapshot.prices.version())?;
     for provider in &loaded.snapshot.providers {
         writeln!(out, "\nprovider {}{}{}", provider.id, credential(provider), way(provider))?;
         writeln!(out, "  timeouts {}", timeouts(provider))?;
+        writeln!(out, "  prices {}", prices(&loaded.snapshot, provider))?;
         for route in routes_of(&loaded.snapshot, provider) {
             let (method, pattern) = (route.method_name(), &route.pattern);
-            let kind = if route.kind.is_native() { format!(" ({})", route.kind.name()) } else { String::new() };
-            writeln!(out, "  {method:<6} {pattern} -> {}{kind}", route.upstream_url())?;
+            writeln!(out, "  {method:<6} {pattern} -> {}{}", route.upstream_url(), kind(route))?;
         }
     }
     models::as_text(&loaded.snapshot, out)?;
@@ -116,6 +125,26 @@ fn telemetry(startup: &Startup, access_log: bool) -> String {
     format!("up to {} series{summaries}; {access}, log level {level}", startup.max_series)
 }
 
+/// Which section of the book prices a provider.
+fn prices(snapshot: &Snapshot, provider: &Provider) -> String {
+    let section = provider.prices.as_deref();
+    match section.and_then(|section| Some((section, snapshot.prices.models(section)?))) {
+        Some((section, 1)) => format!("of section {section}, 1 model"),
+        Some((section, models)) => format!("of section {section}, {models} models"),
+        None => "none: costs are unknown".to_owned(),
+    }
+}
+
+fn ledger(startup: &Startup) -> String {
+    startup.ledger.as_ref().map_or_else(
+        || "off".to_owned(),
+        |ledger| {
+            let (path, age, most) = (ledger.path.display(), span(ledger.retention), size(ledger.max_size));
+            format!("{path}, kept for {age}, up to {most}")
+        },
+    )
+}
+
 fn timeouts(provider: &Provider) -> String {
     let times = &provider.timeouts;
     let [connect, stream, other] = [times.connect, times.first_byte_stream, times.first_byte_other].map(span);
@@ -144,105 +173,14 @@ fn shown(listener: &Listener) -> String {
     if listener.tls.is_some() { format!("https://{}", listener.address) } else { listener.address.to_string() }
 }
 
-fn as_json(loaded: &Loaded) -> serde_json::Value {
-    let Snapshot { server, startup, .. } = &*loaded.snapshot;
-    let keys = loaded.snapshot.keys.tally(SystemTime::now());
-    let providers: Vec<_> = loaded.snapshot.providers.iter().map(|provider| provider_as_json(provider)).collect();
-    let origins: &[String] = match &server.cors {
-        Cors::Any => &["*".to_owned()],
-        Cors::Only(origins) => origins,
+/// How a route's calls are carried, where that is not by reading them, and what tells their model.
+fn kind(route: &Route) -> String {
+    let model = match &route.model {
+        ModelSource::Unseen => String::new(),
+        ModelSource::Query => ", model from the query".to_owned(),
+        ModelSource::Always(model) => format!(", model {model}"),
     };
-    serde_json::json!({
-        "ok": true,
-        "configuration": loaded.describes,
-        "listen": startup.listen.iter().map(shown).collect::<Vec<_>>(),
-        "admin": { "listen": startup.admin_listen, "token": startup.admin_token.is_some() },
-        "threads": startup.threads,
-        "limits": {
-            "max_body": server.max_body,
-            "max_buffered": server.max_buffered,
-            "max_header_bytes": server.max_header_bytes,
-            "body_timeout_ms": millis(server.body_timeout),
-            "idle_timeout_ms": millis(server.idle_timeout),
-            "head_timeout_ms": millis(server.head_timeout),
-            "max_connections": server.max_connections,
-            "max_connections_per_address": server.max_connections_per_address,
-        },
-        "cors": { "allow_origins": origins },
-        "trusted_proxies": trusted(server),
-        "telemetry": {
-            "max_series": startup.max_series,
-            "compat_metrics": startup.compat_metrics,
-            "access_log": loaded.snapshot.access_log,
-            "log_level": startup.log_level.as_str().to_ascii_lowercase(),
-        },
-        "shutdown": { "readiness_delay_ms": millis(server.readiness_delay), "grace_ms": millis(server.grace) },
-        "keys": {
-            "count": keys.total(),
-            "active": keys.active,
-            "expired": keys.expired,
-            "revoked": keys.revoked,
-            "source": loaded.snapshot.key_source(),
-        },
-        "providers": providers,
-        "routes": routes_as_json(&loaded.snapshot),
-        "models": models::as_json(&loaded.snapshot),
-        "only_listed_models": loaded.snapshot.models.only_listed(),
-        "attempts": models::attempts_as_json(&loaded.snapshot.attempts),
-        "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
-    })
-}
-
-fn routes_as_json(snapshot: &Snapshot) -> Vec<serde_json::Value> {
-    let route = |route: &Arc<Route>| {
-        serde_json::json!({
-            "method": route.method_name(),
-            "path": route.pattern,
-            "kind": route.kind.name(),
-            "provider": route.provider.id.as_str(),
-            "upstream": route.upstream_url(),
-        })
-    };
-    snapshot.routes.iter().map(route).collect()
-}
-
-fn provider_as_json(provider: &Provider) -> serde_json::Value {
-    let times = &provider.timeouts;
-    let certificates = provider.certificates.as_ref();
-    serde_json::json!({
-        "name": provider.id.as_str(),
-        "keys": provider.keys.keys().iter().filter(|key| key.credential.is_some()).count(),
-        "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
-        "proxy": provider.proxy.as_ref().map(ToString::to_string),
-        "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
-        "client_cert": certificates.is_some_and(|own| own.client.is_some()),
-        "timeouts": {
-            "connect_ms": millis(times.connect),
-            "first_byte_stream_ms": millis(times.first_byte_stream),
-            "first_byte_other_ms": millis(times.first_byte_other),
-            "first_token_ms": times.first_token.map(millis),
-            "idle_ms": millis(times.idle),
-            "total_ms": millis(times.total),
-        },
-    })
-}
-
-pub(super) fn report_as_json(report: &Report) -> serde_json::Value {
-    let problems: Vec<_> = report
-        .problems()
-        .iter()
-        .map(|problem| {
-            serde_json::json!({
-                "file": problem.file,
-                "line": problem.line,
-                "column": problem.column,
-                "path": problem.path,
-                "message": problem.message,
-                "hint": problem.hint,
-            })
-        })
-        .collect();
-    serde_json::json!({ "ok": false, "problems": problems })
+    if route.kind.is_native() { format!(" ({}{model})", route.kind.name()) } else { String::new() }
 }
 
 fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<Item = &'s Route> {
@@ -270,10 +208,6 @@ fn way(provider: &Provider) -> String {
         way.push_str(", with client_cert");
     }
     way
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

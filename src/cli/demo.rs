@@ -16,6 +16,7 @@ use super::Failure;
 use crate::config::{Environment, Sources};
 use crate::demo::{Provider, ProviderOptions};
 use crate::keys::{NewKey, Scope, create_alone};
+use crate::ledger::Scratch;
 use crate::server::{Options, Running, Signals, StartError, start};
 use crate::units::Secret;
 
@@ -53,24 +54,26 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
     let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), pace: PACE, ..ProviderOptions::default() };
     let provider = runtime.block_on(Provider::start(options))?;
     let (key, key_file) = create_key()?;
-    let running = start_somewhere(provider.addr(), &key_file)?;
+    let scratch = Scratch::new()?;
+    let own = Own { provider: provider.addr(), key_file, ledger: scratch.database() };
+    let running = start_somewhere(&own)?;
     if args.check {
         let answered = ask(&running, &key);
         running.stop();
         return answered;
     }
     // Without a reader there is nobody to tell.
-    let _ = io::stdout().write_all(welcome(&running, &key).as_bytes());
+    let _ = io::stdout().write_all(welcome(&running, &key, &own).as_bytes());
     signals.obey(running);
     Ok(0)
 }
 
 /// Starts the gateway on the usual ports where they are free, else on any. Somebody may take one between our look and
 /// our start, so that a busy port is no reason to give up.
-fn start_somewhere(provider: SocketAddr, key_file: &str) -> Result<Running, StartError> {
+fn start_somewhere(own: &Own) -> Result<Running, StartError> {
     let start_on = |proxy, admin| {
-        let options = Options { log: Box::new(io::stderr()), logger: true };
-        start(sources(provider, key_file, proxy, admin), options)
+        let options = Options { log: Box::new(io::stderr()), ..Options::default() };
+        start(sources(own, proxy, admin), options)
     };
     match start_on(free(PROXY_PORT), free(ADMIN_PORT)) {
         Err(StartError::Listen { .. }) => start_on(ANY_PORT, ANY_PORT),
@@ -92,6 +95,14 @@ async fn provider_alone(args: &DemoArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// What the demo's gateway has of its own.
+struct Own {
+    provider: SocketAddr,
+    /// In base64.
+    key_file: String,
+    ledger: PathBuf,
+}
+
 /// A key of the demo's own, and the key file in base64 that holds it.
 fn create_key() -> Result<(Secret, String), Failure> {
     let all = Scope::new("*", "/openai/*").map_err(Failure::wrong)?;
@@ -107,14 +118,18 @@ fn create_key() -> Result<(Secret, String), Failure> {
     Ok((Secret::new(created.token.expose().to_owned()), STANDARD.encode(file)))
 }
 
-fn sources(provider: SocketAddr, key_file: &str, proxy: SocketAddr, admin: SocketAddr) -> Sources {
+fn sources(own: &Own, proxy: SocketAddr, admin: SocketAddr) -> Sources {
+    let Own { provider, key_file, ledger } = own;
+    // Quoted as in JSON, which YAML's double quotes are made for.
+    let ledger = serde_json::Value::from(ledger.to_string_lossy());
     let yaml = format!(
         "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms }} }}\n\
          admin: {{ listen: \"{admin}\" }}\n\
-         providers: {{ openai: {{ base_url: \"http://{provider}\", api_key: {PROVIDER_KEY} }} }}\n"
+         providers: {{ openai: {{ base_url: \"http://{provider}\", api_key: {PROVIDER_KEY} }} }}\n\
+         ledger: {{ path: {ledger} }}\n"
     );
     // None of the process's variables: a demo is the same everywhere.
-    let environment = Environment::from_iter([("HASHED_API_KEYS", key_file)]);
+    let environment = Environment::from_iter([("HASHED_API_KEYS", key_file.as_str())]);
     Sources { file: None, yaml: Some(yaml), directory: PathBuf::from("/nonexistent"), environment }
 }
 
@@ -134,8 +149,9 @@ fn base_url(running: &Running) -> String {
 
 const QUESTION: &str = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}"#;
 
-fn welcome(running: &Running, key: &Secret) -> String {
+fn welcome(running: &Running, key: &Secret, own: &Own) -> String {
     let (base_url, key, admin) = (base_url(running), key.expose(), running.admin_address());
+    let ledger = own.ledger.display();
     format!(
         r#"
 AI Gateway is serving a built-in provider. Nothing leaves this machine.
@@ -159,6 +175,10 @@ stream = client.chat.completions.create(
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()
+
+and see what was used:
+
+ai-gateway usage --ledger {ledger}
 
 Log lines go to standard error. Ctrl-C ends it.
 "#

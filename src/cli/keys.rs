@@ -19,6 +19,7 @@ use crate::keys::{self, KeyRecord, NewKey, Scope, ScopeError, StoreError};
 use crate::units::{KeyId, Secret};
 
 pub(super) use import::salt_warnings;
+pub(super) use table::printable;
 
 /// The commands that make and change keys.
 #[derive(Debug, Subcommand)]
@@ -258,7 +259,7 @@ fn revoke(command: &RevokeKey, context: &KeysContext, out: &mut dyn Write) -> Re
     } else {
         let what =
             if revoked.already { "was revoked before" } else { "is revoked; a running gateway follows within seconds" };
-        let user = table::printable(&record.username);
+        let user = printable(&record.username);
         writeln!(out, "The key {} of {user} {what}.", record.id)?;
     }
     Ok(out.flush()?)

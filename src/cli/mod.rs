@@ -8,6 +8,7 @@ mod demo;
 mod keys;
 mod migrate;
 mod serve;
+mod usage;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Makes, lists, replaces, revokes and imports gateway keys.
     Keys(KeysArgs),
+    /// Shows what was used and what it cost, from the ledger, also while the gateway serves.
+    Usage(Box<usage::UsageArgs>),
     /// Moves from the NodeJS gateway: reads its TOML and environment, writes our YAML.
     Migrate(migrate::MigrateArgs),
 }
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
         Command::Keys(args) => run_keys(&args),
+        Command::Usage(args) => run_usage(&args),
         Command::Migrate(args) => migrate::run(&args, &mut io::stdout(), &mut io::stderr()).map_err(Failure::from),
     };
     match done {
@@ -104,6 +108,16 @@ fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
     keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr())
         .map(|()| 0)
         .map_err(|error| Failure { code: error.exit_code(), text: error.to_string() })
+}
+
+fn run_usage(args: &usage::UsageArgs) -> Result<u8, Failure> {
+    let path = match &args.ledger {
+        Some(path) => path.clone(),
+        None => config::ledger_path(&Sources::of_process(args.config.clone())).map_err(Failure::wrong)?.ok_or_else(
+            || Failure::wrong("the configuration says `ledger: off`: calls are not recorded (hint: --ledger FILE)"),
+        )?,
+    };
+    usage::run(args, &path, SystemTime::now(), &mut io::stdout()).map(|()| 0)
 }
 
 /// What a command of the `keys` family needs. With a key file that it names, the configuration is not read, or may be

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::environment::{Environment, Host};
@@ -13,8 +14,9 @@ use super::file::{self, AccessLog, CompatMetrics, File};
 use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
-use super::{Cors, Listener, Network, ServerSettings, Startup};
-use crate::route::{Attempts, ModelTable, RouteTable};
+use super::{Cors, LedgerSettings, Listener, Network, ServerSettings, Startup, UpgradeSocket};
+use crate::meter::price::PriceBook;
+use crate::route::{Attempts, ModelTable, Provider, RouteTable};
 
 /// What the check of a file collects.
 #[derive(Debug)]
@@ -35,7 +37,8 @@ pub(super) struct Compiled {
     pub(super) routes: RouteTable,
     pub(super) models: ModelTable,
     pub(super) attempts: Attempts,
-    pub(super) providers: Vec<std::sync::Arc<crate::route::Provider>>,
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) prices: Arc<PriceBook>,
     pub(super) access_log: bool,
 }
 
@@ -114,10 +117,17 @@ impl Check<'_> {
 }
 
 /// Compiles everything but the keys. `original` tells whether the NodeJS gateway's `HASHED_API_KEYS` is in use.
-pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> Compiled {
+pub(super) fn compile(
+    check: &mut Check<'_>,
+    file: &File,
+    host: &Host,
+    original: bool,
+    prices: Arc<PriceBook>,
+) -> Compiled {
     let server = server(check, &file.server, host);
     let startup = startup(check, file, host, original);
-    let (providers, routes) = super::upstream::compile(check, &file.providers);
+    let (providers, routes) = super::upstream::compile(check, &file.providers, &prices);
+    super::prices::warn_of_idle(check, &file.prices, &providers);
     let models =
         super::models::compile(check, &super::models::Sources { file, providers: &providers, routes: &routes });
     let attempts = super::attempts::compile(check, &file.attempts);
@@ -130,7 +140,7 @@ pub(super) fn compile(check: &mut Check<'_>, file: &File, host: &Host, original:
         ));
     }
     let access_log = file.telemetry.access_log == AccessLog::Json;
-    Compiled { server, startup, routes, models, attempts, providers, access_log }
+    Compiled { server, startup, routes, models, attempts, providers, prices, access_log }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];
@@ -265,6 +275,7 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
             0 => host.cores,
             threads => threads as usize,
         },
+        upgrade_socket: upgrade_socket(check, &file.server.upgrade_socket),
         admin_listen,
         admin_token,
         max_series: max_series as usize,
@@ -274,7 +285,55 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
             CompatMetrics::Off => false,
         },
         log_level: log_level(check),
+        ledger: file.ledger.as_ref().map(|file| ledger(check, file)),
     }
+}
+
+/// The longest path of a unix socket: what the system takes less the end of the text. Source: unix(7).
+const MAX_SOCKET_PATH: usize = 107;
+
+fn upgrade_socket(check: &mut Check<'_>, text: &str) -> Option<UpgradeSocket> {
+    let (path, named) = match text {
+        "off" => return None,
+        "auto" => {
+            // systemd's may be several folders.
+            let runtime = check.environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());
+            let folder = runtime.or_else(|| check.environment.get("XDG_RUNTIME_DIR"))?;
+            (Path::new(folder).join("ai-gateway.sock"), false)
+        }
+        // Left as it is where it is relative to the working directory, so that it stays short.
+        path if check.directory == Path::new(".") => (PathBuf::from(path), true),
+        path => (check.directory.join(path), true),
+    };
+    let field = FieldPath::of("server.upgrade_socket");
+    let hint = "such as /run/ai-gateway/upgrade.sock; \"off\" for none";
+    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
+        check.refuse_with(&field, "expected a path of a socket, \"auto\" or \"off\"", hint);
+    } else if path.as_os_str().len() > MAX_SOCKET_PATH {
+        let message = format!("expected a path of up to {MAX_SOCKET_PATH} bytes, which is all that a socket may have");
+        check.refuse_with(&field, message, hint);
+    }
+    Some(UpgradeSocket { path, named })
+}
+
+fn ledger(check: &mut Check<'_>, file: &file::Ledger) -> LedgerSettings {
+    let ledger = FieldPath::of("ledger");
+    if file.path.as_os_str().is_empty() {
+        check.refuse_with(&ledger.key("path"), "expected the path of a file", "`ledger: off` records nothing");
+    }
+    let (least, most) = ((MIB, "1MiB"), (16 << 40, "16384GiB"));
+    LedgerSettings {
+        path: absolute(check.directory, &file.path),
+        retention: check.period(&ledger.key("retention"), file.retention, ["1h", "3650d"]),
+        max_size: check.size(&ledger.key("max_size"), file.max_size, least, most),
+    }
+}
+
+/// A path from the folder that relative ones start from. Absolute, since whoever reads of it in a log knows no working
+/// directory.
+pub(super) fn absolute(directory: &Path, path: &Path) -> PathBuf {
+    let path = directory.join(path);
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 fn listen(check: &mut Check<'_>, file: &[file::Listen], host: &Host) -> Vec<Listener> {

@@ -7,17 +7,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::{AccessLog, CompatMetrics};
+use super::entries::RouteEntry;
+use super::file::{AccessLog, CompatMetrics, Http2, Prices};
 use super::file::{
-    Auth, ClientCert, Cors, Dialect, FirstByte, Listen, Provider, Server, ServerLimits, Shutdown, Telemetry, Timeouts,
+    Admin, Attempts, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server,
+    ServerLimits, Shutdown, Telemetry, Timeouts,
 };
-use super::values::{AutoSize, Off, Period, PeriodOrOff, Size};
+use super::values::{AutoSize, Later, Period, PeriodOrOff, Size, Switch};
 
 /// The file that is looked for where none is named.
 pub(super) const FILE: &str = "conf/gateway.yaml";
 
 /// The key file where neither the YAML nor the environment names another.
 pub(super) const KEY_FILE: &str = "provision/secrets/hashed-api-keys.json";
+
+/// The ledger's database.
+const LEDGER: &str = "data/gateway.db";
 
 /// The providers where the YAML names none.
 pub(super) const PROVIDERS: &str = "\
@@ -40,12 +45,37 @@ const fn seconds(seconds: u64) -> Period {
     Period(Duration::from_secs(seconds))
 }
 
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            admin: Admin::default(),
+            keys: Keys::default(),
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            only_listed_models: false,
+            attempts: Attempts::default(),
+            limits: Later,
+            prices: Prices::default(),
+            ledger: Some(Ledger::default()),
+            telemetry: Telemetry::default(),
+        }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { path: LEDGER.into(), retention: seconds(90 * 24 * 3600), max_size: Size(10 << 30) }
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         let all = Listen { address: "[::]:8080".to_owned(), tls: None };
         Self {
             listen: vec![all],
             threads: 0,
+            upgrade_socket: "auto".to_owned(),
             shutdown: Shutdown::default(),
             limits: ServerLimits::default(),
             trusted_proxies: Vec::new(),
@@ -93,12 +123,14 @@ impl Default for Provider {
             auth: Auth::default(),
             headers: BTreeMap::new(),
             query: BTreeMap::new(),
-            inject_usage: Off,
+            inject_usage: Switch::Auto,
+            priced_as: None,
             timeouts: Timeouts::default(),
+            http2: Http2::default(),
             proxy: None,
             ca_file: PathBuf::new(),
             client_cert: ClientCert::default(),
-            routes: ROUTES.map(str::to_owned).to_vec(),
+            routes: ROUTES.map(RouteEntry::line).to_vec(),
         }
     }
 }

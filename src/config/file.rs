@@ -4,22 +4,23 @@
 //! Fields that a later version brings are known by name and refused, so that nothing is silently ignored.
 //! Never does: checks that need more than one field; that is `compile`.
 
+mod forms;
 mod models;
+mod prices;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
-
-use super::values::{AutoSize, Hidden, Later, Off, Period, PeriodOrOff, Size, list, mapping, mappings, some_mapping};
 
 pub use models::{ApiKey, Attempts, Cooldown, Model, Order, Target};
+pub use prices::Prices;
+
+use super::entries::RouteEntry;
+use super::values::{AutoSize, Hidden, Later, Period, PeriodOrOff, Size, Switch, list, mapping, mappings, unless_off};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
-#[derive(Debug, Default, PartialEq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
     /// What clients meet.
@@ -35,6 +36,9 @@ pub struct File {
     /// `.`, `_`, `-`. Default: `openai` at `https://api.openai.com` with `${OPENAI_API_KEY}`.
     #[serde(deserialize_with = "mappings")]
     pub providers: BTreeMap<String, Provider>,
+    /// What tokens cost.
+    #[serde(deserialize_with = "mapping")]
+    pub prices: Prices,
     /// Names of models that clients may ask for, each with its targets; a name that ends in `*` stands for all that begin
     /// so, a longer one before a shorter one. Other names go to the provider in the path. Default: none.
     #[serde(deserialize_with = "mappings")]
@@ -46,8 +50,9 @@ pub struct File {
     pub attempts: Attempts,
     /// Not available yet: rate limits and budgets.
     pub limits: Later,
-    /// Not available yet: the record of all calls.
-    pub ledger: Later,
+    /// The record of all calls, or `off`.
+    #[serde(deserialize_with = "unless_off")]
+    pub ledger: Option<Ledger>,
     /// Metrics and logs.
     #[serde(deserialize_with = "mapping")]
     pub telemetry: Telemetry,
@@ -63,6 +68,11 @@ pub struct Server {
     pub listen: Vec<Listen>,
     /// Worker threads, up to 1024. Default 0: one a core. Needs a restart.
     pub threads: u32,
+    /// The unix socket over which `serve --upgrade` takes over from the gateway that serves; both must name the same. A
+    /// path of up to 107 bytes, relative to the working directory; `off` for none; `auto` is `ai-gateway.sock` in the
+    /// folder that `RUNTIME_DIRECTORY` (set by systemd) or else `XDG_RUNTIME_DIR` names, and none where neither is set.
+    /// Default `auto`. Needs a restart.
+    pub upgrade_socket: String,
     /// The way to a clean stop.
     #[serde(deserialize_with = "mapping")]
     pub shutdown: Shutdown,
@@ -196,11 +206,18 @@ pub struct Provider {
     pub headers: BTreeMap<String, Hidden>,
     /// Query parameters that are added to each upstream request. Default: none.
     pub query: BTreeMap<String, Hidden>,
-    /// Not available yet, other than `off`: asking for usage where a streaming client did not.
-    pub inject_usage: Off,
+    /// Whether the gateway asks for usage where a streaming client did not, and takes it out of the answer again: `on`,
+    /// `off`, `auto` = on for the dialect `openai`. Default `auto`.
+    pub inject_usage: Switch,
+    /// The section of the price book that prices its models; empty for none, and then costs are unknown. Default: the
+    /// section with the provider's name, else that of `base_url`'s host where it is a well-known one, else none.
+    pub priced_as: Option<String>,
     /// How long to wait for the provider.
     #[serde(deserialize_with = "mapping")]
     pub timeouts: Timeouts,
+    /// Whether an https provider may choose HTTP/2: `auto` or `off`. Only `json` routes use it; all others, and http URLs,
+    /// have HTTP/1.1. Default `auto`.
+    pub http2: Http2,
     /// The HTTP proxy to reach the provider through, by CONNECT: `http://[USER:PASSWORD@]HOST[:PORT]`, user and password
     /// percent-encoded; empty or `off` for none. A provider at an http URL is tunnelled too where this names a proxy.
     /// Hosts that `NO_PROXY` names are reached directly all the same. Default: `HTTPS_PROXY` for https, none for http.
@@ -213,9 +230,22 @@ pub struct Provider {
     pub client_cert: ClientCert,
     /// What clients may call: `method path [kind]`; these are also the scopes of keys. `{model}` stands for one segment.
     /// Kinds: `json` (the default), `stream` for uploads and media of any size, `websocket`, and `opaque`, which alone may
-    /// have the method `any` and a path that ends in `/*`. Default: models, models/{model}, chat/completions, embeddings
+    /// have the method `any` and a path that ends in `/*`. `{ route: "get /v1/realtime websocket", model: query }` says what
+    /// tells the model of calls that are not read: the parameter `model` of the query, where that is what the provider
+    /// goes by, or any other text is itself the model that all calls of the route count as. Default: models, models/{model}, chat/completions, embeddings
     /// and images/generations.
-    pub routes: Vec<String>,
+    pub routes: Vec<RouteEntry>,
+}
+
+/// Whether a provider may choose HTTP/2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Http2 {
+    /// It is offered by ALPN to each provider with TLS.
+    #[default]
+    Auto,
+    /// It is not offered.
+    Off,
 }
 
 /// A certificate of the gateway's own with its key. Both files, or neither; read again at each reload.
@@ -278,6 +308,19 @@ pub struct FirstByte {
     pub other: Period,
 }
 
+/// The record of all calls that passed authentication, in a database of its own that needs no server.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ledger {
+    /// The SQLite file, relative to the working directory, on a local disk. It is made where it is missing, with its
+    /// folder, for its owner only. Default `data/gateway.db`. Needs a restart.
+    pub path: PathBuf,
+    /// Age at which records are deleted. 1h to 3650d. Default 90d.
+    pub retention: Period,
+    /// Size of the file at which the oldest records are deleted. 1MiB to 16384GiB. Default 10GiB.
+    pub max_size: Size,
+}
+
 /// Metrics and logs.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -314,73 +357,4 @@ pub enum AccessLog {
     Json,
     /// Not at all.
     Off,
-}
-
-/// The mapping that an entry of `server.listen` may be.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ListenMapping {
-    address: String,
-    #[serde(deserialize_with = "some_mapping")]
-    tls: Option<Tls>,
-}
-
-struct ListenVisitor;
-
-impl<'de> Visitor<'de> for ListenVisitor {
-    type Value = Listen;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address such as \"[::]:8080\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Listen, E> {
-        Ok(Listen { address: text.to_owned(), tls: None })
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
-        let ListenMapping { address, tls } = ListenMapping::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Listen { address, tls })
-    }
-}
-
-impl<'de> Deserialize<'de> for Listen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListenVisitor)
-    }
-}
-
-/// The mapping that `auth` may be.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct AuthMapping {
-    header: String,
-}
-
-struct AuthVisitor;
-
-impl<'de> Visitor<'de> for AuthVisitor {
-    type Value = Auth;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"bearer\" or { header: NAME }")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Auth, E> {
-        match text {
-            "bearer" => Ok(Auth::Bearer),
-            _ => Err(E::invalid_value(Unexpected::Other("this"), &self)),
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Auth, A::Error> {
-        let AuthMapping { header } = AuthMapping::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Auth::Header(header))
-    }
-}
-
-impl<'de> Deserialize<'de> for Auth {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AuthVisitor)
-    }
 }

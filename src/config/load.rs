@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::compile::{Check, Compiled, compile};
+use super::compile::{Check, Compiled, absolute, compile};
 use super::environment::{Environment, Host, MAX_FILE, read_bytes, read_text};
 use super::file::File;
 use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
 use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
-use super::{Snapshot, defaults, presets, read, routes, tls};
+use super::{Snapshot, defaults, presets, prices, read, routes, tls};
 use crate::keys::Stamp;
 use crate::route::Kind;
 use crate::units::Secret;
@@ -123,7 +123,8 @@ fn load_beside(sources: &Sources, current: Option<&Snapshot>) -> Result<Loaded, 
     for path in read.tree.bare_variables() {
         check.warn(format!("{path} looks like a variable: write ${{...}}, or $$ for a literal $"));
     }
-    let mut compiled = compile(&mut check, &file, &Host::ask(), original);
+    let book = prices::read(&mut check, &file.prices);
+    let mut compiled = compile(&mut check, &file, &Host::ask(), original, book);
     for (index, (listener, entry)) in compiled.startup.listen.iter_mut().zip(&file.server.listen).enumerate() {
         let path = FieldPath::of("server.listen").item(index);
         listener.tls = entry.tls.as_ref().and_then(|tls| tls::read(&mut check, &path, tls, &sources.directory));
@@ -162,6 +163,7 @@ fn snapshot(compiled: Compiled, keys: crate::keys::KeyRing, key_file: Option<Pat
         routes: Arc::new(compiled.routes),
         models: Arc::new(compiled.models),
         attempts: compiled.attempts,
+        prices: compiled.prices,
         keys,
         key_file,
         access_log: compiled.access_log,
@@ -192,6 +194,7 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
         routes: Arc::clone(&current.routes),
         models: Arc::clone(&current.models),
         attempts: current.attempts,
+        prices: Arc::clone(&current.prices),
         keys,
         key_file: current.key_file.clone(),
         access_log: current.access_log,
@@ -212,9 +215,9 @@ pub fn key_settings(sources: &Sources) -> Result<KeySettings, Report> {
     let (mut all, mut opaque) = (Vec::new(), Vec::new());
     for (id, provider) in &file.providers {
         let path = FieldPath::of("providers").key(id).key("routes");
-        for (index, text) in provider.routes.iter().enumerate() {
-            let path = path.item(index);
-            match routes::parse(text) {
+        for (index, entry) in provider.routes.iter().enumerate() {
+            let path = entry.place(path.item(index));
+            match routes::parse(&entry.route) {
                 Ok(line) => {
                     // `all` does not open what nobody can foresee.
                     let list = if line.kind == Kind::Opaque { &mut opaque } else { &mut all };
@@ -327,11 +330,24 @@ fn key_source(sources: &Sources, environment: &Environment, file: &File) -> KeyS
     }
 }
 
-/// Where the key file is or will be. Absolute, since whoever reads of it in a log knows no working directory.
+/// Where the key file is or will be.
 fn key_file(sources: &Sources, file: &File) -> PathBuf {
     let named = file.keys.file.as_deref().unwrap_or_else(|| Path::new(defaults::KEY_FILE));
-    let path = sources.directory.join(named);
-    std::path::absolute(&path).unwrap_or(path)
+    absolute(&sources.directory, named)
+}
+
+/// Where the ledger's database is or will be, whatever variables are missing; `None` where it is off.
+///
+/// # Errors
+/// The [`Report`] of what is wrong with the file.
+pub fn ledger_path(sources: &Sources) -> Result<Option<PathBuf>, Report> {
+    let read = read_file(sources, true)?;
+    match read.file {
+        Some(file) if read.problems.is_empty() => {
+            Ok(file.ledger.map(|ledger| absolute(&sources.directory, &ledger.path)))
+        }
+        _ => Err(report(read.problems)),
+    }
 }
 
 /// What the `keys` commands need to know of a file that is named to them: no configuration is read.

@@ -8,6 +8,7 @@ mod certificates;
 mod compile;
 mod credential;
 mod defaults;
+pub mod entries;
 mod environment;
 pub mod file;
 mod interpolate;
@@ -16,6 +17,7 @@ mod load;
 mod migrate;
 mod models;
 mod presets;
+mod prices;
 mod proxies;
 mod read;
 mod report;
@@ -34,12 +36,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::keys::KeyRing;
+use crate::meter::price::PriceBook;
 use crate::route::{Attempts, ModelTable, Provider, RouteTable};
 use crate::units::Secret;
 
 pub use environment::Environment;
 pub use environment::hostname;
-pub use load::{KeySettings, Loaded, Sources, env_salt_alone, key_settings, load, load_again, with_keys_read_again};
+pub use load::{
+    KeySettings, Loaded, Sources, env_salt_alone, key_settings, ledger_path, load, load_again, with_keys_read_again,
+};
 pub use migrate::{Finding, Grade, Migration, OldSources, may_write, migrate, write};
 pub use report::{Problem, Report};
 pub use tls::{Certificate, ClientCa, Tls};
@@ -59,6 +64,8 @@ pub struct Snapshot {
     pub models: Arc<ModelTable>,
     /// How persistent the gateway is with providers that fail.
     pub attempts: Attempts,
+    /// What tokens cost.
+    pub prices: Arc<PriceBook>,
     /// All keys.
     pub keys: KeyRing,
     /// The file that the keys came from or will come from; `None` where they came from `HASHED_API_KEYS`.
@@ -153,6 +160,15 @@ impl Listener {
     }
 }
 
+/// The unix socket over which another process can take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeSocket {
+    /// Where it is; absolute, or relative to the working directory.
+    pub path: PathBuf,
+    /// Whether the configuration names it, so that a gateway without it would not be what was asked for.
+    pub named: bool,
+}
+
 /// What only a restart can change, and the certificates of listeners.
 #[derive(Clone, Debug)]
 pub struct Startup {
@@ -160,6 +176,8 @@ pub struct Startup {
     pub listen: Vec<Listener>,
     /// Worker threads; at least 1.
     pub threads: usize,
+    /// Over which another process can take over; `None` where none can.
+    pub upgrade_socket: Option<UpgradeSocket>,
     /// Address of the admin service.
     pub admin_listen: SocketAddr,
     /// What opens the rest of the admin service.
@@ -170,19 +188,35 @@ pub struct Startup {
     pub compat_metrics: bool,
     /// How much is logged: `LOG_LEVEL`.
     pub log_level: log::LevelFilter,
+    /// Where calls are recorded; absent: nowhere. Age and size need no restart.
+    pub ledger: Option<LedgerSettings>,
+}
+
+/// The record of all calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// The database; absolute.
+    pub path: PathBuf,
+    /// Age at which records are deleted.
+    pub retention: Duration,
+    /// Bytes of the database at which the oldest records are deleted.
+    pub max_size: u64,
 }
 
 impl Startup {
     /// The fields that differ and so need a restart, by their names in the file.
     pub fn differences(&self, next: &Self) -> Vec<&'static str> {
+        let path = |startup: &Self| startup.ledger.as_ref().map(|ledger| ledger.path.clone());
         let token = |startup: &Self| startup.admin_token.as_ref().map(|token| token.expose().to_owned());
         let fields = [
             ("server.listen", !self.listens_like(next)),
             ("server.threads", self.threads != next.threads),
+            ("server.upgrade_socket", self.upgrade_socket != next.upgrade_socket),
             ("admin.listen", self.admin_listen != next.admin_listen),
             ("admin.token", token(self) != token(next)),
             ("telemetry.max_series", self.max_series != next.max_series),
             ("telemetry.compat_metrics", self.compat_metrics != next.compat_metrics),
+            ("ledger.path", path(self) != path(next)),
             ("LOG_LEVEL", self.log_level != next.log_level),
         ];
         fields.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()

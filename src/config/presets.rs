@@ -3,6 +3,7 @@
 //! Invariant: what is written in the file goes before what a preset says.
 //! Never does: guess; a provider whose name is no preset's, or that has a base URL of its own, is as it is written.
 
+use super::entries::RouteEntry;
 use super::file::{Auth, Dialect, File, Provider};
 use super::report::FieldPath;
 use super::tree::Tree;
@@ -119,6 +120,6 @@ fn fill_in(provider: &mut Provider, preset: &Preset, is_written: &dyn Fn(&str) -
         }
     }
     if !preset.routes.is_empty() && !is_written("routes") {
-        provider.routes = preset.routes.iter().map(|line| (*line).to_owned()).collect();
+        provider.routes = preset.routes.iter().map(|line| RouteEntry::line(line)).collect();
     }
 }

@@ -1,4 +1,4 @@
-//! Lines of `providers.*.routes`: `method path [kind]`.
+//! Entries of `providers.*.routes`: `method path [kind]`, and what tells the model.
 //!
 //! Invariant: a route that no request could reach, or that reaches more than it says, is refused.
 //! Never does: find a route; that is the table's.
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use http::Method;
 
 use super::compile::Check;
+use super::entries::RouteEntry;
 use super::report::FieldPath;
-use super::values::NOT_YET;
-use crate::route::{Kind, Provider, Route, RouteTable, TableError};
+use crate::route::{Kind, ModelSource, Provider, QUERY, Route, RouteTable, TableError, may_be_model};
 use crate::units::RouteId;
 
 /// A line that was understood.
@@ -35,8 +35,11 @@ type Fault = (&'static str, &'static str);
 
 /// Routes of all providers together; a set of routes of a key is a bit set.
 const MAX_ROUTES: usize = 4096;
+/// Longest name of a model, in bytes: what a record keeps.
+const MAX_MODEL: usize = 256;
 
 const EXAMPLE: &str = "such as \"post /v1/chat/completions\"";
+const MAPPING: &str = "write { route: \"get /v1/realtime websocket\", model: query }";
 const METHODS: &str = "get, post, put, patch or delete";
 const KINDS: &str = "json, stream, websocket or opaque";
 
@@ -44,22 +47,27 @@ const KINDS: &str = "json, stream, websocket or opaque";
 pub(super) fn compile(
     check: &mut Check<'_>,
     path: &FieldPath,
-    lines: &[String],
+    entries: &[RouteEntry],
     provider: &Arc<Provider>,
     table: &mut RouteTable,
 ) {
-    if lines.is_empty() {
+    if entries.is_empty() {
         check.refuse_with(path, "expected at least one route", "leave the field out for the default");
     }
-    for (index, text) in lines.iter().enumerate() {
-        let path = path.item(index);
-        let line = match parse(text) {
+    for (index, entry) in entries.iter().enumerate() {
+        let item = path.item(index);
+        let path = entry.place(item.clone());
+        let line = match parse(&entry.route) {
             Ok(line) => line,
             Err((message, hint)) => {
                 check.refuse_with(&path, message, hint);
                 continue;
             }
         };
+        let model = model_source(entry.model.as_deref(), &line, provider).unwrap_or_else(|(message, hint)| {
+            check.refuse_with(&item.key("model"), message, hint);
+            ModelSource::Unseen
+        });
         let count = table.iter().count();
         let id = match u16::try_from(count) {
             Ok(id) if count < MAX_ROUTES => RouteId(id),
@@ -73,6 +81,7 @@ pub(super) fn compile(
             method: line.method,
             pattern: format!("/{}{}", provider.id, line.path),
             kind: line.kind,
+            model,
             provider: Arc::clone(provider),
         };
         match table.add(route) {
@@ -113,7 +122,7 @@ pub(super) fn parse(text: &str) -> Result<Line<'_>, Fault> {
     match more {
         None => {}
         Some(more) if more.starts_with("model:") => {
-            return Err((NOT_YET, "leave the model out; keys with a list of models cannot use this route then"));
+            return Err(("expected nothing behind the kind of route", MAPPING));
         }
         Some(_) => return Err(("expected nothing behind the kind of route", EXAMPLE)),
     }
@@ -130,6 +139,30 @@ pub(super) fn parse(text: &str) -> Result<Line<'_>, Fault> {
         None => check_path(path)?,
     }
     Ok(Line { method, path, kind })
+}
+
+/// What tells the model of a route's calls.
+fn model_source(written: Option<&str>, line: &Line<'_>, provider: &Provider) -> Result<ModelSource, Fault> {
+    let Some(written) = written else {
+        return Ok(ModelSource::Unseen);
+    };
+    if !line.kind.is_native() {
+        return Err(("the calls of a json route name their model in the body", "leave it out"));
+    }
+    if line.path.contains("{model}") {
+        return Err(("this route's path names the model", "leave it out"));
+    }
+    if written == QUERY {
+        // The provider's own parameters go in place of the client's.
+        let is_set = provider.query.iter().any(|(name, _)| may_be_model(name));
+        let fault = ("the provider's own query sets the model of all calls", "name that model here");
+        return if is_set { Err(fault) } else { Ok(ModelSource::Query) };
+    }
+    let plain = written.chars().all(|character| !character.is_whitespace() && !character.is_control());
+    if written.is_empty() || !plain || written.len() > MAX_MODEL {
+        return Err(("expected \"query\" or the name of a model", "such as \"whisper-1\""));
+    }
+    Ok(ModelSource::Always(written.to_owned()))
 }
 
 fn check_path(path: &str) -> Result<(), Fault> {
@@ -173,9 +206,25 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_there_yet() {
-        for text in ["post /v1/x stream model:query", "get /v1/x websocket model:gpt-realtime"] {
-            assert_eq!(parse(text).map_err(|fault| fault.0), Err(NOT_YET), "{text}");
+    fn the_model_is_told_where_calls_are_not_read() {
+        let told = |text, model| {
+            let line = parse(text).expect("a line");
+            model_source(Some(model), &line, &crate::route::tests::provider("openai")).ok()
+        };
+        assert_eq!(told("get /v1/realtime websocket", "query"), Some(ModelSource::Query));
+        let always = |model: &str| Some(ModelSource::Always(model.to_owned()));
+        assert_eq!(told("post /v1/audio/transcriptions stream", "whisper-1"), always("whisper-1"));
+        assert_eq!(told("any /v1/* opaque", "Query"), always("Query"));
+        for (text, model) in [
+            ("post /v1/chat/completions", "gpt-4o"),
+            ("get /v1/models", "query"),
+            ("delete /v1/models/{model} stream", "query"),
+            ("post /v1/x stream", ""),
+            ("post /v1/x stream", "a b"),
+            ("post /v1/x stream", "a\n"),
+            ("post /v1/x stream", &"a".repeat(257)),
+        ] {
+            assert_eq!(told(text, model), None, "{text} {model}");
         }
     }
 
@@ -196,6 +245,7 @@ mod tests {
             "get /v1/x{model}",
             "get /v1/{*rest}",
             "get /v1/x other",
+            "get /v1/x websocket model:query",
             "get /a json b",
             "head /v1/x",
             "trace /v1/x",
@@ -211,7 +261,7 @@ mod tests {
             "post /v1/realtime websocket",
             "any /v1/realtime websocket",
         ] {
-            assert!(parse(text).is_err_and(|fault| fault.0 != NOT_YET), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -14,8 +14,10 @@ use super::file::{self, Dialect};
 use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
-use super::{certificates, credential, presets, proxies, routes};
-use crate::route::{Pool, Provider, RouteTable, Timeouts};
+use super::{certificates, credential, presets, prices, proxies, routes};
+use crate::dialect::OPENAI;
+use crate::meter::price::PriceBook;
+use crate::route::{self, Pool, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
 /// Where a provider is.
@@ -33,6 +35,7 @@ pub(super) struct Base {
 pub(super) fn compile(
     check: &mut Check<'_>,
     providers: &BTreeMap<String, file::Provider>,
+    book: &PriceBook,
 ) -> (Vec<Arc<Provider>>, RouteTable) {
     let above = FieldPath::of("providers");
     if providers.is_empty() && !check.tree.is_told_below(&above) {
@@ -43,7 +46,9 @@ pub(super) fn compile(
     for (id, written) in providers {
         let path = above.key(id);
         check_id(check, &path, id);
-        let provider = Arc::new(provider(check, &path, id, written));
+        let mut provider = provider(check, &path, id, written);
+        provider.prices = prices::section(check, &path.key("priced_as"), &provider, written.priced_as.as_deref(), book);
+        let provider = Arc::new(provider);
         routes::compile(check, &path.key("routes"), &written.routes, &provider, &mut table);
         compiled.push(provider);
     }
@@ -99,6 +104,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     Provider {
         id: ProviderId::new(id),
         tls: base.tls,
+        http2: written.http2 == file::Http2::Auto,
         headers: headers(check, &path.key("headers"), &written.headers, own),
         proxy: proxies::proxy(check, path, written.proxy.as_ref(), &base),
         certificates: certificates::certificates(check, path, written, base.tls),
@@ -111,7 +117,10 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         auth_header,
         credential,
         query: query(&written.query),
+        dialect: OPENAI,
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
+        prices: None,
+        inject_usage: written.inject_usage.or(written.dialect == Dialect::Openai),
     }
 }
 
@@ -249,29 +258,9 @@ pub(super) fn sensitive(text: &Secret) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Headers that the gateway itself sets or that belong to one connection.
-const OWN_HEADERS: [&str; 16] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-    "x-request-id",
-];
-
 pub(super) fn header_name(text: &str) -> Result<HeaderName, &'static str> {
     let name: HeaderName = text.parse().map_err(|_| "expected the name of an HTTP header")?;
-    if OWN_HEADERS.contains(&name.as_str()) {
+    if route::headers::is_own(&name) {
         return Err("this header is the gateway's own");
     }
     Ok(name)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 
 use crate::units::Secret;
 
@@ -51,9 +51,29 @@ pub struct Hidden(pub Secret);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Later;
 
-/// A switch of a later version, of which only `off` is there so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Off;
+/// A switch that the gateway sets itself where nobody does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// The gateway chooses.
+    #[default]
+    Auto,
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on, where the gateway's own choice is this.
+    pub(super) fn or(self, auto: bool) -> bool {
+        match self {
+            Self::Auto => auto,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
 
 impl PartialEq for Hidden {
     fn eq(&self, other: &Self) -> bool {
@@ -178,6 +198,35 @@ pub(super) fn some_mapping<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     mapping(deserializer).map(Some)
 }
 
+/// Reads a struct from a mapping, or `off`.
+struct UnlessOff<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for UnlessOff<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping or \"off\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Option<T>, E> {
+        match text {
+            "off" => Ok(None),
+            _ => Err(E::invalid_value(Unexpected::Other("this"), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    }
+}
+
+/// Reads a struct from a mapping; `off` is none.
+pub(super) fn unless_off<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_any(UnlessOff(PhantomData))
+}
+
 /// Reads a mapping of names to structs, each from a mapping only.
 pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
@@ -190,38 +239,6 @@ pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let items: Vec<Mapping<T>> = Vec::deserialize(deserializer)?;
     Ok(items.into_iter().map(|Mapping(value)| value).collect())
-}
-
-/// Says of anything but `off` that it is not available yet.
-struct OffOnly;
-
-impl<'de> Visitor<'de> for OffOnly {
-    type Value = Off;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"off\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Off, E> {
-        match text {
-            "off" => Ok(Off),
-            _ => Err(E::custom(NOT_YET)),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Off, A::Error> {
-        Err(A::Error::custom(NOT_YET))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Off, A::Error> {
-        Err(A::Error::custom(NOT_YET))
-    }
-}
-
-impl<'de> Deserialize<'de> for Off {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(OffOnly)
-    }
 }
 
 fn parse_percent(text: &str) -> Option<Percent> {

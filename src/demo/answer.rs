@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::script::{After, CutAt, Fault, Framing, HowCut, Interim, Script, Version};
+use super::request::Head;
+use super::script::{After, CutAt, Fault, Framing, HowCut, Interim, Reply, Script, Version};
+use super::{ProviderOptions, control, openai};
 
 /// An answer before it is framed.
 #[derive(Debug)]
@@ -30,6 +32,20 @@ impl Answer {
     pub(super) fn events(pieces: Vec<Bytes>) -> Self {
         let headers = vec![("content-type".to_string(), "text/event-stream; charset=utf-8".to_string())];
         Self { status: 200, headers, pieces, stream: true }
+    }
+
+    /// What a script wants in answer to a request; `None` where that is raw bytes.
+    pub(super) fn wanted(script: &Script, head: &Head, body: &Bytes, options: &ProviderOptions) -> Option<Self> {
+        Some(match &script.reply {
+            Reply::Raw(_) => return None,
+            Reply::Fixed { status, headers, body } => {
+                Self { status: *status, headers: headers.clone(), pieces: vec![body.clone()], stream: false }
+            }
+            Reply::Events(events) => Self::events(events.iter().map(|event| event.clone().into()).collect()),
+            Reply::Echo => control::echo(head, body),
+            Reply::Normal if options.control && head.path() == control::ECHO => control::echo(head, body),
+            Reply::Normal => openai::answer(head, body, script.words, options),
+        })
     }
 
     /// Compact JSON.
@@ -216,7 +232,7 @@ fn reason(status: u16) -> &'static str {
 }
 
 /// RFC 9110, sections 15.2, 15.3.5 and 15.4.5. A 304 may carry a length, but need not.
-fn allows_body(status: u16) -> bool {
+pub(super) fn allows_body(status: u16) -> bool {
     status >= 200 && status != 204 && status != 304
 }
 
@@ -268,14 +284,14 @@ impl Body {
 
 fn cut_end(how: HowCut) -> End {
     match how {
-        HowCut::Reset => End::Reset,
-        HowCut::Close => End::Close,
+        HowCut::Reset | HowCut::Refuse => End::Reset,
+        HowCut::Close | HowCut::GoAway => End::Close,
         HowCut::Stall => End::Stall,
     }
 }
 
 /// Cuts bytes into pieces of the given sizes, of which the last repeats; leaves them as they are where there are none.
-fn divide(pieces: Vec<Bytes>, sizes: &[usize]) -> Vec<Bytes> {
+pub(super) fn divide(pieces: Vec<Bytes>, sizes: &[usize]) -> Vec<Bytes> {
     let Some(last) = sizes.last() else {
         return pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
     };

@@ -13,7 +13,7 @@ use super::journal::{Connection, Entry};
 use super::request::{Body, Head, Malformed};
 use super::script::{Reply, Script};
 use super::wire::{ReadSide, Wire};
-use super::{Shared, control, openai};
+use super::{Shared, control};
 
 /// Serves a connection until it ends.
 pub(super) async fn serve<W: Wire>(mut wire: W, shared: &Shared, connection: &Connection) {
@@ -111,18 +111,11 @@ impl Call<'_> {
             body_is_read: body_is_read || script.drain,
             pace: self.shared.options.pace,
         };
-        let answer = match &script.reply {
-            Reply::Raw(bytes) => return plan_raw(bytes, script, asked),
-            Reply::Fixed { status, headers, body } => {
-                Answer { status: *status, headers: headers.clone(), pieces: vec![body.clone()], stream: false }
-            }
-            Reply::Events(events) => Answer::events(events.iter().map(|event| event.clone().into()).collect()),
-            Reply::Echo => control::echo(&self.head, body),
-            Reply::Normal if self.shared.options.control && self.head.path() == control::ECHO => {
-                control::echo(&self.head, body)
-            }
-            Reply::Normal => openai::answer(&self.head, body, script.words, &self.shared.options),
-        };
+        if let Reply::Raw(bytes) = &script.reply {
+            return plan_raw(bytes, script, asked);
+        }
+        let answer = Answer::wanted(script, &self.head, body, &self.shared.options);
+        let answer = answer.unwrap_or_else(|| Answer::whole(500, "text/plain", "no answer"));
         plan(answer, script, asked)
     }
 

@@ -34,6 +34,8 @@ pub struct Received {
     pub connection_id: u64,
     /// Which request of its connection it is, counted from 1.
     pub request_number: u64,
+    /// Whether it came over HTTP/2; its authority then stands as the header `host`.
+    pub http2: bool,
     /// When its head had arrived.
     pub arrived_at: Instant,
     /// When the last byte of its answer was handed to the system, whether or not a script cut that answer short.
@@ -149,6 +151,7 @@ impl Journal {
             body_sha256: None,
             connection_id: connection.id,
             request_number,
+            http2: head.http2,
             arrived_at: Instant::now(),
             answered_at: None,
             cancelled: false,

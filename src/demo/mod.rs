@@ -8,6 +8,7 @@
 mod answer;
 mod connection;
 mod control;
+mod http2;
 mod journal;
 mod openai;
 mod request;
@@ -48,6 +49,8 @@ pub struct ProviderOptions {
     pub control: bool,
     /// How many bytes of each request's body are kept for [`Provider::received`].
     pub body_cap: usize,
+    /// Streams that a connection over HTTP/2 may have at once.
+    pub streams: u32,
 }
 
 impl Default for ProviderOptions {
@@ -59,6 +62,7 @@ impl Default for ProviderOptions {
             pace: Duration::ZERO,
             control: false,
             body_cap: 64 * 1024,
+            streams: 250,
         }
     }
 }
@@ -107,6 +111,22 @@ impl Provider {
         spawn(Layered(stream), Arc::clone(&self.shared), self.stop.subscribe());
     }
 
+    /// The same over HTTP/2, on which the client has agreed by ALPN.
+    pub fn serve_http2_stream<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (shared, mut stopped) = (Arc::clone(&self.shared), self.stop.subscribe());
+        let connection = Arc::new(shared.journal.opened());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => {}
+                () = http2::serve(stream, &shared, &connection) => {}
+            }
+            shared.journal.closed(&connection);
+        });
+    }
+
     /// Queues a behaviour; the oldest one that matches a request is used.
     pub fn script(&self, script: Script) {
         self.shared.scripts.push(script);
@@ -142,7 +162,7 @@ impl Provider {
         self.shared.journal.connections_accepted()
     }
 
-    /// Requests that were no valid HTTP/1.1, whether in their head or in the framing of their body.
+    /// Requests that were no valid HTTP, whether in their head or in the framing of their body.
     pub fn malformed_requests(&self) -> usize {
         self.shared.journal.malformed()
     }

@@ -12,6 +12,8 @@ pub(super) struct Head {
     pub(super) target: String,
     /// Whether it is HTTP/1.0.
     pub(super) old: bool,
+    /// Whether it came over HTTP/2.
+    pub(super) http2: bool,
     /// As they came, in order.
     pub(super) headers: Vec<(String, Vec<u8>)>,
 }
@@ -37,6 +39,7 @@ impl Head {
             method: parsed.method.unwrap_or_default().to_string(),
             target: parsed.path.unwrap_or_default().to_string(),
             old: parsed.version == Some(0),
+            http2: false,
             headers: parsed.headers.iter().map(|h| (h.name.to_string(), h.value.to_vec())).collect(),
         };
         inbox.advance(length);

@@ -47,7 +47,7 @@ pub struct Script {
     /// The body's pieces (chunks, where it is chunked), in bytes; the last size repeats. Empty: the answer's own, which
     /// are a stream's events.
     pub pieces: Vec<usize>,
-    /// Sizes of the writes of the whole answer, head included, wherever that cuts it; the last size repeats. Takes the
+    /// Not over HTTP/2: sizes of the writes of the whole answer, head included, wherever that cuts it; the last size repeats. Takes the
     /// place of `first_byte_delay`.
     pub writes: Vec<usize>,
     /// Between pieces or writes; absent: [`super::ProviderOptions::pace`].
@@ -106,7 +106,7 @@ pub enum Version {
     /// HTTP/1.1
     #[default]
     Http11,
-    /// HTTP/1.0. The connection closes after the answer.
+    /// HTTP/1.0, where the request was not HTTP/2. The connection closes after the answer.
     Http10,
 }
 
@@ -176,12 +176,16 @@ pub enum CutAt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HowCut {
-    /// A TCP reset. (Without TCP: the stream is dropped.)
+    /// A TCP reset, or where there is no TCP the drop of the stream. Over HTTP/2: RST_STREAM with INTERNAL_ERROR.
     Reset,
-    /// A clean end.
+    /// A clean end. Over HTTP/2: of the whole connection.
     Close,
     /// Silence until the client leaves.
     Stall,
+    /// RST_STREAM with REFUSED_STREAM. Over HTTP/1.1 as `reset`.
+    Refuse,
+    /// GOAWAY that includes this request, and a clean end at once. Over HTTP/1.1 as `close`.
+    GoAway,
 }
 
 /// What comes after a complete answer.
@@ -191,9 +195,9 @@ pub enum After {
     /// The next request, unless client or framing demand a close.
     #[default]
     KeepAlive,
-    /// A close that `connection: close` announced.
+    /// A close that `connection: close` announced. Over HTTP/2: GOAWAY before the answer begins.
     Close,
-    /// A close that nothing announced.
+    /// A close that nothing announced. Over HTTP/2: of the whole connection.
     SilentClose,
     /// Whatever arrives is sent back: the other end of an upgrade.
     Mirror,

@@ -4,9 +4,10 @@
 //! Never does: look at a query, a cookie or any header but the three, and a WebSocket's sub-protocols.
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{KeyFault, Refusal};
+use crate::route::headers::is_credential;
 
 /// The key that a request presents: `Authorization: Bearer KEY` (the scheme in any case), else `api-key` or `x-api-key`.
 ///
@@ -63,6 +64,19 @@ pub fn protocols_without_key(headers: &HeaderMap) -> Option<Vec<u8>> {
     (!rest.is_empty()).then(|| rest.join(&b", "[..]))
 }
 
+/// The headers of a request without what may carry its key, and without its cookies. Nothing that is left presents one.
+pub fn without_credentials(headers: &HeaderMap) -> HeaderMap {
+    let kept = |name: &HeaderName| !is_credential(name) && name != SEC_WEBSOCKET_PROTOCOL;
+    let kept = headers.iter().filter(|(name, _)| kept(name));
+    let mut rest: HeaderMap = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(protocols) = protocols_without_key(headers)
+        && let Ok(protocols) = HeaderValue::from_bytes(&protocols)
+    {
+        rest.insert(SEC_WEBSOCKET_PROTOCOL, protocols);
+    }
+    rest
+}
+
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().map(HeaderValue::as_bytes);
     lists.flat_map(|list| list.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
@@ -81,7 +95,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

@@ -7,21 +7,25 @@
 mod client;
 mod credential;
 mod record;
+mod spent;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, Method};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
-use crate::meter::Scan;
-use crate::route::{Kind, Route};
+use crate::meter::{Scan, Tap};
+use crate::route::{Kind, ModelSource, Route, Target};
 
 pub use client::client_address;
-pub use credential::{presented, presented_by_websocket, protocols_without_key};
+pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
 pub use record::{Certainty, Pace, Record, Spent};
+pub use spent::Asked;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
 #[derive(Debug)]
@@ -34,6 +38,10 @@ pub struct Arrived {
     pub started: Instant,
     /// Time spent waiting for the client or the provider.
     pub waited: Duration,
+    /// What was asked of a provider.
+    pub asked: Asked,
+    /// Looks at the answer in passing, once there is one.
+    pub tap: Option<Tap>,
 }
 
 /// A call that may go on: its route is configured and its key is good for it.
@@ -41,10 +49,14 @@ pub struct Arrived {
 pub struct Underway {
     /// Where it leads.
     pub route: Arc<Route>,
+    /// Whom it is sent to: the route's own provider, unless another one is chosen.
+    pub target: Target,
     /// Who asks.
     pub key: Arc<Key>,
-    /// The model in the path, where the route has one.
+    /// The model that the path or the route tells.
     pub model: Option<String>,
+    /// Headers to set on the request to the provider, in place of any others of their names.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Longest path that a record keeps, in bytes.
@@ -62,6 +74,7 @@ impl Arrived {
             path: String::new(),
             route: None,
             key: None,
+            provider: None,
             model: None,
             on_behalf_of: None,
             client: None,
@@ -75,7 +88,7 @@ impl Arrived {
             spent: Spent::default(),
             pace: Pace::default(),
         };
-        Self { snapshot, record, started, waited: Duration::ZERO }
+        Self { snapshot, record, started, waited: Duration::ZERO, asked: Asked::default(), tap: None }
     }
 
     /// Notes what the request line says.
@@ -87,15 +100,17 @@ impl Arrived {
     /// Decides whether the call may go on: route (404), key (401), scope (403).
     ///
     /// # Errors
-    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, `ModelNotAllowed` where the path names a
-    /// model, and `RouteNotMetered` where nothing would tell it and the key has a list of models.
+    /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, `ModelNotAllowed` where path or route
+    /// tell the model, `BadQuery` where it is to be in the query and is not plain there, and `RouteNotMetered` where nothing
+    /// would tell it and the key has a list of models.
     pub fn admit(
         &mut self,
         method: &Method,
-        path: &str,
+        uri: &Uri,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Underway, Refusal> {
+        let path = uri.path();
         let found = self.snapshot.routes.find(method, path).ok_or(Refusal::UnknownRoute)?;
         self.record.route = Some(Arc::clone(found.route));
         let presented = match found.route.kind {
@@ -108,23 +123,39 @@ impl Arrived {
         self.record.on_behalf_of =
             headers.get("on-behalf-of").and_then(|value| value.to_str().ok()).map(|value| cut(value, MAX_NAME));
         key.permits(found.route.id, found.method.as_str(), path)?;
-        if let Some(model) = found.model {
-            self.record.model = Some(cut(model, MAX_NAME));
-            key.permits_model(Some(model))?;
-        } else if found.route.kind.is_native() && key.record.models.is_some() {
-            return Err(Refusal::RouteNotMetered);
+        let model = match found.model {
+            Some(model) => Some(model.into()),
+            None => found.route.model_of(uri.query())?,
+        };
+        match (&model, &found.route.model) {
+            (Some(model), _) => {
+                self.record.model = Some(cut(model, MAX_NAME));
+                key.permits_model(Some(model))?;
+            }
+            (None, ModelSource::Unseen) if found.route.kind.is_native() && key.record.models.is_some() => {
+                return Err(Refusal::RouteNotMetered);
+            }
+            (None, ModelSource::Unseen) => {}
+            (None, _) => key.permits_model(None)?,
         }
-        Ok(Underway { route: Arc::clone(found.route), key: Arc::clone(key), model: found.model.map(str::to_owned) })
+        Ok(Underway {
+            route: Arc::clone(found.route),
+            target: found.route.target(),
+            key: Arc::clone(key),
+            model: model.map(Cow::into_owned),
+            headers: Vec::new(),
+        })
     }
 
-    /// Takes in what the body asks for and decides whether the key may use that model. A model in the path was decided
-    /// upon when the call was admitted, and stays the one that is told; the body's must be allowed too.
+    /// Takes in what the body asks for and decides whether the key may use that model, again where the body was changed. A
+    /// model in the path was decided upon when the call was admitted, and stays the one that is told; the body's must be
+    /// allowed too.
     ///
     /// # Errors
     /// `ModelNotAllowed`, also for a call that makes something and names no model: the provider would choose one.
     pub fn understand(&mut self, underway: &Underway, scan: &Scan<'_>) -> Result<(), Refusal> {
-        if let (Some(model), None) = (&scan.model, &underway.model) {
-            self.record.model = Some(cut(model, MAX_NAME));
+        if underway.model.is_none() {
+            self.record.model = scan.model.as_deref().map(|model| cut(model, MAX_NAME));
         }
         let makes = !matches!(underway.route.method, Some(Method::GET | Method::HEAD | Method::DELETE));
         match (&scan.model, &underway.model) {
@@ -134,8 +165,25 @@ impl Arrived {
         }
     }
 
-    /// Ends the call: what is left to say is how long it took.
+    /// Shows a piece of the answer to the meter, and gives what goes on to the client.
+    /// Absent: nothing does for now.
+    pub fn passes(&mut self, piece: Bytes, now: Instant) -> Option<Bytes> {
+        let Some(tap) = &mut self.tap else { return Some(piece) };
+        let passed = tap.push(piece);
+        let events = tap.seen().events;
+        let pace = &mut self.record.pace;
+        if events > pace.events {
+            let since = now.saturating_duration_since(self.started);
+            pace.tokens = since - *pace.first_token.get_or_insert(since);
+            pace.events = events;
+        }
+        passed
+    }
+
+    /// Ends the call: what is left to say is how long it took, and what it used.
     pub fn settle(mut self, now: Instant) -> Record {
+        let metered = self.tap.take().map(Tap::finish);
+        self.record.spent = spent::spent(&self.record, self.asked, metered, &self.snapshot);
         self.record.duration = now.saturating_duration_since(self.started);
         self.record.overhead = self.record.duration.saturating_sub(self.waited);
         self.record

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::Refusal;
 use crate::keys::Key;
-use crate::route::Route;
-use crate::units::{Usage, Usd};
+use crate::route::{Provider, Route};
+use crate::units::{ProviderId, Usage, Usd};
 
 /// The facts of one call, complete once it has settled.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Record {
     pub route: Option<Arc<Route>>,
     /// The caller's key, once found.
     pub key: Option<Arc<Key>>,
+    /// The provider that was asked last; absent where none was. See [`Self::provider`].
+    pub provider: Option<ProviderId>,
     /// The model that the request names, at most 256 bytes; read only after authentication. For the log.
     pub model: Option<String>,
     /// The request's `on-behalf-of`: asserted by the client, at most 256 bytes. For the log.
@@ -121,15 +123,25 @@ impl Certainty {
 }
 
 impl Record {
-    /// The model where it may be a label: the provider answered a request that names it with success.
+    /// Takes note of an attempt at a provider.
+    pub fn asks(&mut self, provider: &Provider) {
+        self.attempts += 1;
+        if self.provider.as_ref() != Some(&provider.id) {
+            self.provider = Some(provider.id.clone());
+        }
+    }
+
+    /// The model where it may be a label: the provider answered a request that names it with success, or opened the
+    /// WebSocket that was asked for.
     pub fn answered_model(&self) -> Option<&str> {
-        let answered = self.upstream_status.is_some_and(|status| (200..300).contains(&status));
+        let answered = self.upstream_status.is_some_and(|status| status == 101 || (200..300).contains(&status));
         self.model.as_deref().filter(|_| answered)
     }
 
-    /// The name of the provider whose route this is.
+    /// The name of the provider that was asked, or else of the one whose route this is.
     pub fn provider(&self) -> Option<&str> {
-        self.route.as_ref().map(|route| route.provider.id.as_str())
+        let of_route = || self.route.as_ref().map(|route| &route.provider.id);
+        self.provider.as_ref().or_else(of_route).map(ProviderId::as_str)
     }
 
     /// The user that the caller's key was issued to.

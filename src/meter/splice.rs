@@ -16,6 +16,14 @@ pub struct Splice {
     pub with: String,
 }
 
+/// Tells whether changes can all be made as they stand: each within the body, and no two of them overlapping.
+pub fn are_apart(body: &Bytes, splices: &[Splice]) -> bool {
+    let mut places: Vec<&Range<usize>> = splices.iter().map(|splice| &splice.at).collect();
+    places.sort_by_key(|at| (at.start, at.end));
+    let within = places.iter().all(|at| at.start <= at.end && at.end <= body.len());
+    within && places.windows(2).all(|pair| pair[0].end <= pair[1].start)
+}
+
 /// A body with changes made. Of two that overlap the later one in the body is left out; a place outside of the body is its
 /// end. Two insertions at one place keep their order.
 pub fn spliced(body: &Bytes, mut splices: Vec<Splice>) -> Bytes {
@@ -53,5 +61,10 @@ mod tests {
         assert_eq!(changed, "ab01xyz45679");
         assert_eq!(spliced(&body, vec![splice(2..5, "-"), splice(4..6, "+")]), "01-56789");
         assert_eq!(spliced(&body, vec![splice(20..30, "!")]), "0123456789!");
+        assert!(are_apart(&body, &[splice(8..10, ""), splice(0..0, "a"), splice(0..0, "b"), splice(2..4, "xyz")]));
+        let backwards = Splice { at: Range { start: 5, end: 2 }, with: String::new() };
+        for wrong in [vec![splice(2..5, "-"), splice(4..6, "+")], vec![splice(9..11, "")], vec![backwards]] {
+            assert!(!are_apart(&body, &wrong), "{wrong:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One attempt at a provider: connect, send, wait for the head, each within its time and only while the client stays.
 //!
-//! Invariant: a request is sent a second time only where its method is safe to repeat and nothing of an answer was seen.
+//! Invariant: a request is sent a second time only where its method is safe to repeat and nothing of an answer was seen, or
+//! where the provider said that it has not looked at it.
 //! Never does: read an answer's body.
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
 
 use crate::error::{Refusal, Silence};
-use crate::flow::Underway;
+use crate::flow::{Asked, Underway};
 use crate::route::{Provider, Timeouts};
 
 use super::Gateway;
@@ -32,6 +33,10 @@ pub(super) struct Ask {
     pub(super) body: Option<Body>,
     /// Whether the call asks for a stream.
     pub(super) stream: bool,
+    /// Whether the provider is made to tell a stream's usage, of which the client shall see nothing.
+    pub(super) hide_usage: bool,
+    /// Whether the request is on its way, so that the provider may work for it.
+    pub(super) sent: bool,
 }
 
 /// An answer that has begun.
@@ -43,6 +48,8 @@ pub(super) struct Answer {
     pub(super) after: Duration,
     /// When the call has to be over.
     pub(super) deadline: Instant,
+    /// As in [`Ask`].
+    pub(super) hide_usage: bool,
 }
 
 /// One exchange that broke, and whether it may be tried on a new connection.
@@ -61,17 +68,24 @@ pub(super) async fn attempt(
     call: &mut Call,
     mut ask: Ask,
 ) -> Result<Answer, Refusal> {
-    let provider = &Arc::clone(&ask.underway.route.provider);
+    let provider = &Arc::clone(&ask.underway.target.provider);
     let timeouts = &provider.timeouts;
     let started = Instant::now();
     let deadline = started + timeouts.total;
     let (request, method) = request(session, call, &ask)?;
+    let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
+    call.goes_upstream();
     let mut fresh = false;
     let (connection, head) = loop {
-        call.arrived()?.record.attempts += 1;
+        let arrived = call.arrived()?;
+        arrived.record.asks(provider);
+        // Until more is known: a call that is dropped may have been at work.
+        arrived.asked = Asked { sent: true, bytes };
         let exchange =
             exchange(gateway, provider, &mut ask, Sending { request: &request, method: &method, fresh, deadline });
-        match call.waiting(while_client_stays(session, exchange)).await? {
+        let outcome = call.waiting(while_client_stays(session, exchange)).await;
+        call.arrived()?.asked.sent = ask.sent;
+        match outcome? {
             Ok(answer) => break answer,
             Err(failed) if failed.stale && !fresh => fresh = true,
             Err(failed) => {
@@ -92,14 +106,16 @@ pub(super) async fn attempt(
         );
         return Err(Refusal::UpstreamAuth);
     }
-    Ok(Answer { after: started.elapsed(), underway: ask.underway, connection, head, deadline })
+    let Ask { underway, hide_usage, .. } = ask;
+    Ok(Answer { after: started.elapsed(), underway, connection, head, deadline, hide_usage })
 }
 
 /// The request's head as it goes out, and its method.
 fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u8>, Method), Refusal> {
     let head = session.req_header();
     let path = head.uri.path();
-    let target = ask.underway.route.upstream_target(path, head.uri.query());
+    let provider = &ask.underway.target.provider;
+    let target = ask.underway.route.upstream_target(provider, path, head.uri.query());
     let headers: &HeaderMap = &head.headers;
     let needs_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     let length = ask.body.as_ref().map(|body| body.bytes.len()).filter(|length| *length > 0 || needs_length);
@@ -107,7 +123,8 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         method: &head.method,
         target: &target,
         headers,
-        provider: &ask.underway.route.provider,
+        provider,
+        set: &ask.underway.headers,
         carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
         request_id: &call.arrived()?.record.request_id,
     };
@@ -134,25 +151,27 @@ async fn exchange(
         fail(broken)
     })?;
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
-    let repeatable = connection.reused && matches!(*sending.method, Method::GET | Method::HEAD);
+    let harmless = matches!(*sending.method, Method::GET | Method::HEAD);
+    ask.sent = true;
     let first_byte = first_byte(&provider.timeouts, ask.stream);
-    debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.reused);
+    debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.is_reused());
     let answer = async {
         let silent = |_| Broken::silent(Silence::FirstByte);
         let body = ask.body.as_ref().map_or_else(Bytes::new, |body| body.bytes.clone());
         let sent = connection.send(sending.request.to_vec(), &body);
         tokio::time::timeout_at(until(sending.deadline, first_byte), sent).await.map_err(silent)?;
-        drop(body);
-        if !repeatable {
+        if !connection.may_want_again(body.len(), harmless) {
             ask.body = None;
         }
+        drop(body);
         let head = connection.head(*sending.method == Method::HEAD);
         tokio::time::timeout_at(until(sending.deadline, first_byte), head).await.map_err(silent)?
     };
     match answer.await {
         Ok(head) => Ok((connection, head)),
         Err(broken) => {
-            let stale = repeatable && !connection.answered && !matches!(broken.refusal, Refusal::UpstreamTimeout(_));
+            let in_time = !matches!(broken.refusal, Refusal::UpstreamTimeout(_));
+            let stale = in_time && ask.body.is_some() && connection.may_be_repeated(harmless);
             Err(Failed { broken, stale })
         }
     }

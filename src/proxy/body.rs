@@ -15,6 +15,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
+use crate::meter::{Splice, spliced};
 
 use super::exchange::written;
 
@@ -35,7 +36,7 @@ struct Share {
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _share: Share,
+    share: Share,
 }
 
 /// Room that is made at once for a body of unknown or large size.
@@ -44,6 +45,28 @@ const FIRST_ROOM: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of an unread body that are read and thrown away, so that the connection stays usable.
 const DRAIN: u64 = 1024 * 1024;
+
+impl Body {
+    /// The body with a change made. The few bytes that it grows by are not accounted for.
+    pub(super) fn with(self, change: Option<Splice>) -> Self {
+        match change {
+            None => self,
+            Some(splice) => Self { bytes: spliced(&self.bytes, vec![splice]), share: self.share },
+        }
+    }
+
+    /// This body with other bytes, accounted for where they are more.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(super) fn replaced(mut self, bytes: Bytes, max_buffered: u64) -> Result<Self, Refusal> {
+        let more = (bytes.len() as u64).saturating_sub(self.share.bytes);
+        if more > 0 {
+            self.share.grow(more, max_buffered)?;
+        }
+        Ok(Self { bytes, share: self.share })
+    }
+}
 
 impl Share {
     fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {
@@ -79,7 +102,7 @@ pub(super) async fn read(
     invite(session, settings).await?;
     let whole = gather(session, &mut share, declared, settings);
     let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
-    Ok(Body { bytes, _share: share })
+    Ok(Body { bytes, share })
 }
 
 /// Tells a client that waits for `100 Continue` to go on.
@@ -202,7 +225,11 @@ mod tests {
         let mut share = Share { buffers: Arc::clone(&buffers), bytes: 0 };
         assert_eq!(share.grow(60, 100), Ok(()));
         assert_eq!(share.grow(60, 100), Err(Refusal::Overloaded));
-        drop(share);
+        let body = Body { bytes: Bytes::new(), share };
+        let body = body.replaced(Bytes::from_static(&[0; 130]), 130).expect("room");
+        assert_eq!(buffers.held.load(Ordering::Relaxed), 130);
+        let body = body.replaced(Bytes::from_static(b"short"), 0).expect("no more than before");
+        assert!(body.replaced(Bytes::from_static(&[0; 131]), 130).is_err());
         assert_eq!(buffers.held.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! The context of one call: its facts, and the clock that tells work from waiting.
 //!
-//! Invariant: dropping it settles the call and tells telemetry, whatever happened before.
+//! Invariant: dropping it settles the call and tells telemetry, the policies and the ledger, whatever happened before.
 //! Never does: any IO.
 
 use std::future::Future;
@@ -10,6 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::flow::Arrived;
+use crate::ledger::Ledger;
+use crate::policy::Policies;
 use crate::telemetry::{InFlight, Telemetry};
 
 use super::native::Native;
@@ -21,17 +23,36 @@ pub struct Call {
     arrived: Option<Arrived>,
     /// Whether it was served or refused to its end. A call that is dropped before was cut by the gateway's own end.
     over: bool,
+    /// Whether the ledger knows that it goes upstream.
+    intended: bool,
     /// Where Pingora's loop carries it.
     pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
+    policies: Policies,
+    ledger: Ledger,
     _in_flight: InFlight,
 }
 
 impl Call {
-    pub(super) fn new(snapshot: Arc<Snapshot>, request_id: String, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        request_id: String,
+        telemetry: Arc<Telemetry>,
+        policies: Policies,
+        ledger: Ledger,
+    ) -> Self {
         let arrived = Arrived::new(snapshot, request_id, Instant::now(), SystemTime::now());
         let _in_flight = telemetry.enter();
-        Self { arrived: Some(arrived), over: false, native: None, telemetry, _in_flight }
+        Self {
+            arrived: Some(arrived),
+            over: false,
+            intended: false,
+            native: None,
+            telemetry,
+            policies,
+            ledger,
+            _in_flight,
+        }
     }
 
     /// The facts so far.
@@ -50,6 +71,15 @@ impl Call {
     /// Takes note that there is nothing left to do for it.
     pub(super) fn finished(&mut self) {
         self.over = true;
+    }
+
+    /// Tells the ledger, once, that the call is about to go upstream.
+    pub(super) fn goes_upstream(&mut self) {
+        if let Some(arrived) = &self.arrived
+            && !std::mem::replace(&mut self.intended, true)
+        {
+            self.ledger.intent(&arrived.record);
+        }
     }
 
     /// Waits for somebody else and takes note of how long that took.
@@ -89,6 +119,11 @@ impl Drop for Call {
             record.refusal.get_or_insert(unfinished);
         }
         let access_log = arrived.snapshot.access_log;
-        self.telemetry.observe(&arrived.settle(Instant::now()), access_log);
+        let record = arrived.settle(Instant::now());
+        self.telemetry.observe(&record, access_log);
+        for _ in 0..self.policies.settled(&record) {
+            self.telemetry.panicked();
+        }
+        self.ledger.settle(record);
     }
 }

@@ -23,17 +23,17 @@ use pingora_proxy::Session;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
-use crate::flow::{Underway, client_address};
-use crate::meter::{self, Scan};
+use crate::flow::client_address;
 use crate::telemetry::Phase;
 
 use super::Gateway;
 use super::attempt::{Ask, attempt};
-use super::body::{self, Body};
+use super::body;
 use super::call::Call;
 use super::listener;
 use super::native;
 use super::relay::relay;
+use super::understand::{self, Understood};
 use super::wire::{self, Facts, Unspeakable};
 
 /// Longest request target, in bytes.
@@ -111,8 +111,9 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Ok(Handled::Answered);
     }
     let head = session.req_header();
-    let underway = call.arrived()?.admit(&head.method, head.uri.path(), &head.headers, SystemTime::now())?;
+    let mut underway = call.arrived()?.admit(&head.method, &head.uri, &head.headers, SystemTime::now())?;
     if underway.route.kind.is_native() {
+        understand::head(gateway, session, call, &mut underway)?;
         native::begin(session, call, underway, settings).await?;
         return Ok(Handled::Native);
     }
@@ -121,8 +122,8 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
-    let stream = understand(call, &underway, &body)?;
-    let ask = Ask { underway, content_type, body: Some(body), stream };
+    let Understood { body, stream, hide_usage } = understand::body(gateway, session, call, &mut underway, body)?;
+    let ask = Ask { underway, content_type, body: Some(body), stream, hide_usage, sent: false };
     let answer = attempt(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }
@@ -139,10 +140,10 @@ fn bound(gateway: &Gateway, session: &mut ServerSession, settings: &ServerSettin
     session.set_pipelining_enabled(true);
 }
 
-/// Tells a client that the connection ends with this answer, once the gateway drains: an idle one is dropped without a
+/// Tells a client that the connection ends with this answer, once the gateway drains or has handed over: an idle one is dropped without a
 /// word, at the moment when the client may use it again.
 pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession) {
-    if gateway.readiness.phase() == Phase::Draining {
+    if gateway.readiness.phase() >= Phase::HandedOver {
         session.set_keepalive(None);
     }
 }
@@ -167,7 +168,7 @@ async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mu
     let head = session.req_header();
     let facts = facts(session, call, &snapshot.server)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let (ready, detail) = gateway.readiness.answer();
+    let (ready, detail) = gateway.readiness.answer(gateway.ledger.is_up());
     let ready = StatusCode::from_u16(ready).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let (reply, text) = match head.uri.path() {
         "/livez" if reads => (wire::own(StatusCode::OK, ALIVE, &facts), ALIVE),
@@ -187,24 +188,16 @@ fn has_body(session: &mut ServerSession) -> bool {
     !session.is_body_empty()
 }
 
-/// Reads what a body asks for: whether as a stream.
-fn understand(call: &mut Call, underway: &Underway, body: &Body) -> Result<bool, Refusal> {
-    let scan = match body.bytes.is_empty() {
-        true => Scan::default(),
-        false => meter::scan(&body.bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into()))?,
-    };
-    call.arrived()?.understand(underway, &scan)?;
-    Ok(scan.stream)
-}
-
 async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal) -> Result<(), Refusal> {
-    if let Refusal::Bug(which) = refusal {
-        error!("an invariant does not hold: {which}");
+    if let Some(cause) = refusal.cause() {
+        error!("call {}: failed on our side: {cause}", call.arrived()?.record.request_id);
     }
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
-    let route = call.arrived()?.record.route.clone();
-    let (head, text) =
-        wire::refusal(refusal, route.as_deref(), &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+    let record = &call.arrived()?.record;
+    let (route, provider) = (record.route.clone(), record.provider().map(str::to_owned));
+    let facts = facts(session, call, &snapshot.server)?;
+    let reply = wire::refusal(refusal, route.as_deref(), provider.as_deref(), &facts);
+    let (head, text) = reply.map_err(unspeakable)?;
     body::before_refusal(session, refusal);
     debug!("call {}: refused: {refusal:?}", call.arrived()?.record.request_id);
     call.waiting(async {

@@ -8,7 +8,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,12 +34,24 @@ const SERVED: u8 = 1;
 /// A request is over and nothing of the next one has come: how long that may last is the keep-alive's.
 const QUIET: u8 = 2;
 
+/// The heads that are awaited: of connections that have sent none so far, and of requests that have begun. Who has
+/// connected, or begun to speak, before the listeners closed is served.
+#[derive(Debug, Default)]
+pub(crate) struct Heads(AtomicUsize);
+
+impl Heads {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A client's connection whose heads have to come in time.
 #[derive(Debug)]
 pub(crate) struct Guard {
     stream: Stream,
     /// Written through a shared reference by [`begins`] and [`over`], in the task that reads: no other order is needed.
     stage: AtomicU8,
+    heads: Arc<Heads>,
     /// The end of the wait for a head; absent until there is one to wait for.
     due: Option<Pin<Box<Sleep>>>,
     /// How long a head may take.
@@ -51,10 +63,20 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Guards a new connection: its first head is due from now on.
-    pub(crate) fn new(stream: Stream, within: Duration, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(stream: Stream, within: Duration, telemetry: Arc<Telemetry>, heads: Arc<Heads>) -> Self {
         let preface = if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { PREFACE } else { 0 };
         let due = Some(Box::pin(sleep(within)));
-        Self { stream, stage: AtomicU8::new(HEAD), due, within, preface, telemetry }
+        heads.0.fetch_add(1, Ordering::Relaxed);
+        Self { stream, stage: AtomicU8::new(HEAD), heads, due, within, preface, telemetry }
+    }
+
+    fn set(&self, stage: u8) {
+        match (self.stage.swap(stage, Ordering::Relaxed), stage) {
+            (HEAD, HEAD) => {}
+            (HEAD, _) => drop(self.heads.0.fetch_sub(1, Ordering::Relaxed)),
+            (_, HEAD) => drop(self.heads.0.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
     }
 
     fn poll_head(&mut self, stage: u8, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -63,7 +85,7 @@ impl Guard {
         let came = buffer.filled().len() - before;
         if stage == QUIET {
             if came > 0 {
-                *self.stage.get_mut() = HEAD;
+                self.set(HEAD);
                 self.due = None;
             }
             return read;
@@ -71,7 +93,7 @@ impl Guard {
         if self.preface > 0 {
             self.preface = self.preface.saturating_sub(came);
             if self.preface == 0 {
-                *self.stage.get_mut() = SERVED;
+                self.set(SERVED);
                 return read;
             }
         }
@@ -102,7 +124,13 @@ pub(super) fn over(session: &ServerSession) {
 fn set(session: &ServerSession, stage: u8) {
     let guard = session.stream().and_then(|stream| (**stream).as_any().downcast_ref::<Guard>());
     if let Some(guard) = guard {
-        guard.stage.store(stage, Ordering::Relaxed);
+        guard.set(stage);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.set(SERVED);
     }
 }
 

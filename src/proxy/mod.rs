@@ -13,6 +13,7 @@ mod native;
 mod peer;
 mod relay;
 mod tunnel;
+mod understand;
 mod upstream;
 mod watch;
 mod wire;
@@ -30,11 +31,13 @@ use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::config::Live;
+use crate::ledger::Ledger;
+use crate::policy::Policies;
 use crate::telemetry::{Readiness, Telemetry};
 
 use body::Buffers;
 pub use call::Call;
-pub(crate) use listener::Guard;
+pub(crate) use listener::{Guard, Heads};
 pub(crate) use peer::{Peers, REFRESH};
 use upstream::Upstream;
 pub(crate) use watch::Watched;
@@ -44,10 +47,23 @@ pub struct Gateway {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    ledger: Ledger,
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
+    policies: Policies,
     request_ids: RequestIds,
+}
+
+/// The parts that the server shares with its other services.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) live: Arc<Live>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) ledger: Ledger,
+    pub(crate) policies: Policies,
+    pub(crate) peers: Arc<Peers>,
 }
 
 /// Request ids: unique over processes by their first half, within one by their second.
@@ -57,21 +73,18 @@ struct RequestIds {
 }
 
 impl Gateway {
-    /// Puts the gateway together from the parts that the server shares with its other services.
-    pub(crate) fn new(
-        live: Arc<Live>,
-        telemetry: Arc<Telemetry>,
-        readiness: Arc<Readiness>,
-        peers: Arc<Peers>,
-        process: u64,
-    ) -> Self {
+    /// Puts the gateway together; `process` is this process's own number.
+    pub(crate) fn new(parts: Parts, process: u64) -> Self {
+        let Parts { live, telemetry, readiness, ledger, policies, peers } = parts;
         Self {
             live,
             telemetry,
             readiness,
+            ledger,
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
+            policies,
             request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }
     }
@@ -89,7 +102,8 @@ impl ProxyHttp for Gateway {
     type CTX = Call;
 
     fn new_ctx(&self) -> Call {
-        Call::new(self.live.pin(), self.request_ids.next(), Arc::clone(&self.telemetry))
+        let (telemetry, policies) = (Arc::clone(&self.telemetry), self.policies.clone());
+        Call::new(self.live.pin(), self.request_ids.next(), telemetry, policies, self.ledger.clone())
     }
 
     /// No modules: Pingora's compression would hold events back and hide usage.
@@ -138,11 +152,11 @@ impl ProxyHttp for Gateway {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         ended: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
-        native::answer_moves(session.as_downstream_mut(), call, ended).map(|()| None)
+        native::answer_moves(session.as_downstream_mut(), call, body.as_ref(), ended).map(|()| None)
     }
 
     fn fail_to_connect(

@@ -2,14 +2,18 @@
 //!
 //! Invariant: a call comes here only after the exchange has admitted it; heads go through the same rules (`wire`) and end in
 //! the same record; a request is sent again only where it has no body and nothing of an answer was seen.
-//! Never does: hold a body, look into one, decide about keys or scopes.
+//! Never does: hold a body, change one, decide about keys or scopes.
+
+mod fault;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Method, Version};
 use log::{error, warn};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
@@ -17,12 +21,14 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::flow::Underway;
+use crate::meter::Tap;
 use crate::route::{Kind, Provider};
 
 use super::Gateway;
 use super::body;
 use super::call::Call;
 use super::exchange::{self, facts, part_when_draining, unspeakable};
+use super::relay::shape;
 use super::upstream::{AnswerHead, Broken, Length};
 use super::watch;
 use super::wire::{self, Carries, Outgoing, Timing};
@@ -82,7 +88,8 @@ pub(super) async fn begin(
         call.waiting(body::invite(session, settings)).await?;
     }
     let started = Instant::now();
-    let deadline = started + underway.route.provider.timeouts.total;
+    let deadline = started + underway.target.provider.timeouts.total;
+    call.goes_upstream();
     let own = call.own_time();
     call.native = Some(Native { underway, started, uploaded: 0, deadline, own, answered: None, refusal: None });
     Ok(())
@@ -94,7 +101,7 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
     let websocket = call.native()?.underway.route.kind == Kind::Websocket;
     let attempts = {
         let record = &mut call.arrived().map_err(|refusal| explain(&refusal))?.record;
-        record.attempts += 1;
+        record.asks(&provider);
         record.attempts
     };
     let peer = match gateway.peers.peer(&provider).await {
@@ -105,6 +112,8 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
         }
     };
     let mut peer = HttpPeer::clone(&peer);
+    // Over HTTP/2 Pingora's loop would take heads of up to 16 MiB, and uploads that stand still would hold up each other.
+    peer.options.alpn = ALPN::H1;
     let timeouts = &provider.timeouts;
     // One limit for each read is all there is, and the wait for the answer's head is one of them.
     let silence =
@@ -127,16 +136,21 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
     let empty = session.is_body_empty();
     let asked = session.req_header();
     let request_id = call.arrived().map_err(|refusal| explain(&refusal))?.record.request_id.clone();
-    let route = Arc::clone(&call.native()?.underway.route);
+    let underway = &call.native()?.underway;
+    let (route, provider) = (&underway.route, &underway.target.provider);
     let outgoing = Outgoing {
         method: &asked.method,
-        target: &route.upstream_target(asked.uri.path(), asked.uri.query()),
+        target: &route.upstream_target(provider, asked.uri.path(), asked.uri.query()),
         headers: &asked.headers,
-        provider: &route.provider,
+        provider,
+        set: &underway.headers,
         carries: if route.kind == Kind::Websocket { Carries::Upgrade } else { Carries::Stream { empty } },
         request_id: &request_id,
     };
     *head = outgoing.native_head()?;
+    if let Ok(arrived) = call.arrived() {
+        arrived.asked.sent = true;
+    }
     Ok(())
 }
 
@@ -201,7 +215,11 @@ pub(super) fn answer(
     }
     part_when_draining(gateway, session);
     let theirs = AnswerHead::of(head.status, head.headers.clone(), length);
-    let snapshot = Arc::clone(&call.arrived().map_err(|refusal| explain(&refusal))?.snapshot);
+    let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
+    if head.status.as_u16() != 101 {
+        arrived.tap = Some(Tap::new(provider.dialect, shape(&head.headers), false));
+    }
+    let snapshot = Arc::clone(&arrived.snapshot);
     let reply = facts(session, call, &snapshot.server)
         .and_then(|facts| wire::answer(theirs, &provider, &timing, &facts).map_err(unspeakable))
         .map_err(|refusal| call.broken_off(refusal))?;
@@ -221,15 +239,24 @@ pub(super) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Resul
     native.uploaded += bytes as u64;
     let took = native.started.elapsed();
     if ended {
-        native.deadline = Instant::now() + native.underway.route.provider.timeouts.total;
+        native.deadline = Instant::now() + native.underway.target.provider.timeouts.total;
     } else if !websocket && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
         return Err(call.broken_off(Refusal::BodyTooSlow));
     }
     Ok(())
 }
 
-/// Ends an answer that has taken longer than is allowed in all. A WebSocket may last.
-pub(super) fn answer_moves(session: &mut ServerSession, call: &mut Call, ended: bool) -> Result<()> {
+/// Shows a piece to the meter, and ends an answer that has taken longer than is allowed in all. A WebSocket may last.
+pub(super) fn answer_moves(
+    session: &mut ServerSession,
+    call: &mut Call,
+    piece: Option<&Bytes>,
+    ended: bool,
+) -> Result<()> {
+    if let (Some(piece), Ok(arrived)) = (piece, call.arrived()) {
+        // No usage is hidden here, so that the piece itself goes on.
+        arrived.passes(piece.clone(), Instant::now());
+    }
     if ended {
         answered_before_the_end(session);
     }
@@ -278,9 +305,9 @@ pub(super) fn not_connected(gateway: &Gateway, peer: &HttpPeer, mut error: Box<E
 pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error: &Error, call: &mut Call) {
     let Some(native) = &mut call.native else { return };
     let (noted, answered) = (native.refusal.take(), native.answered.is_some());
-    let provider = Arc::clone(&native.underway.route.provider);
+    let provider = Arc::clone(&native.underway.target.provider);
     let refusal = noted.unwrap_or_else(|| {
-        let refusal = refusal(error, answered, session.is_body_done());
+        let refusal = fault::refusal(error, answered, session.is_body_done());
         if refusal.is_of_upstream() {
             // Not all that Pingora says of it, which may repeat what was sent.
             call.told_of(&provider, error.etype().as_str());
@@ -311,39 +338,8 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
     }
 }
 
-/// What a fault of Pingora's loop comes to; `asked` tells whether the client had sent its whole body.
-fn refusal(error: &Error, answered: bool, asked: bool) -> Refusal {
-    use ErrorType as E;
-    if *error.esource() == ErrorSource::Downstream {
-        return match error.etype() {
-            E::WriteError | E::WriteTimedout | E::ConnectError => Refusal::ClientGone,
-            _ => body::refusal(error),
-        };
-    }
-    match error.etype() {
-        E::ConnectTimedout | E::TLSHandshakeTimedout => Refusal::UpstreamTimeout(Silence::Connect),
-        E::ConnectRefused
-        | E::ConnectNoRoute
-        | E::ConnectError
-        | E::SocketError
-        | E::BindError
-        | E::TLSHandshakeFailure
-        | E::InvalidCert
-        | E::HandshakeError => Refusal::Upstream(UpstreamFault::Connect),
-        E::ReadTimedout | E::WriteTimedout if answered => Refusal::UpstreamTimeout(Silence::Idle),
-        // The provider waited as we did: over HTTP/2 Pingora has no time for a read from the client.
-        E::ReadTimedout if !asked => Refusal::BodyTooSlow,
-        E::ReadTimedout | E::WriteTimedout => Refusal::UpstreamTimeout(Silence::FirstByte),
-        E::InvalidHTTPHeader | E::H1Error => Refusal::Upstream(UpstreamFault::BadAnswer),
-        E::Custom(_) => Refusal::Upstream(UpstreamFault::BadAnswer),
-        _ if *error.esource() == ErrorSource::Upstream => Refusal::Upstream(UpstreamFault::Reset),
-        // What broke between the halves of Pingora's loop did so because one of them had ended.
-        _ => Refusal::Upstream(UpstreamFault::Reset),
-    }
-}
-
 fn provider(call: &mut Call) -> Result<Arc<Provider>> {
-    Ok(Arc::clone(&call.native()?.underway.route.provider))
+    Ok(Arc::clone(&call.native()?.underway.target.provider))
 }
 
 fn explain(refusal: &Refusal) -> Box<Error> {
@@ -375,6 +371,3 @@ impl Call {
         error
     }
 }
-
-#[cfg(test)]
-mod tests;

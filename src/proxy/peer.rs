@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use log::{debug, info, warn};
-use pingora_core::protocols::TcpKeepalive;
+use pingora_core::protocols::{ALPN, TcpKeepalive};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use tokio::sync::Mutex as AsyncMutex;
@@ -50,6 +50,7 @@ struct Place {
     host: String,
     port: u16,
     tls: bool,
+    http2: bool,
     connect: Duration,
     proxy: Option<HttpProxy>,
     /// Of the certificates.
@@ -174,6 +175,7 @@ impl Place {
             host: provider.host.clone(),
             port: provider.port,
             tls: provider.tls,
+            http2: provider.http2,
             connect: provider.timeouts.connect,
             proxy: provider.proxy.clone(),
             fingerprint: fingerprint(provider),
@@ -182,15 +184,16 @@ impl Place {
 
     fn fits(&self, provider: &Provider) -> bool {
         let same_place = self.host == provider.host && self.port == provider.port && self.tls == provider.tls;
-        let same_way = self.proxy == provider.proxy && self.fingerprint == fingerprint(provider);
+        let same_way =
+            self.proxy == provider.proxy && self.http2 == provider.http2 && self.fingerprint == fingerprint(provider);
         same_place && same_way && self.connect == provider.timeouts.connect
     }
 
     /// What keeps connections apart that Pingora's pool would take for the same: it knows the address, which may be a
-    /// proxy's, and the name, but neither port, proxy nor certificates.
+    /// proxy's, and the name, but neither port, proxy, certificates nor what ALPN may agree on.
     fn group_key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.host, self.port, &self.fingerprint).hash(&mut hasher);
+        (&self.host, self.port, self.http2, &self.fingerprint).hash(&mut hasher);
         if let Some(HttpProxy { host, port, authorization }) = &self.proxy {
             (host, port, authorization.as_ref().map(HeaderValue::as_bytes)).hash(&mut hasher);
         }
@@ -211,6 +214,9 @@ fn peers(provider: &Provider, addresses: &[SocketAddr], group_key: u64) -> Vec<A
         let mut peer = HttpPeer::new(*address, provider.tls, provider.host.clone());
         let connect = provider.timeouts.connect;
         peer.group_key = group_key;
+        if provider.tls && provider.http2 {
+            peer.options.alpn = ALPN::H2H1;
+        }
         peer.client_cert_key.clone_from(&client);
         peer.options.ca.clone_from(&authorities);
         if let Some(tunnel) = &tunnel {

@@ -8,19 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Version};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence};
+use crate::meter::{Shape, Tap};
 
 use super::Gateway;
 use super::attempt::Answer;
 use super::call::Call;
 use super::exchange::{facts, part_when_draining, unspeakable, until, while_client_stays, written};
-use super::upstream::{Broken, Connection, Length};
+use super::upstream::{AnswerHead, Broken, Connection, Length};
 use super::wire::{self, Timing};
 
 /// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
@@ -36,10 +37,14 @@ pub(super) async fn relay(
     call: &mut Call,
     answer: Answer,
 ) -> Result<(), Refusal> {
-    let Answer { underway, mut connection, head, after, deadline } = answer;
-    let provider = Arc::clone(&underway.route.provider);
+    let Answer { underway, mut connection, mut head, after, deadline, hide_usage } = answer;
+    let provider = Arc::clone(&underway.target.provider);
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
-    let events = is_event_stream(&head.headers);
+    let shape = shape(&head.headers);
+    let events = shape == Shape::Events;
+    if hide_usage && events {
+        unframe(&mut head);
+    }
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
     // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
     let mut left = match head.length {
@@ -53,7 +58,9 @@ pub(super) async fn relay(
         session.set_keepalive(None);
     }
     part_when_draining(gateway, session);
-    call.arrived()?.record.status = reply.status.as_u16();
+    let arrived = call.arrived()?;
+    arrived.record.status = reply.status.as_u16();
+    arrived.tap = Some(Tap::new(provider.dialect, shape, hide_usage));
     let settings = &snapshot.server;
     call.waiting(written(settings, session.write_response_header(reply))).await?;
     let mut tail = Tail::default();
@@ -61,11 +68,15 @@ pub(super) async fn relay(
         match call.waiting(while_client_stays(session, next(&mut connection, deadline, provider.timeouts.idle))).await?
         {
             Ok(Some(piece)) => {
+                let Some(piece) = call.arrived()?.passes(piece, Instant::now()) else { continue };
                 tail.push(&piece);
                 left = left.map(|left| left.saturating_sub(piece.len() as u64));
                 call.waiting(written(settings, session.write_response_body(piece, left == Some(0)))).await?;
             }
             Ok(None) => {
+                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
+                    call.waiting(written(settings, session.write_response_body(rest, false))).await?;
+                }
                 if left != Some(0) {
                     call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
                 }
@@ -77,12 +88,23 @@ pub(super) async fn relay(
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
-    if events && unframed && tail.is_between_events() {
-        tell(session, settings, &broken.refusal).await;
+    cut(session, settings, &broken.refusal, events && unframed && tail.is_between_events()).await;
+    Err(broken.refusal)
+}
+
+/// Gives up the length of a stream: what is taken out of it would be missing.
+fn unframe(head: &mut AnswerHead) {
+    head.headers.remove(CONTENT_LENGTH);
+    head.length = Length::Chunked;
+}
+
+/// Ends an answer that was cut, as well as its client can be told: in-band where an event may begin.
+async fn cut(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal, may_tell: bool) {
+    if may_tell {
+        tell(session, settings, refusal).await;
     } else if session.is_http2() {
         tokio::time::sleep(BEFORE_RESET).await;
     }
-    Err(broken.refusal)
 }
 
 async fn next(connection: &mut Connection, deadline: Instant, idle: Duration) -> Result<Option<Bytes>, Broken> {
@@ -106,10 +128,18 @@ async fn tell(session: &mut ServerSession, settings: &ServerSettings, refusal: &
     let _ = written(settings, session.write_response_body(event.into(), end)).await;
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    const EVENTS: &[u8] = b"text/event-stream";
-    content_type.is_some_and(|value| value.get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS)))
+/// What the meter can read of an answer, by its content type.
+pub(super) fn shape(headers: &HeaderMap) -> Shape {
+    let starts = |value: &HeaderValue, with: &[u8]| {
+        value.as_bytes().get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    match headers.get(CONTENT_TYPE) {
+        _ if headers.get(CONTENT_ENCODING).is_some_and(encoded) => Shape::Opaque,
+        Some(value) if starts(value, b"text/event-stream") => Shape::Events,
+        Some(value) if starts(value, b"application/json") => Shape::Json,
+        _ => Shape::Opaque,
+    }
 }
 
 /// The last bytes that the client got.

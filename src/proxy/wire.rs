@@ -20,36 +20,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::Cors;
 use crate::error::Refusal;
 use crate::flow::protocols_without_key;
-use crate::route::{Provider, Route};
+use crate::route::{Provider, Route, headers};
 
 use super::upstream::{AnswerHead, Length};
-
-/// Headers of a request that never go upstream: of this hop, of the client's credential, of proxies before us, or set anew.
-fn stays_here(name: &HeaderName) -> bool {
-    match name.as_str() {
-        "host"
-        | "connection"
-        | "keep-alive"
-        | "proxy-connection"
-        | "te"
-        | "trailer"
-        | "upgrade"
-        | "http2-settings"
-        | "transfer-encoding"
-        | "proxy-authorization"
-        | "proxy-authenticate"
-        | "expect" => true,
-        "authorization" | "api-key" | "x-api-key" | "cookie" => true,
-        "forwarded" | "via" | "x-real-ip" | "true-client-ip" | "origin" | "referer" => true,
-        "content-length" | "content-type" | "content-encoding" | "accept-encoding" | "x-request-id" => true,
-        // What some servers take for another method, path or host than the one that was authorised.
-        "x-http-method-override" | "x-http-method" | "x-method-override" => true,
-        "x-original-url" | "x-rewrite-url" | "x-original-host" | "x-host" => true,
-        // The original's own.
-        "on-behalf-of" | "username" => true,
-        other => ["x-forwarded-", "x-gateway-", "cf-", "sec-"].iter().any(|start| other.starts_with(start)),
-    }
-}
 
 /// Headers of an answer that stay with the provider: of that hop, or about its own host.
 const STAY_THERE: [HeaderName; 18] = [
@@ -79,6 +52,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) target: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) provider: &'a Provider,
+    /// Headers that stand in place of any others of their names.
+    pub(super) set: &'a [(HeaderName, HeaderValue)],
     pub(super) carries: Carries<'a>,
     pub(super) request_id: &'a str,
 }
@@ -134,13 +109,14 @@ impl Outgoing<'_> {
         put("accept-encoding", b"identity");
         put("x-request-id", self.request_id.as_bytes());
         self.each_of_the_body(&mut put);
-        for (name, value) in &provider.headers {
+        let is_set = |name: &HeaderName| self.set.iter().any(|(set, _)| set == name);
+        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(self.set) {
             put(name.as_str(), value.as_bytes());
         }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
-            if !ours && !stays_here(name) && !of_this_hop.contains(name) {
+            if !ours && !is_set(name) && !headers::stays_here(name) && !of_this_hop.contains(name) {
                 put(name.as_str(), value.as_bytes());
             }
         }
@@ -256,8 +232,9 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-a
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, timing: &Timing, facts: &Facts<'_>) -> Built {
     let mut headers = head.headers;
-    if head.status == StatusCode::NO_CONTENT {
-        // RFC 9110 section 8.6 forbids it, and a client may wait for the bytes.
+    let http2 = facts.version == Version::HTTP_2;
+    if head.status == StatusCode::NO_CONTENT || (http2 && head.status == StatusCode::NOT_MODIFIED) {
+        // RFC 9110 section 8.6 forbids it with 204; clients may wait for the bytes, or miss them behind a 304.
         headers.remove(CONTENT_LENGTH);
     }
     // What frames the body is ours to keep, whatever `connection` says of it.
@@ -294,10 +271,12 @@ fn whole_milliseconds(duration: Duration) -> HeaderValue {
     HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// A refusal as the client sees it: the head, and the body to send behind it. `route` is where the call was to go.
+/// A refusal as the client sees it: the head, and the body to send behind it. `route` is where the call was to go,
+/// `provider` who was asked.
 pub(super) fn refusal(
     refusal: &Refusal,
     route: Option<&Route>,
+    provider: Option<&str>,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
     let body = refusal.body();
@@ -314,8 +293,8 @@ pub(super) fn refusal(
         reply.text("www-authenticate", &challenge)?;
     }
     // The original named the provider on every answer that reached it, and on no other.
-    if let Some(route) = route.filter(|_| refusal.is_of_upstream()) {
-        reply.text("provider-name", route.provider.id.as_str())?;
+    if let Some(provider) = provider.filter(|_| refusal.is_of_upstream()) {
+        reply.text("provider-name", provider)?;
     }
     Ok((reply.finish(facts)?, body))
 }

@@ -7,7 +7,9 @@
 mod attempts;
 mod breaker;
 mod budget;
+pub mod headers;
 mod health;
+mod model;
 mod models;
 mod plan;
 mod pool;
@@ -21,11 +23,13 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
+use crate::dialect::Dialect;
 use crate::units::{ProviderId, RouteId, Secret};
 
 pub use attempts::{Attempts, Cooldown};
 pub use breaker::{Cause, View};
 pub use health::{Health, KeyView, TargetView};
+pub use model::{ModelSource, QUERY, may_be_model};
 pub use models::{Deployment, ModelTable, Routing};
 pub use plan::{Answer, Class, End, Outcome, Plan, Step, Try};
 pub use pool::{KeyMark, MOST, Pool, ProviderKey};
@@ -63,12 +67,20 @@ pub struct Provider {
     /// Query parameters that are set on each upstream request: the name, and the whole pair percent-encoded,
     /// `api-version=2024-10-21`. A secret, because some providers take their key there.
     pub query: Vec<(String, Secret)>,
+    /// The API family that it speaks.
+    pub dialect: &'static dyn Dialect,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// Whether HTTP/2 is offered in the TLS handshake, which the provider may take.
+    pub http2: bool,
     /// The proxy that it is reached through; absent: directly.
     pub proxy: Option<HttpProxy>,
     /// Certificates of the operator's for the TLS to it; absent: the system's authorities, and none of ours.
     pub certificates: Option<Certificates>,
+    /// The section of the price book that prices its models; absent: what its calls cost is not known.
+    pub prices: Option<Arc<str>>,
+    /// Whether usage is asked for where a streaming client did not, and taken out of the answer again.
+    pub inject_usage: bool,
 }
 
 /// How long to wait for a provider. Every duration is more than zero.
@@ -101,6 +113,13 @@ impl Default for Timeouts {
     }
 }
 
+/// What one call is sent to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Who is asked: the route's own provider, or one that was chosen in its place.
+    pub provider: Arc<Provider>,
+}
+
 /// How the calls of a route are carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
@@ -126,6 +145,8 @@ pub struct Route {
     pub pattern: String,
     /// How its calls are carried.
     pub kind: Kind,
+    /// What tells the model of its calls, besides `{model}` in its path and, where that is read, their body.
+    pub model: ModelSource,
     /// Where it leads.
     pub provider: Arc<Provider>,
 }
@@ -165,15 +186,32 @@ impl Route {
         let scheme = if provider.tls { "https" } else { "http" };
         let host = String::from_utf8_lossy(provider.authority.as_bytes());
         let mut url = format!("{scheme}://{host}");
-        self.push_upstream_path(&mut url, &self.pattern);
+        self.push_upstream_path(&mut url, provider, &self.pattern);
         url
     }
 
-    /// The path and query to ask the provider for. `path` is the client's and matched this route.
-    pub fn upstream_target(&self, path: &str, query: Option<&str>) -> String {
+    /// The target that its calls have unless another one is chosen.
+    pub fn target(&self) -> Target {
+        Target { provider: Arc::clone(&self.provider) }
+    }
+
+    /// What a path that matched this route has behind the provider's name: `/v1/models`.
+    pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
+        path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()
+    }
+
+    /// Whether its streams, asked of this provider, tell their usage only where the request's `stream_options` ask for it, and the gateway may do so:
+    /// chat and text completions. Source: OpenAI's API reference, `stream_options`, read 2026-11.
+    pub fn tells_usage_on_request(&self, provider: &Provider) -> bool {
+        provider.inject_usage
+            && (self.pattern.ends_with("/chat/completions") || self.pattern.ends_with("/v1/completions"))
+    }
+
+    /// The path and query to ask a provider for. `path` is the client's and matched this route.
+    pub fn upstream_target(&self, provider: &Provider, path: &str, query: Option<&str>) -> String {
         let mut target = String::with_capacity(path.len() + query.map_or(0, str::len) + 64);
-        self.push_upstream_path(&mut target, path);
-        let own = &self.provider.query;
+        self.push_upstream_path(&mut target, provider, path);
+        let own = &provider.query;
         let theirs = query.unwrap_or_default();
         if own.is_empty() {
             if !theirs.is_empty() {
@@ -192,9 +230,8 @@ impl Route {
         target
     }
 
-    fn push_upstream_path(&self, target: &mut String, path: &str) {
-        let provider = &self.provider;
-        let own = path.get(1 + provider.id.as_str().len()..).unwrap_or_default();
+    fn push_upstream_path(&self, target: &mut String, provider: &Provider, path: &str) {
+        let own = self.below_provider(path);
         let (prefix, rest) = match own.strip_prefix("/v1") {
             Some(rest) if rest.starts_with('/') => (&provider.version_prefix, rest),
             _ => (&provider.base_prefix, own),

@@ -20,9 +20,13 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         keys: Pool::new(&ProviderId::new(id), vec![(HeaderValue::from_static("Bearer sk-provider"), 1)]),
         headers: Vec::new(),
         query: Vec::new(),
+        dialect: crate::dialect::OPENAI,
         timeouts: Timeouts::default(),
+        http2: true,
         proxy: None,
         certificates: None,
+        prices: None,
+        inject_usage: false,
     })
 }
 
@@ -35,6 +39,7 @@ fn table(patterns: &[(Method, &str)]) -> RouteTable {
             method: Some(method.clone()),
             pattern: (*pattern).to_owned(),
             kind: Kind::Json,
+            model: ModelSource::Unseen,
             provider: Arc::clone(&provider),
         };
         table.add(route).expect("a fine route");
@@ -109,6 +114,7 @@ fn refuses_what_it_could_not_tell_apart() {
         method: Some(Method::GET),
         pattern: pattern.to_owned(),
         kind: Kind::Json,
+        model: ModelSource::Unseen,
         provider: provider("openai"),
     };
     assert_eq!(table.add(route("/openai/v1/models")), Err(TableError::Twice));
@@ -128,9 +134,10 @@ fn rewrites_to_the_providers_own_path() {
             method: Some(Method::GET),
             pattern: String::new(),
             kind: Kind::Json,
+            model: ModelSource::Unseen,
             provider: Arc::new(own),
         };
-        route.upstream_target(path, query)
+        route.upstream_target(&route.provider, path, query)
     };
     assert_eq!(target("", "/v1", None, "/azure/v1/models", None), "/v1/models");
     assert_eq!(target("", "/v1", None, "/azure/v1/models/", Some("limit=1")), "/v1/models?limit=1");
@@ -155,7 +162,8 @@ fn opaque_table() -> RouteTable {
     ];
     for (id, (method, pattern, kind)) in (0..).zip(rows) {
         let provider = Arc::clone(&provider);
-        let route = Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, provider };
+        let route =
+            Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, model: ModelSource::Unseen, provider };
         table.add(route).expect("a fine route");
     }
     table
@@ -186,7 +194,14 @@ fn a_narrower_wildcard_takes_no_method_from_a_wider_one() {
     let rows = [(None, "/openai/v1/*"), (Some(Method::POST), "/openai/v1/files/*")];
     for (id, (method, pattern)) in (0..).zip(rows) {
         let provider = Arc::clone(&provider);
-        let route = Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind: Kind::Opaque, provider };
+        let route = Route {
+            id: RouteId(id),
+            method,
+            pattern: pattern.to_owned(),
+            kind: Kind::Opaque,
+            model: ModelSource::Unseen,
+            provider,
+        };
         table.add(route).expect("a fine route");
     }
     let found = |method: &Method| table.find(method, "/openai/v1/files/a/b").map(|found| found.route.id.0);

@@ -1,14 +1,14 @@
 //! The door for connections: a permit for each, and a guard around it.
 //!
-//! Invariant: a permit is taken before anything is read, and given back by drop, whatever ends the connection; the end of a
-//! gateway can wait for the last bytes of those over HTTP/2.
+//! Invariant: a permit is taken before anything is read, and given back by drop, whatever ends the connection; who has
+//! connected before the listeners closed is served; the end of a gateway can wait for the last bytes of HTTP/2.
 //! Never does: look at a request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,22 +16,60 @@ use parking_lot::Mutex;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Live, Network, ServerSettings};
-use crate::proxy::{Guard, Watched};
+use crate::proxy::{Guard, Heads, Watched};
 use crate::telemetry::{Connected, Telemetry, TurnedAway};
 
-/// The number of HTTP/2 connections that are open.
+/// Once the listeners are closed, how long those that were let in last may take to send a head.
+const LAST_HEADS: Duration = Duration::from_secs(5);
+/// How long that is at least: connections whose task has not run, or whose TLS handshake is not over, are not counted.
+const LET_IN: Duration = Duration::from_millis(100);
+/// The same where another process serves, so that nobody waits for this one's end.
+const LET_IN_AT_LEISURE: Duration = Duration::from_secs(2);
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// The connections that are open.
 #[derive(Debug, Default)]
-pub(super) struct OpenConnections(AtomicUsize);
+pub(super) struct OpenConnections {
+    /// Those over HTTP/2.
+    http2: AtomicUsize,
+    heads: Arc<Heads>,
+    at_leisure: AtomicBool,
+    /// True once the listeners are closed and connections at rest are told to go.
+    parted: watch::Sender<bool>,
+}
 
 impl OpenConnections {
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// The number of HTTP/2 connections.
+    pub(super) fn http2(&self) -> usize {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    /// Lets connections at rest live on a little after the listeners have closed: they are asked to go with an answer.
+    pub(super) fn at_leisure(&self) {
+        self.at_leisure.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until everybody has been served who connected before the listeners closed, and who is not served now.
+    pub(super) async fn parted(&self) {
+        let most = LAST_HEADS + LET_IN_AT_LEISURE;
+        // It never comes where the service was stopped before it began.
+        let _ = timeout(most, self.parted.subscribe().wait_for(|parted| *parted)).await;
+    }
+
+    async fn last_heads(&self) {
+        let closed = Instant::now();
+        let least = if self.at_leisure.load(Ordering::Relaxed) { LET_IN_AT_LEISURE } else { LET_IN };
+        while closed.elapsed() < least || (self.heads.count() > 0 && closed.elapsed() < LAST_HEADS) {
+            sleep(GLANCE).await;
+        }
     }
 
     fn enter(self: &Arc<Self>) -> Entered {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.http2.fetch_add(1, Ordering::Relaxed);
         Entered(Arc::clone(self))
     }
 }
@@ -40,7 +78,7 @@ struct Entered(Arc<OpenConnections>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.http2.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -78,7 +116,8 @@ impl Door {
         let within = if http2 { self.begin_within } else { settings.head_timeout };
         let entered = http2.then(|| self.open.enter());
         let held = Held { _permit: permit, _connected: self.telemetry.connect(), _entered: entered };
-        Some((Guard::new(stream, within, Arc::clone(&self.telemetry)), held))
+        let heads = Arc::clone(&self.open.heads);
+        Some((Guard::new(stream, within, Arc::clone(&self.telemetry), heads), held))
     }
 }
 
@@ -89,8 +128,11 @@ impl ServerApp for Door {
         self.proxy.process_new(Box::new(guard), shutdown).await
     }
 
+    /// Called once the listeners are closed. It is the proxy's that ends connections without a call.
     async fn cleanup(&self) {
+        self.open.last_heads().await;
         self.proxy.cleanup().await;
+        self.open.parted.send_replace(true);
     }
 }
 

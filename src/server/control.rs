@@ -15,7 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::tls::Certificates;
 use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
-use crate::proxy::{Peers, REFRESH};
+use crate::ledger::Ledger;
+use crate::proxy::{Parts, Peers, REFRESH};
 use crate::telemetry::{Part, Reload, Telemetry};
 
 /// How often the key file is looked at: changes are in force within 2 s.
@@ -27,6 +28,7 @@ pub(super) struct Control {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     peers: Arc<Peers>,
+    ledger: Ledger,
     certificates: Certificates,
     /// What only a restart can change, as it was at start.
     startup: Startup,
@@ -51,18 +53,14 @@ impl KeysRead {
 }
 
 impl Control {
-    pub(super) fn new(
-        sources: Sources,
-        loaded: &Loaded,
-        live: &Arc<Live>,
-        telemetry: &Arc<Telemetry>,
-        peers: &Arc<Peers>,
-    ) -> Self {
+    pub(super) fn new(sources: Sources, loaded: &Loaded, parts: &Parts) -> Self {
+        let Parts { live, telemetry, peers, ledger, .. } = parts.clone();
         Self {
             sources,
-            live: Arc::clone(live),
-            telemetry: Arc::clone(telemetry),
-            peers: Arc::clone(peers),
+            live,
+            telemetry,
+            peers,
+            ledger,
             certificates: Certificates::of(&loaded.snapshot.startup.listen),
             startup: loaded.snapshot.startup.clone(),
             keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
@@ -95,6 +93,9 @@ impl Control {
         self.live.replace(Arc::clone(snapshot));
         self.certificates.replace(&snapshot.startup.listen);
         *keys_read = KeysRead::applied(loaded.key_file_stamp);
+        if let Some(settings) = &snapshot.startup.ledger {
+            self.ledger.retain(settings);
+        }
         self.telemetry.reload(Part::Configuration, Reload::Applied);
         self.providers_changed.notify_one();
         let routes = if routes == 1 { "1 route".to_owned() } else { format!("{routes} routes") };

@@ -14,19 +14,23 @@ use tokio::time::Instant;
 
 use super::connections::OpenConnections;
 use crate::config::Live;
+use crate::ledger::Ledger;
+use crate::proxy::Parts;
 use crate::telemetry::{Phase, Readiness, Telemetry};
 
 /// How often a drain looks whether the last call is over.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long HTTP/2 connections may take to send what they hold and to close, once no call runs.
 const LAST_BYTES: Duration = Duration::from_secs(2);
-/// How long the last lines of the log may take.
+/// How long the last records and the last lines of the log may take, together.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What was ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     Serve,
+    /// Another process has the listeners.
+    HandOver,
     Drain,
     Stop,
 }
@@ -34,20 +38,25 @@ enum Order {
 /// Takes orders and carries them out.
 pub(super) struct Lifecycle {
     order: watch::Sender<Order>,
+    /// True once the services have begun.
+    started: watch::Sender<bool>,
     listeners: watch::Sender<bool>,
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
+    ledger: Ledger,
     connections: Arc<OpenConnections>,
 }
 
 impl Lifecycle {
-    pub(super) fn new(live: Arc<Live>, telemetry: Arc<Telemetry>, readiness: Arc<Readiness>) -> Self {
-        let (order, listeners) = (watch::Sender::new(Order::Serve), watch::Sender::new(false));
-        Self { order, listeners, live, telemetry, readiness, connections: Arc::default() }
+    pub(super) fn new(parts: &Parts) -> Self {
+        let order = watch::Sender::new(Order::Serve);
+        let (started, listeners) = Default::default();
+        let Parts { live, telemetry, readiness, ledger, .. } = parts.clone();
+        Self { order, started, listeners, live, telemetry, readiness, ledger, connections: Arc::default() }
     }
 
-    /// The HTTP/2 connections that are open.
+    /// The connections that are open.
     pub(super) fn connections(&self) -> &Arc<OpenConnections> {
         &self.connections
     }
@@ -59,6 +68,34 @@ impl Lifecycle {
 
     pub(super) fn ready(&self) {
         self.readiness.advance(Phase::Ready);
+        self.started.send_replace(true);
+    }
+
+    /// Waits until the services have begun.
+    pub(super) async fn started(&self) {
+        // As below.
+        let _ = self.started.subscribe().wait_for(|started| *started).await;
+    }
+
+    /// Closes the listeners at once, because another process has them too; what runs here runs on.
+    pub(super) fn hand_over(&self) {
+        self.order(Order::HandOver);
+    }
+
+    /// Waits until there is an end in sight; tells whether that is because another process serves.
+    pub(super) async fn ending(&self) -> bool {
+        self.ordered(Order::HandOver).await;
+        self.has_handed_over()
+    }
+
+    /// Whether another process serves in this one's place. A later order to end hides it.
+    pub(super) fn has_handed_over(&self) -> bool {
+        *self.order.borrow() == Order::HandOver
+    }
+
+    /// Whether there is an end in sight.
+    pub(super) fn is_ending(&self) -> bool {
+        *self.order.borrow() >= Order::HandOver
     }
 
     pub(super) fn drain(&self) {
@@ -69,9 +106,13 @@ impl Lifecycle {
         self.order(Order::Stop);
     }
 
-    /// Waits for the last lines of the log: those of calls that were cut are handed in only when all threads have ended.
+    /// Waits for the last records and the last lines of the log: those of calls that were cut are handed in only when all
+    /// threads have ended.
     pub(super) fn last_words(&self) {
-        self.telemetry.log().flush(LAST_WORDS);
+        let begun = Instant::now();
+        self.ledger.close(LAST_WORDS);
+        log::info!("stopped");
+        self.telemetry.log().flush(LAST_WORDS.saturating_sub(begun.elapsed()).max(GLANCE));
     }
 
     fn order(&self, order: Order) {
@@ -89,15 +130,21 @@ impl Lifecycle {
 
     async fn drained(&self) {
         let server = self.live.pin().server.clone();
-        self.readiness.advance(Phase::Draining);
-        log::info!("draining: not ready, listeners close in {:?}", server.readiness_delay);
-        tokio::time::sleep(server.readiness_delay).await;
+        if self.has_handed_over() {
+            self.readiness.advance(Phase::HandedOver);
+            self.connections.at_leisure();
+        } else {
+            self.readiness.advance(Phase::Draining);
+            log::info!("draining: not ready, listeners close in {:?}", server.readiness_delay);
+            tokio::time::sleep(server.readiness_delay).await;
+        }
         self.listeners.send_replace(true);
         log::info!("listeners are closed, {} calls run on for up to {:?}", self.telemetry.in_flight(), server.grace);
         let last = async {
+            self.connections.parted().await;
             // What a call has written over HTTP/2 is sent behind it, by its connection.
             let mut over = Instant::now();
-            while self.telemetry.in_flight() > 0 || (self.connections.count() > 0 && over.elapsed() < LAST_BYTES) {
+            while self.telemetry.in_flight() > 0 || (self.connections.http2() > 0 && over.elapsed() < LAST_BYTES) {
                 tokio::time::sleep(GLANCE).await;
                 if self.telemetry.in_flight() > 0 {
                     over = Instant::now();
@@ -117,7 +164,7 @@ pub(super) struct Watch(pub(super) Arc<Lifecycle>);
 #[async_trait]
 impl ShutdownSignalWatch for Watch {
     async fn recv(&self) -> ShutdownSignal {
-        self.0.ordered(Order::Drain).await;
+        self.0.ordered(Order::HandOver).await;
         tokio::select! {
             () = self.0.drained() => {}
             () = self.0.ordered(Order::Stop) => {

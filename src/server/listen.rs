@@ -21,8 +21,9 @@ use pingora_proxy::http_proxy;
 use super::StartError;
 use super::connections::Door;
 use super::lifecycle::Lifecycle;
+use super::parts::Bound;
 use super::tls::Certificates;
-use crate::config::{Live, ServerSettings, Startup};
+use crate::config::{Listener, Live, ServerSettings, Startup};
 use crate::proxy::{Gateway, Watched};
 use crate::telemetry::Telemetry;
 
@@ -44,7 +45,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 const HEADER_ROOM: usize = 16 * 1024;
 
 /// Binds an address; gives the listener and the address as bound.
-pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -65,6 +66,16 @@ pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<(TcpListe
         };
         StartError::Listen { field, address, reason }
     })
+}
+
+/// The listeners of a configuration, in its order: of those that came from elsewhere what has the same address, and the
+/// rest bound. The others of those that came are closed.
+pub(super) fn bind_all(startup: &Startup, mut given: Vec<Bound>) -> Result<Vec<Bound>, StartError> {
+    let listener = |listener: &Listener| match given.iter().position(|(_, address)| *address == listener.address) {
+        Some(index) => Ok(given.swap_remove(index)),
+        None => bind("server.listen", listener.address),
+    };
+    startup.listen.iter().map(listener).collect()
 }
 
 /// Pingora's proxy service on listeners of ours.
@@ -105,7 +116,7 @@ impl ProxyService {
     /// `System`, where Pingora does not take the settings of one with TLS.
     pub(super) fn on(
         mut self,
-        listeners: Vec<(TcpListener, SocketAddr)>,
+        listeners: Vec<Bound>,
         startup: &Startup,
         certificates: &Certificates,
     ) -> Result<Self, StartError> {

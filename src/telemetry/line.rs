@@ -81,9 +81,7 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
         let _ = write!(line, r#","clientAddress":"{client}""#);
     }
     text(line, "code", record.refusal.as_ref().map(Refusal::code));
-    if let Some(Refusal::Bug(cause)) = &record.refusal {
-        text(line, "cause", Some(cause));
-    }
+    text(line, "cause", record.refusal.as_ref().and_then(Refusal::cause).as_deref());
 }
 
 /// What the call used and cost, where it was authenticated. Money is US dollars in a string, so that no reader rounds it.

@@ -14,7 +14,7 @@ use super::line;
 use super::log::LogWriter;
 
 /// Targets that print request heads in their errors or debug output.
-const SILENT: [&str; 8] = [
+const SILENT: [&str; 9] = [
     "pingora_core::apps",
     "pingora_proxy",
     "pingora_http",
@@ -22,6 +22,7 @@ const SILENT: [&str; 8] = [
     "pingora_core::connectors",
     "pingora_pool",
     "httparse",
+    "h2",
     "rustls",
 ];
 
@@ -102,6 +103,7 @@ mod tests {
             "pingora_core::connectors::http::v1",
             "pingora_pool",
             "httparse",
+            "h2",
             "pingora_core::apps",
             "rustls",
             "rustls::client::hs",

@@ -7,6 +7,7 @@
 mod compat;
 mod family;
 mod labels;
+mod ledger;
 mod line;
 mod log;
 mod logger;
@@ -15,7 +16,7 @@ mod series;
 mod spending;
 mod summary;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use prometheus::TextEncoder;
 
@@ -72,6 +73,42 @@ pub enum Reload {
     Applied,
     /// It was refused whole; the old one stays in force.
     Refused,
+}
+
+/// How an attempt to change the binary ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// This process has taken over from another one.
+    TakenOver,
+    /// A new process came and did not take over from this one.
+    Failed,
+    /// This process was told to hand over, and there was nobody ready for it.
+    Ignored,
+}
+
+impl Upgrade {
+    fn label(self) -> &'static str {
+        match self {
+            Self::TakenOver => "taken_over",
+            Self::Failed => "failed",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
+/// How the ledger does.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerState {
+    /// Whether records reach the database.
+    pub up: bool,
+    /// Entries that wait.
+    pub queued: usize,
+    /// How long the oldest of them has been waiting.
+    pub lag: Duration,
+    /// Entries that were lost since the start.
+    pub dropped: u64,
+    /// Bytes of the database.
+    pub size: u64,
 }
 
 /// Why a connection was closed before it was served, or before its next request was.
@@ -163,6 +200,16 @@ impl Telemetry {
     /// Tells whether the configuration holds a change that only a restart can apply.
     pub fn restart_required(&self, required: bool) {
         self.series.restart_required(required);
+    }
+
+    /// Counts an attempt to change the binary.
+    pub fn upgrade(&self, result: Upgrade) {
+        self.series.upgrade(result);
+    }
+
+    /// Notes how the ledger does.
+    pub fn ledger(&self, state: &LedgerState) {
+        self.series.ledger(state);
     }
 
     /// Counts a panic; there must never be one.

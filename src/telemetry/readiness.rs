@@ -12,6 +12,8 @@ pub enum Phase {
     Starting,
     /// Serving.
     Ready,
+    /// Another process has the listeners; what runs here goes on, and who asks here is told that all is well.
+    HandedOver,
     /// Told to stop; calls that run go on, new ones should go elsewhere.
     Draining,
 }
@@ -36,16 +38,21 @@ impl Readiness {
         match self.0.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Ready,
+            2 => Phase::HandedOver,
             _ => Phase::Draining,
         }
     }
 
-    /// The whole answer to `/readyz`: a status and a JSON body.
-    pub fn answer(&self) -> (u16, &'static str) {
-        match self.phase() {
-            Phase::Starting => (503, r#"{"ready":false,"draining":false,"reasons":["starting"]}"#),
-            Phase::Ready => (200, r#"{"ready":true,"draining":false,"reasons":[]}"#),
-            Phase::Draining => (503, r#"{"ready":false,"draining":true,"reasons":["draining"]}"#),
+    /// The whole answer to `/readyz`: a status and a JSON body. A ledger that is down is told and changes nothing: calls
+    /// are served without it.
+    pub fn answer(&self, ledger_is_up: bool) -> (u16, &'static str) {
+        match (self.phase(), ledger_is_up) {
+            (Phase::Starting, _) => (503, r#"{"ready":false,"draining":false,"reasons":["starting"]}"#),
+            (Phase::Ready | Phase::HandedOver, true) => (200, r#"{"ready":true,"draining":false,"reasons":[]}"#),
+            (Phase::Ready | Phase::HandedOver, false) => {
+                (200, r#"{"ready":true,"draining":false,"reasons":[],"warnings":["the ledger is down"]}"#)
+            }
+            (Phase::Draining, _) => (503, r#"{"ready":false,"draining":true,"reasons":["draining"]}"#),
         }
     }
 }
@@ -57,22 +64,27 @@ mod tests {
     #[test]
     fn goes_forward_only() {
         let readiness = Readiness::new();
-        assert_eq!(readiness.answer().0, 503);
+        assert_eq!(readiness.answer(true).0, 503);
         readiness.advance(Phase::Ready);
-        assert_eq!(readiness.answer().0, 200);
+        assert_eq!(readiness.answer(true).0, 200);
         readiness.advance(Phase::Draining);
         readiness.advance(Phase::Ready);
         assert_eq!(readiness.phase(), Phase::Draining);
-        assert_eq!(readiness.answer().0, 503);
+        assert_eq!(readiness.answer(true).0, 503);
     }
 
     #[test]
     fn every_answer_is_json() {
-        for phase in [Phase::Starting, Phase::Ready, Phase::Draining] {
+        for phase in [Phase::Starting, Phase::Ready, Phase::HandedOver, Phase::Draining] {
             let readiness = Readiness::new();
             readiness.advance(phase);
-            let detail: serde_json::Value = serde_json::from_str(readiness.answer().1).expect("JSON");
-            assert_eq!(detail["ready"], phase == Phase::Ready);
+            let serves = matches!(phase, Phase::Ready | Phase::HandedOver);
+            for up in [true, false] {
+                let (status, detail) = readiness.answer(up);
+                let detail: serde_json::Value = serde_json::from_str(detail).expect("JSON");
+                assert_eq!((&detail["ready"], status == 200), (&serves.into(), serves));
+                assert_eq!(detail["warnings"].is_array(), serves && !up);
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, proto};
 
 use super::family::{Budget, Family, Rung, Shape};
+use super::ledger::LedgerSeries;
 use super::log::LogWriter;
-use super::{Part, Reload, TelemetryError, TurnedAway, labels};
+use super::{LedgerState, Part, Reload, TelemetryError, TurnedAway, Upgrade, labels};
 use crate::flow::Record;
 
 /// 1 ms to 15 minutes: from an answer out of a test's mock to the longest call that is allowed.
@@ -23,7 +24,7 @@ const OVERHEAD_BUCKETS: [f64; 14] =
 pub(super) const HISTOGRAM_EXTRA: usize = 3;
 
 /// Series that exist from the start: the single ones here and those of the process.
-const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 26;
+const FIXED: usize = OVERHEAD_BUCKETS.len() + HISTOGRAM_EXTRA + 34;
 
 const WITH_MODEL: &[Rung] = &[Rung { blank: &[], percent: 80 }, Rung { blank: &[4], percent: 100 }];
 const WHOLE: &[Rung] = &[Rung { blank: &[], percent: 100 }];
@@ -47,13 +48,67 @@ pub(super) struct Series {
     by_outcome: Family<2, IntCounter>,
     overhead: Histogram,
     in_flight: IntGauge,
+    reloads: Reloads,
+    panics: IntCounter,
+    upgrades: [IntCounter; 3],
+    connections: Connections,
+    ledger: LedgerSeries,
+}
+
+/// The series of reloads.
+#[derive(Debug)]
+struct Reloads {
     applied: IntCounter,
     refused: IntCounter,
     config_stale: IntGauge,
     keys_stale: IntGauge,
     restart_required: IntGauge,
-    panics: IntCounter,
-    connections: Connections,
+}
+
+impl Reloads {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let results = Opts::new(
+            "gateway_config_reloads_total",
+            "Attempts to reload the configuration or the key file, by result.",
+        );
+        let results = add(registry, IntCounterVec::new(results, &["result"]))?;
+        let restart_required = IntGauge::new(
+            "gateway_restart_required",
+            "1 where the configuration holds a change that only a restart applies.",
+        );
+        let config_stale = IntGauge::new(
+            "gateway_config_stale",
+            "1 while the last attempt to reload the configuration was refused and an older one is in force.",
+        );
+        let keys_stale = IntGauge::new(
+            "gateway_keys_stale",
+            "1 while the last attempt to reload the key file was refused and older keys are in force.",
+        );
+        Ok(Self {
+            applied: results.get_metric_with_label_values(&["applied"])?,
+            refused: results.get_metric_with_label_values(&["refused"])?,
+            config_stale: add(registry, config_stale)?,
+            keys_stale: add(registry, keys_stale)?,
+            restart_required: add(registry, restart_required)?,
+        })
+    }
+
+    fn note(&self, part: Part, result: Reload) {
+        match result {
+            Reload::Applied => self.applied.inc(),
+            Reload::Refused => self.refused.inc(),
+        }
+        match (part, result) {
+            (Part::Configuration, Reload::Refused) => self.config_stale.set(1),
+            (Part::Keys, Reload::Refused) => self.keys_stale.set(1),
+            (Part::Keys, Reload::Applied) => self.keys_stale.set(0),
+            // It takes the keys with it.
+            (Part::Configuration, Reload::Applied) => {
+                self.config_stale.set(0);
+                self.keys_stale.set(0);
+            }
+        }
+    }
 }
 
 /// The series of connections.
@@ -80,6 +135,17 @@ impl Connections {
             head_timeout: refused.get_metric_with_label_values(&["head_timeout"])?,
         })
     }
+}
+
+/// By [`Upgrade`], in its order.
+fn upgrades(registry: &Registry) -> prometheus::Result<[IntCounter; 3]> {
+    let upgrades = Opts::new(
+        "gateway_upgrades_total",
+        "Upgrades by result: taken over from another process, failed ones of a new process, SIGQUITs in vain.",
+    );
+    let upgrades = add(registry, IntCounterVec::new(upgrades, &["result"]))?;
+    let result = |result: Upgrade| upgrades.get_metric_with_label_values(&[result.label()]);
+    Ok([result(Upgrade::TakenOver)?, result(Upgrade::Failed)?, result(Upgrade::Ignored)?])
 }
 
 /// A call in flight, for as long as this lives.
@@ -124,41 +190,22 @@ impl Series {
         let attempts =
             Opts::new("gateway_upstream_attempts_total", "Attempts at providers, also those that found no connection.");
         let attempts = IntCounterVec::new(attempts, &["provider", "outcome"]);
-        let reloads = Opts::new(
-            "gateway_config_reloads_total",
-            "Attempts to reload the configuration or the key file, by result.",
-        );
-        let reloads = add(&registry, IntCounterVec::new(reloads, &["result"]))?;
         let in_flight = IntGauge::new("gateway_inflight_requests", "Calls that are not over.");
-        let restart_required = IntGauge::new(
-            "gateway_restart_required",
-            "1 where the configuration holds a change that only a restart applies.",
-        );
-        let config_stale = IntGauge::new(
-            "gateway_config_stale",
-            "1 while the last attempt to reload the configuration was refused and an older one is in force.",
-        );
-        let keys_stale = IntGauge::new(
-            "gateway_keys_stale",
-            "1 while the last attempt to reload the key file was refused and older keys are in force.",
-        );
         let panics = IntCounter::new("gateway_panics_total", "Panics; any at all is a bug.");
         Ok(Self {
             by_call: Family::new(shape(1, WITH_MODEL), budget),
             by_route: Family::new(shape(DURATION_BUCKETS.len() + HISTOGRAM_EXTRA, WHOLE), budget),
             by_outcome: Family::new(shape(1, WHOLE), budget),
-            applied: reloads.get_metric_with_label_values(&["applied"])?,
-            refused: reloads.get_metric_with_label_values(&["refused"])?,
             requests: add(&registry, requests)?,
             durations: add(&registry, HistogramVec::new(durations, &["route", "provider"]))?,
             attempts: add(&registry, attempts)?,
             overhead: add(&registry, Histogram::with_opts(overhead))?,
             in_flight: add(&registry, in_flight)?,
-            config_stale: add(&registry, config_stale)?,
-            keys_stale: add(&registry, keys_stale)?,
-            restart_required: add(&registry, restart_required)?,
             panics: add(&registry, panics)?,
+            reloads: Reloads::new(&registry)?,
+            upgrades: upgrades(&registry)?,
             connections: Connections::new(&registry)?,
+            ledger: LedgerSeries::new(&registry)?,
             registry,
         })
     }
@@ -222,28 +269,23 @@ impl Series {
     }
 
     pub(super) fn reload(&self, part: Part, result: Reload) {
-        match result {
-            Reload::Applied => self.applied.inc(),
-            Reload::Refused => self.refused.inc(),
-        }
-        match (part, result) {
-            (Part::Configuration, Reload::Refused) => self.config_stale.set(1),
-            (Part::Keys, Reload::Refused) => self.keys_stale.set(1),
-            (Part::Keys, Reload::Applied) => self.keys_stale.set(0),
-            // It takes the keys with it.
-            (Part::Configuration, Reload::Applied) => {
-                self.config_stale.set(0);
-                self.keys_stale.set(0);
-            }
-        }
+        self.reloads.note(part, result);
     }
 
     pub(super) fn keys_are_fresh(&self) {
-        self.keys_stale.set(0);
+        self.reloads.keys_stale.set(0);
     }
 
     pub(super) fn restart_required(&self, required: bool) {
-        self.restart_required.set(i64::from(required));
+        self.reloads.restart_required.set(i64::from(required));
+    }
+
+    pub(super) fn upgrade(&self, result: Upgrade) {
+        self.upgrades[result as usize].inc();
+    }
+
+    pub(super) fn ledger(&self, state: &LedgerState) {
+        self.ledger.set(state);
     }
 
     pub(super) fn panicked(&self) {

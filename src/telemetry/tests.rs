@@ -35,6 +35,7 @@ fn route(pattern: &str) -> Arc<Route> {
         method: Some(Method::POST),
         pattern: pattern.to_owned(),
         kind: crate::route::Kind::Json,
+        model: crate::route::ModelSource::Unseen,
         provider: crate::route::tests::provider("openai"),
     })
 }
@@ -65,6 +66,7 @@ fn served() -> Record {
         path: "/openai/v1/chat/completions".to_owned(),
         route: Some(route("/openai/v1/chat/completions")),
         key: Some(key("john.doe")),
+        provider: None,
         model: Some("gpt-4o".to_owned()),
         on_behalf_of: None,
         client: Some([192, 0, 2, 1].into()),
@@ -361,9 +363,7 @@ fn the_access_line_has_the_originals_shape() {
 fn a_failed_call_has_a_second_line_with_the_same_meta() {
     let (telemetry, sink) = telemetry(10_000, false);
     let mut record = refused("/x", "GET", "m");
-    record.client = None;
-    record.model = None;
-    record.on_behalf_of = None;
+    (record.client, record.model, record.on_behalf_of) = (None, None, None);
     record.refusal = Some(Refusal::Bug("route 7 vanished"));
     telemetry.observe(&record, true);
     let lines = sink.lines(telemetry.log());

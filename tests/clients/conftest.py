@@ -1,4 +1,4 @@
-"""Fixtures: one gateway, one scriptable provider and one engine for the whole run, forgetful between tests.
+"""Fixtures: one gateway, and one scriptable provider, one of realtime and one engine for the whole run, forgetful between tests.
 
 The gateway's binary is AI_GATEWAY_BIN or target/debug/ai-gateway; everything else is started here.
 """
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from processes import BINARY, Engine, Gateway, Provider, free_port
+from processes import BINARY, Engine, Gateway, Provider, Upstream, free_port
+from realtime import Realtime
 
 TEST_SECONDS = 60
 CALL_SECONDS = 20
@@ -39,6 +40,13 @@ def running_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provi
 
 
 @pytest.fixture(scope="session")
+def realtime() -> Iterator[Realtime]:
+    realtime = Realtime()
+    yield realtime
+    realtime.stop()
+
+
+@pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine | None]:
     """The engine; absent where no test of this run uses it, because it takes seconds to start."""
     if not any(item.get_closest_marker("engine") for item in request.session.items):
@@ -51,10 +59,14 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def gateway(
-    running_provider: Provider, engine: Engine | None, tmp_path_factory: pytest.TempPathFactory
+    running_provider: Provider, realtime: Realtime, engine: Engine | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    port, key = (engine.port, engine.key) if engine else (free_port(), "sk-none")
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"), running_provider, port, key)
+    upstreams = {
+        "openai": Upstream(running_provider.port, running_provider.key),
+        "realtime": Upstream(realtime.port, realtime.key),
+        "engine": Upstream(engine.port, engine.key) if engine else Upstream(free_port(), "sk-none"),
+    }
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"), upstreams)
     yield gateway
     gateway.stop()
 

@@ -14,10 +14,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import trustme
 
 HERE = Path(__file__).parent
 BINARY = Path(os.environ.get("AI_GATEWAY_BIN", HERE.parent.parent / "target/debug/ai-gateway")).absolute()
@@ -156,8 +158,19 @@ class Provider:
         request(self.port, "DELETE", "/__received")
 
 
+@dataclass
+class Upstream:
+    """A provider as the gateway is to know it."""
+
+    port: int
+    key: str
+
+
 class Gateway:
-    """The gateway, before both, and before two providers that cannot serve: one with a wrong key, one that is down."""
+    """The gateway, before all providers, and before two that cannot serve: one with a wrong key, one that is down.
+
+    It listens in the clear, and at `tls_port` with a certificate that `ca_file` has the authority of.
+    """
 
     ROUTES = (
         "get /v1/models",
@@ -166,23 +179,23 @@ class Gateway:
         "post /v1/completions",
         "post /v1/embeddings",
         "post /v1/images/generations",
+        "post /v1/responses",
         "post /v1/audio/transcriptions stream",
         "post /v1/audio/speech stream",
+        "post /v1/files stream",
+        "get /v1/files/{file}/content stream",
+        "get /v1/realtime websocket",
     )
-    PROVIDERS = ("openai", "engine", "wrongkey", "down")
 
-    def __init__(self, folder: Path, provider: Provider, engine_port: int, engine_key: str) -> None:
-        self.folder, self.key_file = folder, folder / "keys.json"
-        self.port, self.admin_port = free_port(), free_port()
-        upstreams = {
-            "openai": (provider.port, provider.key),
-            "engine": (engine_port, engine_key),
-            "wrongkey": (provider.port, "sk-managed-0000000000000000"),
-            "down": (free_port(), "sk-down"),
-        }
+    def __init__(self, folder: Path, upstreams: dict[str, Upstream]) -> None:
+        self.folder, self.key_file, self.ca_file = folder, folder / "keys.json", folder / "ca.pem"
+        self.port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
+        wrong = Upstream(upstreams["openai"].port, "sk-managed-0000000000000000")
+        upstreams = upstreams | {"wrongkey": wrong, "down": Upstream(free_port(), "sk-down")}
+        self._write_certificate()
         config = folder / "gateway.yaml"
         config.write_text(self._config(upstreams))
-        self.key = self.create_key("tests", [scope for name in self.PROVIDERS for scope in self.scopes(name)])["key"]
+        self.key = self.create_key("tests", [scope for name in upstreams for scope in self.scopes(name)])["key"]
         self.process = Process([BINARY, "serve", "--config", config], folder / "gateway.log", folder)
         self.process.await_ready(lambda: request(self.admin_port, "GET", "/readyz").status == 200)
 
@@ -192,12 +205,16 @@ class Gateway:
     def base_url(self, provider: str = "openai") -> str:
         return f"http://127.0.0.1:{self.port}/{provider}/v1"
 
+    def tls_url(self, provider: str = "openai") -> str:
+        return f"https://localhost:{self.tls_port}/{provider}/v1"
+
     def scopes(self, provider: str) -> list[str]:
         return [f"{method}:/{provider}{path}" for method, path, *_ in map(str.split, self.ROUTES)]
 
-    def create_key(self, user: str, scopes: list[str]) -> dict[str, str]:
-        """Makes a key; has `key` and `id`."""
-        return json.loads(self._keys("create", user, ",".join(scopes), "--file", self.key_file, "--json"))
+    def create_key(self, user: str, scopes: list[str], models: Sequence[str] = ()) -> dict[str, str]:
+        """Makes a key; has `key` and `id`. Without `models` it may use any."""
+        listed = [argument for model in models for argument in ("--model", model)]
+        return json.loads(self._keys("create", user, ",".join(scopes), *listed, "--file", self.key_file, "--json"))
 
     def revoke_key(self, key_id: str) -> None:
         self._keys("revoke", key_id, "--file", self.key_file, "--json")
@@ -208,30 +225,44 @@ class Gateway:
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
-    def _config(self, upstreams: dict[str, tuple[int, str]]) -> str:
+    def _write_certificate(self) -> None:
+        authority = trustme.CA()
+        shown = authority.issue_cert("localhost", "127.0.0.1")
+        authority.cert_pem.write_to_path(self.ca_file)
+        shown.private_key_pem.write_to_path(self.folder / "tls.key")
+        shown.cert_chain_pems[0].write_to_path(self.folder / "tls.crt")
+        (self.folder / "tls.key").chmod(0o600)
+
+    def _config(self, upstreams: dict[str, Upstream]) -> str:
+        tls = {"cert": str(self.folder / "tls.crt"), "key": str(self.folder / "tls.key")}
+        routes = [self._entry(route) for route in self.ROUTES]
         # JSON is YAML, and needs no further package.
         return json.dumps(
             {
                 "server": {
-                    "listen": [f"127.0.0.1:{self.port}"],
+                    "listen": [f"127.0.0.1:{self.port}", {"address": f"127.0.0.1:{self.tls_port}", "tls": tls}],
                     "shutdown": {"readiness_delay": "0s", "grace": "60s"},
                 },
                 "admin": {"listen": f"127.0.0.1:{self.admin_port}"},
                 "keys": {"file": str(self.key_file)},
                 "providers": {
                     name: {
-                        "base_url": f"http://127.0.0.1:{port}",
-                        "api_key": key,
+                        "base_url": f"http://127.0.0.1:{upstream.port}",
+                        "api_key": upstream.key,
                         "timeouts": {
                             "connect": "2s",
                             "first_byte": {"stream": "3s", "other": "3s"},
                             "idle": "3s",
                             "total": "60s",
                         },
-                        "routes": list(self.ROUTES),
+                        "routes": routes,
                     }
-                    for name, (port, key) in upstreams.items()
+                    for name, upstream in upstreams.items()
                 },
             },
             indent=2,
         )
+
+    @staticmethod
+    def _entry(route: str) -> str | dict[str, str]:
+        return {"route": route, "model": "query"} if route.endswith(" websocket") else route

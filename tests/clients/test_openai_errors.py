@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from conftest import CALL_SECONDS
-from processes import Gateway, Provider
+from processes import Gateway, Provider, free_port, wait_until
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -67,6 +67,33 @@ def test_a_missing_scope(gateway: Gateway, provider: Provider) -> None:
     message = "Invalid AI Gateway API scope"
     assert_error(error, 403, "invalid_request_error", "insufficient_permissions", message)
     assert provider.received() == []
+
+
+def test_a_model_outside_of_the_keys_list(gateway: Gateway, provider: Provider) -> None:
+    made = gateway.create_key("modest", gateway.scopes("openai"), models=["gpt-4o-mini", "text-*"])
+    client = client_of(gateway, made["key"])
+    eventually(lambda: client.models.list(), openai.AuthenticationError)
+    assert client.chat.completions.create(**CHAT | {"model": "gpt-4o-mini"}).choices
+    provider.forget()
+    error = caught(openai.PermissionDeniedError, lambda: client.chat.completions.create(**CHAT))
+    assert_error(error, 403, "invalid_request_error", "model_not_allowed")
+    speech = {"model": "gpt-4o-mini", "voice": "alloy", "input": "hello"}
+    error = caught(openai.PermissionDeniedError, lambda: client.audio.speech.create(**speech))
+    assert_error(error, 403, "invalid_request_error", "route_not_metered")
+    assert provider.received() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(409, openai.ConflictError), (422, openai.UnprocessableEntityError), (503, openai.InternalServerError)],
+)
+def test_other_errors_of_the_provider(
+    client: OpenAI, provider: Provider, status: int, kind: type[openai.APIStatusError]
+) -> None:
+    body = {"error": {"message": "No", "type": "theirs", "param": "x", "code": "their_code"}}
+    provider.script_json(status, body)
+    error = caught(kind, lambda: client.chat.completions.create(**CHAT))
+    assert_error(error, status, "theirs", "their_code", "No")
 
 
 def test_an_unknown_route(client: OpenAI, provider: Provider) -> None:
@@ -139,6 +166,21 @@ def test_a_provider_that_is_silent(client: OpenAI, provider: Provider) -> None:
     provider.script(cut={"at": "head", "how": "stall"}, times=0)
     error = caught(openai.InternalServerError, lambda: client.chat.completions.create(**CHAT))
     assert_error(error, 504, "server_error", "upstream_timeout")
+
+
+def test_a_client_that_does_not_wait(gateway: Gateway, provider: Provider) -> None:
+    """The SDK's own timeout ends the call at the provider, too."""
+    provider.script(cut={"at": "head", "how": "stall"}, times=0)
+    impatient = client_of(gateway, gateway.key).with_options(timeout=0.5)
+    with pytest.raises(openai.APITimeoutError):
+        impatient.chat.completions.create(**CHAT)
+    wait_until(lambda: provider.received()[0]["cancelled"], "the provider sees the client leave", seconds=5)
+
+
+def test_a_gateway_that_is_not_there(gateway: Gateway) -> None:
+    client = OpenAI(base_url=f"http://127.0.0.1:{free_port()}/openai/v1", api_key=gateway.key, max_retries=0)
+    with pytest.raises(openai.APIConnectionError):
+        client.models.list()
 
 
 def test_a_provider_that_is_down(gateway: Gateway) -> None:

@@ -131,6 +131,17 @@ def test_embeddings(client: OpenAI, direct: OpenAI) -> None:
         assert all(abs(x - y) < 1e-6 for x, y in zip(one.embedding, other.embedding, strict=True))
 
 
+def test_responses(client: OpenAI, direct: OpenAI) -> None:
+    asked = {"model": MODEL, "input": "Where does the river go?"}
+    through = client.responses.create(**asked)
+    assert through.model_dump_json() == direct.responses.create(**asked).model_dump_json()
+    assert through.status == "completed" and through.output_text
+    events = list(client.responses.create(**asked, stream=True))
+    assert dumps(events) == dumps(direct.responses.create(**asked, stream=True))
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert events[-1].type == "response.completed" and events[-1].response.output_text == "".join(deltas)
+
+
 def test_images(client: OpenAI, direct: OpenAI) -> None:
     asked = {"model": "gpt-image-1", "prompt": "a bridge", "n": 2}
     through = client.images.generate(**asked)

@@ -64,6 +64,30 @@ async fn wrong_usage_ends_with_2() {
 }
 
 #[tokio::test]
+async fn a_route_that_is_a_mapping_is_shown_with_its_model_and_opened_by_all() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = "providers: { x: { base_url: 'http://127.0.0.1:1', api_key: '', routes: [ post /v1/chat/completions, \
+        { route: get /v1/realtime websocket, model: query }, { route: post /v1/listen stream, model: nova-3 } ] } }";
+    std::fs::write(folder.path().join("g.yaml"), yaml).expect("written");
+    let shown = run(folder.path(), &["check", "--config", "g.yaml"]).await.stdout;
+    for line in [
+        "  POST   /x/v1/chat/completions -> http://127.0.0.1:1/v1/chat/completions\n",
+        "  GET    /x/v1/realtime -> http://127.0.0.1:1/v1/realtime (websocket, model from the query)\n",
+        "  POST   /x/v1/listen -> http://127.0.0.1:1/v1/listen (stream, model nova-3)\n",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    let json = run(folder.path(), &["check", "--config", "g.yaml", "--json"]).await.stdout;
+    let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let models: Vec<_> = (0..3).map(|route| told["routes"][route]["model"].clone()).collect();
+    assert_eq!(models, [serde_json::Value::Null, "query".into(), "nova-3".into()]);
+    let made = run(folder.path(), &["keys", "create", "u", "all", "--config", "g.yaml", "--file", "k.json"]).await;
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let keys = std::fs::read_to_string(folder.path().join("k.json")).expect("the key file");
+    assert!(keys.contains("/x/v1/realtime") && keys.contains("/x/v1/listen"), "{keys}");
+}
+
+#[tokio::test]
 async fn check_tells_what_a_configuration_comes_to() {
     let (_provider, folder) = prepare(&Setup::default()).await;
     let fine = run(folder.path(), &["check", "--config", "gateway.yaml"]).await;

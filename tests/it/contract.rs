@@ -9,6 +9,20 @@ use sha2::{Digest, Sha256};
 
 use crate::support::*;
 
+over_all_pairs! {
+    the_route_is_looked_up_before_the_key_and_the_key_before_the_scope,
+    an_odd_spelling_of_a_route_is_no_route,
+    queries_a_trailing_slash_and_a_model_in_the_path_go_through,
+    head_is_get_without_its_body,
+    a_preflight_needs_no_key_and_every_answer_may_be_read,
+    the_provider_is_named_where_it_was_reached,
+    the_old_key_is_taken_from_three_headers_and_no_two_that_differ,
+    other_statuses_and_conditional_requests_pass,
+    what_a_client_says_of_itself_is_logged_or_passed_but_never_believed,
+    the_seeds_own_curl_line_works,
+    a_body_is_forwarded_byte_for_byte,
+}
+
 const NO_ROUTE: &str = "Route not found";
 const NO_KEY: &str = "Invalid AI Gateway API key";
 const NO_SCOPE: &str = "Invalid AI Gateway API scope";
@@ -32,10 +46,9 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[tokio::test]
-async fn the_route_is_looked_up_before_the_key_and_the_key_before_the_scope() {
-    let world = World::with(only_models()).await;
-    let mut client = world.connect().await;
+async fn the_route_is_looked_up_before_the_key_and_the_key_before_the_scope(pair: Pair) {
+    let world = World::with(Setup { pair, ..only_models() }).await;
+    let mut client = world.client().await;
     let json = ("content-type", "application/json".to_owned());
     for key in [None, Some("wrong"), Some(KEY)] {
         let headers: Vec<_> = key.map(bearer).into_iter().chain([json.clone()]).collect();
@@ -52,10 +65,9 @@ async fn the_route_is_looked_up_before_the_key_and_the_key_before_the_scope() {
     assert_eq!(world.provider.received().len(), 0);
 }
 
-#[tokio::test]
-async fn an_odd_spelling_of_a_route_is_no_route() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn an_odd_spelling_of_a_route_is_no_route(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let odd = [
         "/",
         "/ping",
@@ -81,7 +93,9 @@ async fn an_odd_spelling_of_a_route_is_no_route() {
         "/openai/v1/models;x=1",
         "http://gateway.test/ping",
     ];
-    for path in odd {
+    // Only HTTP/1.1 has a target in absolute form.
+    let absolute = |path: &str| path.starts_with("http:");
+    for path in odd.into_iter().filter(|path| pair.client == Http::One || !absolute(path)) {
         let answer = client.request("GET", path, &[bearer(KEY)], b"").await;
         assert_eq!(answer.error(404, "invalid_request_error", "unknown_url"), NO_ROUTE, "{path}");
     }
@@ -94,10 +108,9 @@ async fn an_odd_spelling_of_a_route_is_no_route() {
     assert_eq!(world.provider.received().len(), 0);
 }
 
-#[tokio::test]
-async fn queries_a_trailing_slash_and_a_model_in_the_path_go_through() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn queries_a_trailing_slash_and_a_model_in_the_path_go_through(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let forwarded = [
         ("/openai/v1/models?limit=1&after=a%20b%2F..", "/v1/models?limit=1&after=a%20b%2F.."),
         ("/openai/v1/models?", "/v1/models"),
@@ -106,24 +119,26 @@ async fn queries_a_trailing_slash_and_a_model_in_the_path_go_through() {
         ("/openai/v1/models/gpt-4o/?x=1", "/v1/models/gpt-4o?x=1"),
         ("http://gateway.test/openai/v1/models?a=1", "/v1/models?a=1"),
     ];
+    // Only HTTP/1.1 has a target in absolute form.
+    let forwarded = if pair.client == Http::One { &forwarded[..] } else { &forwarded[..5] };
     for (path, _) in forwarded {
         assert_eq!(client.request("GET", path, &[bearer(KEY)], b"").await.status, 200, "{path}");
     }
     let received = world.provider.received();
     let targets: Vec<&str> = received.iter().map(|received| received.target.as_str()).collect();
-    assert_eq!(targets, forwarded.map(|(_, target)| target));
-    let host = world.provider.addr().to_string();
-    assert!(received.iter().all(|received| received.header("host") == Some(&*host)));
+    assert_eq!(targets, forwarded.iter().map(|(_, target)| *target).collect::<Vec<_>>());
+    assert!(received.iter().all(|received| received.header("host") == Some(&*world.host)));
+    assert!(received.iter().all(|received| received.http2 == (pair.provider == Http::Two)));
 }
 
-#[tokio::test]
-async fn head_is_get_without_its_body() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn head_is_get_without_its_body(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let get = client.request("GET", MODELS, &[bearer(KEY)], b"").await;
     let head = client.request("HEAD", MODELS, &[bearer(KEY)], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    for name in ["content-type", "content-length", "provider-name", "connection"] {
+    let connection = (pair.client == Http::One).then_some("connection");
+    for name in ["content-type", "content-length", "provider-name"].into_iter().chain(connection) {
         assert!(head.header(name).is_some() && head.header(name) == get.header(name), "{name}");
     }
     assert_eq!(client.request("HEAD", "/nowhere", &[], b"").await.status, 404);
@@ -131,10 +146,9 @@ async fn head_is_get_without_its_body() {
     assert_eq!(world.provider.received()[1].method, "HEAD");
 }
 
-#[tokio::test]
-async fn a_preflight_needs_no_key_and_every_answer_may_be_read() {
-    let world = World::with(only_models()).await;
-    let mut client = world.connect().await;
+async fn a_preflight_needs_no_key_and_every_answer_may_be_read(pair: Pair) {
+    let world = World::with(Setup { pair, ..only_models() }).await;
+    let mut client = world.client().await;
     let asked = ("access-control-request-headers", "authorization,x-stainless-os".to_owned());
     let origin = ("origin", "https://app.test".to_owned());
     let preflight = client.request("OPTIONS", CHAT, &[origin.clone(), asked], b"").await;
@@ -160,10 +174,9 @@ async fn a_preflight_needs_no_key_and_every_answer_may_be_read() {
     }
 }
 
-#[tokio::test]
-async fn the_provider_is_named_where_it_was_reached() {
-    let world = World::with(only_models()).await;
-    let mut client = world.connect().await;
+async fn the_provider_is_named_where_it_was_reached(pair: Pair) {
+    let world = World::with(Setup { pair, ..only_models() }).await;
+    let mut client = world.client().await;
     let named = |answer: &Response| {
         (answer.header("provider-name").is_some(), answer.header("provider-response-time").is_some())
     };
@@ -183,10 +196,9 @@ async fn the_provider_is_named_where_it_was_reached() {
     assert_eq!((broken.status, named(&broken)), (502, (true, false)));
 }
 
-#[tokio::test]
-async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let good: [&[(&str, &str)]; 5] = [
         &[("authorization", "Bearer fake")],
         &[("Authorization", "bEARER fake")],
@@ -208,7 +220,7 @@ async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ() {
         &[("cookie", "authorization=fake")],
         &[("x-api-key", "")],
     ];
-    let ask = async |client: &mut Connection, headers: &[(&str, &str)]| {
+    let ask = async |client: &mut AnyClient, headers: &[(&str, &str)]| {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         client.request("GET", MODELS, &headers, b"").await
     };
@@ -227,10 +239,9 @@ async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ() {
     assert_eq!(world.provider.received().len(), good.len());
 }
 
-#[tokio::test]
-async fn other_statuses_and_conditional_requests_pass() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn other_statuses_and_conditional_requests_pass(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     world.provider.script(fixed(304, &[("etag", "W/\"7\"")], ""));
     let condition = ("if-none-match", "W/\"7\"".to_owned());
     let unchanged = client.request("GET", MODELS, &[bearer(KEY), condition], b"").await;
@@ -243,10 +254,9 @@ async fn other_statuses_and_conditional_requests_pass() {
     assert!(made.header("x-request-id").is_some_and(|id| id.starts_with("req_")));
 }
 
-#[tokio::test]
-async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let headers = [
         bearer(KEY),
         ("on-behalf-of", "ann".to_owned()),
@@ -255,13 +265,15 @@ async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed() {
         ("x-forwarded-for", "1.2.3.4".to_owned()),
         ("accept-encoding", "gzip, br".to_owned()),
         ("connection", "keep-alive, x-hop".to_owned()),
-        ("x-hop", "1".to_owned()),
         ("te", "trailers".to_owned()),
         ("openai-organization", "org-1".to_owned()),
         ("idempotency-key", "k-1".to_owned()),
         ("user-agent", "OpenAI/Python 1.2".to_owned()),
         ("x-unheard-of", "\u{e9}".to_owned()),
     ];
+    // Without `connection` there is nothing that makes it a header of one hop.
+    let hop = (pair.client == Http::One).then_some(("x-hop", "1".to_owned()));
+    let headers: Vec<_> = headers.into_iter().chain(hop).collect();
     assert_eq!(client.request("GET", MODELS, &headers, b"").await.status, 200);
     let received = world.provider.received().remove(0);
     for name in ["on-behalf-of", "username", "cookie", "x-forwarded-for", "x-hop", "te", "connection", "content-length"]
@@ -277,12 +289,11 @@ async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed() {
     assert_eq!((calls[0]["onBehalfOf"].as_str(), calls[0]["username"].as_str()), (Some("ann"), Some("test")));
 }
 
-#[tokio::test]
-async fn the_seeds_own_curl_line_works() {
-    let world = World::start().await;
+async fn the_seeds_own_curl_line_works(pair: Pair) {
+    let world = World::of(pair).await;
     let body =
         "{\n  \"model\": \"gpt-4o-mini\",\n  \"messages\": [{\"role\": \"user\", \"content\": \"a+b %20 =&\"}]\n}";
-    let mut client = world.connect().await;
+    let mut client = world.client().await;
     let types = [Some("application/x-www-form-urlencoded"), None, Some("text/plain;charset=UTF-8")];
     for content_type in types {
         let headers: Vec<_> =
@@ -300,10 +311,9 @@ async fn the_seeds_own_curl_line_works() {
     }
 }
 
-#[tokio::test]
-async fn a_body_is_forwarded_byte_for_byte() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn a_body_is_forwarded_byte_for_byte(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let bodies = [
         r#"{"z":1.0,"a":12345678901234567890,"n":1e400,"model":"gpt-4o","m":-0.0}"#,
         " \r\n\t{ \"unknown\" : { \"b\":1, \"a\" : [ ] } ,\n\"model\":\"gpt-4o\" } \n\n",

@@ -6,6 +6,7 @@
 mod answers;
 mod bodies;
 mod connection;
+mod pairs;
 mod refusals;
 
 use ai_gateway::demo::{Reply, Script};

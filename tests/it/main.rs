@@ -8,14 +8,17 @@
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
+//! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls, and what never is |
 //! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
+//! | `policy` | policies of an embedding program, and the examples as they run |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
 //! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
+//! | `upgrade` | a change of the binary under live traffic |
 //! | `upstream` | providers that fail, and what becomes of calls and connections |
 
 #![expect(unreachable_pub, reason = "one binary; `pub` marks what other modules of it use")]
@@ -26,13 +29,16 @@ mod clients_tls;
 mod commands;
 mod contract;
 mod exchange;
+mod ledger;
 mod lifecycle;
 mod native;
 mod observability;
 mod permissions;
+mod policy;
 mod property;
 mod smoke;
 mod support;
 mod tls;
 mod tunnel;
+mod upgrade;
 mod upstream;

@@ -6,6 +6,7 @@
 mod admission;
 mod answers;
 mod faults;
+mod models;
 mod opaque;
 mod uploads;
 mod websocket;

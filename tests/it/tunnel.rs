@@ -7,8 +7,9 @@ mod certificates;
 mod faults;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use ai_gateway::demo::{Cut, CutAt, HowCut, Script};
+use ai_gateway::demo::{Cut, CutAt, HowCut, Provider, ProviderOptions, Script};
 use tempfile::TempDir;
 
 use crate::support::*;
@@ -141,6 +142,29 @@ async fn one_tunnel_carries_many_calls() {
     // Not always 1: see `World::connections_were_shared`.
     let tunnels = inner.proxy.heads().len();
     assert!((1..=2).contains(&tunnels), "{tunnels} tunnels");
+}
+
+#[tokio::test]
+async fn http_2_goes_through_a_tunnel() {
+    let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), ..Default::default() };
+    let provider = Arc::new(Provider::start(options).await.expect("the provider starts"));
+    let inner = Inner::before(TlsProvider::before(provider, &FAR, None, &["h2", "http/1.1"]).await, Some(SENT)).await;
+    let url = inner.proxy_url(WRITTEN);
+    let gateway = inner.gateway("", &[("HTTPS_PROXY", &*url)]).await;
+    let stall = Some(Cut { at: CutAt::Pieces(1), how: HowCut::Stall });
+    inner.far.provider.script(Script { cut: stall, ..Script::events(["data: {}\n\n", "data: [DONE]\n\n"]) });
+    let mut left = Connection::open(gateway.address).await;
+    let body = chat_stream("x");
+    left.send(head("POST", CHAT, &[bearer(KEY)], body.as_bytes()) + &body).await;
+    assert_eq!(left.head().await.status, 200);
+    for _ in 0..5 {
+        assert_eq!(gateway.post(&chat("hello")).await.status, 200);
+    }
+    drop(left);
+    eventually("the stream is cancelled", async || inner.far.provider.received()[0].cancelled).await;
+    assert_eq!(gateway.post(&chat("hello")).await.status, 200);
+    assert!(inner.far.provider.received().iter().all(|call| call.http2));
+    assert_eq!((inner.proxy.heads().len(), inner.proxy.open()), (1, 1));
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::{millis, span};
+use super::json::millis;
+use super::span;
 use crate::config::Snapshot;
 use crate::route::{Attempts, Deployment, Routing};
 

@@ -1,6 +1,6 @@
-//! Facts about what `check` prints.
+//! Facts about `check`: what it shows, to people and to programs, and what it never shows.
 //!
-//! Never does: read the process's own configuration.
+//! Never does: read the process's own environment or folder.
 
 use super::*;
 
@@ -39,7 +39,10 @@ fn shows_what_the_defaults_come_to() {
         "browsers       of all origins\n",
         "proxies        none",
         "telemetry      up to 10000 series; a line a call, log level info\n",
+        "ledger         /",
         "keys           0 keys from /",
+        &format!("prices         {}\n", crate::meter::price::PriceBook::built_in().expect("fine").version()),
+        "  prices of section openai, ",
         "  timeouts connect 3s, first byte 2m (stream) or 10m, idle 2m, total 15m\n",
     ] {
         assert!(out.contains(&format!("\n{line}")), "{line} in {out}");
@@ -54,14 +57,32 @@ fn tells_programs_the_same() {
     let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, &told["ok"]), (FINE, &true.into()));
     assert_eq!(told["configuration"], "conf/gateway.yaml");
+    assert!(told["prices"]["version"].as_str().is_some_and(|version| version.starts_with("20")), "{out}");
+    assert_eq!(
+        (&told["providers"][0]["priced_as"], &told["providers"][0]["inject_usage"]),
+        (&serde_json::Value::Null, &true.into())
+    );
+    let warned = told["warnings"].as_array().expect("a list").iter().filter_map(|warning| warning.as_str());
+    assert_eq!(warned.filter(|warning| warning.starts_with("providers.local has no prices")).count(), 1, "{out}");
     assert_eq!(told["routes"][0]["upstream"], "http://127.0.0.1:11434/v1/models");
     assert!(!out.contains("canary"), "{out}");
 }
 
 #[test]
+fn shows_what_prices_are_missing() {
+    let provider = "base_url: 'http://127.0.0.1:1', api_key: ''";
+    let own = "prices: { models: { b: { m: { usd_per_million_tokens: { input: 1, output: 1 } } } } }";
+    let yaml = format!("providers: {{ a: {{ {provider} }}, b: {{ {provider} }} }}\n{own}\n");
+    let (_, out, _) = run_with(Some(&yaml), false);
+    assert!(out.contains("\n  prices none: costs are unknown\n"), "{out}");
+    assert!(out.contains("\n  prices of section b, 1 model\n"), "{out}");
+    assert_eq!(out.matches("has no prices").count(), 1, "{out}");
+}
+
+#[test]
 fn shows_what_differs_from_the_defaults() {
     let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
-                telemetry: { compat_metrics: on, access_log: off }\n";
+                telemetry: { compat_metrics: on, access_log: off }\nledger: off\n";
     let (_, out, _) = run_with(Some(yaml), false);
     for line in [
         "browsers       of https://a, https://b\n",
@@ -120,4 +141,14 @@ fn reports_all_problems_with_exit_code_2() {
     let (code, out, _) = run_with(Some(yaml), true);
     let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((code, &told["problems"][0]["line"]), (WRONG, &1.into()));
+}
+
+#[test]
+fn the_readmes_prices_are_fine() {
+    let readme = include_str!("../../../README.md");
+    let block =
+        readme.split("```yaml\n").filter_map(|rest| rest.split("```").next()).find(|yaml| yaml.contains("prices:"));
+    let (code, out, err) = run_with(block, false);
+    assert_eq!((code, err.as_str()), (FINE, ""));
+    assert!(out.contains("\n  prices of section vllm, 1 model\n") && !out.contains("warning: prices"), "{out}");
 }

@@ -41,7 +41,7 @@ pub(super) fn state(record: &KeyRecord, now: SystemTime) -> &'static str {
 }
 
 /// A name with its control characters spelt out.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
             let spelt = character.is_control().then(|| character.escape_default());

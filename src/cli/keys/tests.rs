@@ -172,7 +172,7 @@ fn the_table_shows_states_and_no_secret() {
 
 #[test]
 fn names_cannot_steer_the_terminal() {
-    assert_eq!(table::printable("a\u{1b}[31m é\n"), "a\\u{1b}[31m é\\n");
+    assert_eq!(printable("a\u{1b}[31m é\n"), "a\\u{1b}[31m é\\n");
 }
 
 #[test]

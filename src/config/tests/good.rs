@@ -176,10 +176,13 @@ fn a_file_of_comments_has_everything_as_by_default() {
     assert!(load_text(" \n", &KEY).is_err(), "it may be half written");
 }
 
-/// The warnings of a provider `p` with these fields, those about its key file left out.
+/// The warnings of a provider `p` with these fields, those about the key file and prices left out.
 fn warned(fields: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let loaded = load_text(&format!("providers: {{ p: {{ {fields} }} }}"), variables).expect(fields);
-    let warnings = loaded.warnings.into_iter().filter(|warning| !warning.starts_with("no key file"));
+    let warnings = loaded
+        .warnings
+        .into_iter()
+        .filter(|warning| !warning.starts_with("no key file") && !warning.contains("has no prices"));
     warnings.inspect(|warning| assert!(!warning.contains("canary"), "{warning}")).collect()
 }
 
@@ -256,12 +259,30 @@ fn the_keys_commands_need_no_provider_key() {
 #[test]
 fn a_reload_names_what_needs_a_restart() {
     let startup = |yaml: &str| load_text(yaml, &KEY).expect("fine").snapshot.startup.clone();
-    let before = startup("server: { threads: 1 }");
+    let before = startup("server: { threads: 1 }\nledger: { path: /data/a.db, retention: 1d }");
     assert_eq!(before.differences(&before.clone()), Vec::<&str>::new());
     let after = startup(
-        "server: { threads: 2, listen: ['127.0.0.1:1'], limits: { max_body: 1MiB } }\nadmin: { token: 0123456789abcdef }",
+        "server: { threads: 2, listen: ['127.0.0.1:1'], limits: { max_body: 1MiB } }\nadmin: { token: 0123456789abcdef }\n\
+         ledger: { path: /data/a.db, retention: 2d, max_size: 1GiB }",
     );
     assert_eq!(before.differences(&after), ["server.listen", "server.threads", "admin.token"]);
+    let other = startup("server: { threads: 1 }\nledger: off");
+    assert_eq!(before.differences(&other), ["ledger.path"]);
+}
+
+#[test]
+fn the_ledger_has_its_place_or_is_off() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |yaml: &str| {
+        std::fs::write(directory.path().join("g.yaml"), yaml).expect("written");
+        // What is missing elsewhere does not matter to who only wants to look.
+        ledger_path(&sources(directory.path(), Some("g.yaml"), &[])).map_err(|report| report.to_string())
+    };
+    assert_eq!(place("telemetry: {}"), Ok(Some(directory.path().join("data/gateway.db"))));
+    assert_eq!(place("ledger: { retention: 1d }"), Ok(Some(directory.path().join("data/gateway.db"))));
+    assert_eq!(place("ledger: { path: /var/lib/x.db }"), Ok(Some("/var/lib/x.db".into())));
+    assert_eq!(place("ledger: off"), Ok(None));
+    assert!(place("ledger: canary").is_err());
 }
 
 #[test]

@@ -12,7 +12,8 @@ use crate::config::report::FieldPath;
 use crate::config::tree::Tree;
 
 const REFERENCE: &str = include_str!("../../../conf/gateway.yaml");
-const PICTURES: [&str; 2] = [include_str!("../file.rs"), include_str!("../file/models.rs")];
+const PICTURES: [&str; 3] =
+    [include_str!("../file.rs"), include_str!("../file/models.rs"), include_str!("../file/prices.rs")];
 
 /// The file with every field that is commented out put in: `#name: value`, as against `# words`.
 fn uncommented() -> String {
@@ -67,6 +68,7 @@ fn shows_the_default_of_each_field() {
     let openai = plain.providers.get_mut("openai").expect("openai");
     openai.preset = Some("openai".to_owned());
     openai.version_path = Some("/v1".to_owned());
+    openai.priced_as = Some("openai".to_owned());
     openai.proxy = Some(values::Hidden(Secret::new(String::new())));
     assert_eq!(format!("{shown:#?}"), format!("{plain:#?}"));
     assert_eq!(shown, plain);
@@ -84,8 +86,9 @@ fn has_each_field_of_the_picture() {
 
 /// Fields by struct: name and type, in which only the last type counts (`Vec<Listen>` is `Listen`).
 fn structs() -> BTreeMap<String, Vec<(String, String)>> {
+    let items = PICTURES.into_iter().flat_map(|picture| syn::parse_file(picture).expect("Rust").items);
     let mut structs = BTreeMap::new();
-    for item in PICTURES.into_iter().flat_map(|picture| syn::parse_file(picture).expect("Rust").items) {
+    for item in items {
         if let syn::Item::Struct(item) = item {
             let fields = item.fields.iter().map(|field| {
                 let documented = field.attrs.iter().any(|attribute| attribute.path().is_ident("doc"));

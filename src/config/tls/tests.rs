@@ -38,7 +38,9 @@ impl Files {
     }
 
     fn load(&self, tls: &str) -> Result<Loaded, Report> {
-        let yaml = format!("server: {{ listen: [\"[::]:8080\", {{ address: \"[::]:8443\", tls: {{ {tls} }} }}] }}\n");
+        let yaml = format!(
+            "server: {{ listen: [\"[::]:8080\", {{ address: \"[::]:8443\", tls: {{ {tls} }} }}] }}\nledger: off\n"
+        );
         let environment = [("OPENAI_API_KEY", "k")].into_iter().collect();
         load(&Sources { file: None, yaml: Some(yaml), directory: self.0.path().to_owned(), environment })
     }

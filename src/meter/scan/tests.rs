@@ -3,7 +3,11 @@
 //! Never does: call a provider; bodies are text.
 
 use super::*;
+use crate::meter::spliced;
+use bytes::Bytes;
 use proptest::prelude::*;
+
+mod fuzz;
 
 fn text(body: &str) -> Result<Scan<'_>, String> {
     scan(body.as_bytes()).map_err(Fault::into_text)
@@ -56,7 +60,7 @@ fn reads_the_ceilings_of_an_answer() {
 /// The body with the change that makes it tell its usage; absent where there is none.
 fn asking(body: &str) -> Option<String> {
     let splice = text(body).expect(body).ask_for_usage()?;
-    let changed = crate::meter::spliced(&bytes::Bytes::copy_from_slice(body.as_bytes()), vec![splice]);
+    let changed = spliced(&Bytes::copy_from_slice(body.as_bytes()), vec![splice]);
     Some(String::from_utf8(changed.to_vec()).expect("UTF-8"))
 }
 
@@ -85,7 +89,7 @@ fn a_stream_is_made_to_tell_its_usage_where_it_does_not() {
 fn a_model_is_renamed_where_it_stands() {
     let renamed = |body: &str, model: &str| {
         let splice = text(body).expect(body).rename_model(model);
-        crate::meter::spliced(&bytes::Bytes::copy_from_slice(body.as_bytes()), vec![splice])
+        spliced(&Bytes::copy_from_slice(body.as_bytes()), vec![splice])
     };
     assert_eq!(renamed(r#"{"a":1, "model" : "x" }"#, "y\"z"), r#"{"a":1, "model" : "y\"z" }"#);
     assert_eq!(renamed(r#"{"a":1}"#, "y"), r#"{"model":"y","a":1}"#);

@@ -25,11 +25,28 @@ fn late(telemetry: &Telemetry) -> bool {
 fn pair() -> (Guard, DuplexStream, Arc<Telemetry>) {
     let (client, stream) = duplex(1024);
     let telemetry = telemetry();
-    (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry)), client, telemetry)
+    (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry), Arc::default()), client, telemetry)
 }
 
 fn stage(guard: &Guard, stage: u8) {
-    guard.stage.store(stage, Ordering::Relaxed);
+    guard.set(stage);
+}
+
+#[tokio::test]
+async fn a_head_that_is_awaited_is_counted_and_nothing_else() {
+    let (_client, stream) = duplex(1024);
+    let heads = Arc::<Heads>::default();
+    let guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::clone(&heads));
+    assert_eq!(heads.count(), 1, "a new connection");
+    stage(&guard, SERVED);
+    stage(&guard, SERVED);
+    assert_eq!(heads.count(), 0);
+    stage(&guard, QUIET);
+    assert_eq!(heads.count(), 0);
+    stage(&guard, HEAD);
+    assert_eq!(heads.count(), 1, "its next request has begun");
+    drop(guard);
+    assert_eq!(heads.count(), 0);
 }
 
 /// Reads until it fails while the client sends a byte each second; how long that took.

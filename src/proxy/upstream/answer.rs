@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::Broken;
 
 /// Headers that an answer may have.
-const MAX_HEADERS: usize = 128;
+pub(super) const MAX_HEADERS: usize = 128;
 /// Room for the headers that the gateway adds, so that the map need not grow.
 const ROOM_FOR_OURS: usize = 12;
 

@@ -1,32 +1,31 @@
-//! One HTTP/1.1 exchange with a provider: connect, send, head, chunk, release. The only place that knows how.
+//! One exchange with a provider: connect, send, head, chunk, release. The only place that knows how, and by which version
+//! of HTTP.
 //!
-//! Lean on purpose: heads are parsed by `httparse` into slices of what was read, over the pooled TCP and TLS streams of
-//! Pingora's `TransportConnector`. `benches/upstream.rs` compares it with Pingora's own `connectors::http` session.
+//! A provider that agrees on `h2` in its TLS handshake gets HTTP/2, where its configuration allows it: many exchanges then
+//! share a connection (`links`). Any other gets HTTP/1.1, with a connection for each.
 //!
-//! Invariant: an answer is complete only where its framing says so; a connection is used again only after a whole
-//! request and a whole answer with nothing behind it.
+//! Invariant: whatever the version, an answer is complete only where its framing says so, and dropping an exchange cancels
+//! the call at the provider.
 //! Never does: decide about retries, look into a body, touch the client's side.
 
 mod answer;
 mod framing;
+mod http1;
+mod http2;
+mod links;
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pingora_core::ErrorType;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::error::{Refusal, Silence, UpstreamFault};
 
 pub(super) use answer::{AnswerHead, Length};
-use framing::{Framing, Piece};
+use links::{Links, Turn};
 
 /// What a tunnel through a proxy that took too long fails with.
 pub(super) const PROXY_TIMED_OUT: ErrorType = ErrorType::Custom("ProxyTimedout");
@@ -37,24 +36,22 @@ pub(super) const PROXY_FAILED: ErrorType = ErrorType::ConnectProxyFailure;
 const POOL_SIZE: usize = 1024;
 /// How long a quiet connection is kept: below the idle limits of providers' edges, so that it is us who close.
 const POOL_IDLE: Duration = Duration::from_secs(60);
-/// Bytes of an answer's head, informational ones included.
+/// Bytes of an answer's head, over HTTP/1.1 informational ones included.
 const MAX_HEAD: usize = 64 * 1024;
-/// Room for one read while little comes.
-const SMALL_READ: usize = 4 * 1024;
-/// Room for one read while much comes.
-const LARGE_READ: usize = 64 * 1024;
-/// Bodies up to this leave together with the head.
-const ONE_WRITE: usize = 16 * 1024;
 /// Pieces up to this are gathered into one, so that a burst of small chunks costs the client's side one write.
 const GATHER: usize = 16 * 1024;
+/// Bodies up to this stay at hand until an answer begins, where a provider may say that it has not looked at them. Larger
+/// ones make room while it thinks.
+const AT_HAND: usize = 256 * 1024;
 
 /// The connections to all providers.
 pub(super) struct Upstream {
     connector: TransportConnector,
+    links: Links,
 }
 
 /// Why an exchange broke off.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Broken {
     /// What the client is told.
     pub(super) refusal: Refusal,
@@ -62,208 +59,134 @@ pub(super) struct Broken {
     pub(super) cause: String,
 }
 
-/// One connection for the time of one exchange. Dropping it closes it, which cancels the call at the provider.
-pub(super) struct Connection {
-    stream: Stream,
-    /// What was read and not yet handed on.
-    buffer: BytesMut,
-    read_size: usize,
-    framing: Framing,
-    /// Whether it came from the pool, so that the provider may have closed it a moment ago.
-    pub(super) reused: bool,
-    /// Whether anything of an answer has arrived.
-    pub(super) answered: bool,
-    /// Whether the whole request was sent.
-    sent_whole: bool,
-    /// Whether the provider will keep it open.
-    keep: bool,
-    pool_key: u64,
+/// What carries one exchange: a connection, or a stream of a shared one. Dropping it cancels the call at the provider.
+pub(super) struct Connection(Carrier);
+
+enum Carrier {
+    Http1(http1::Exchange),
+    Http2(http2::Exchange),
 }
 
 impl Upstream {
     pub(super) fn new() -> Self {
-        Self { connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))) }
+        Self { connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))), links: Links::default() }
     }
 
-    /// Takes a connection from the pool, or makes one where `fresh` is asked for or none is there.
+    /// Takes what is there, or makes a connection where none is or `fresh` asks for another than the one that failed.
     ///
     /// # Errors
     /// `Upstream(Connect)` and `UpstreamTimeout(Connect)`.
     pub(super) async fn connect(&self, peer: &HttpPeer, fresh: bool) -> Result<Connection, Broken> {
+        let key = peer.reuse_hash();
+        let shares = peer.tls() && peer.options.alpn.get_max_http_version() == 2;
+        if shares && let Some(slot) = self.links.slot(key).await {
+            return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true))));
+        }
         let pooled = if fresh { None } else { self.connector.reused_stream(peer).await };
-        let reused = pooled.is_some();
-        let stream = match pooled {
-            Some(stream) => stream,
+        match pooled {
+            Some(stream) => Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, true, key)))),
             // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
-            None => {
-                Box::pin(self.connector.new_stream(peer)).await.map_err(|error| Broken::connecting(peer, &error))?
-            }
-        };
-        Ok(Connection {
-            stream,
-            buffer: BytesMut::new(),
-            read_size: SMALL_READ,
-            framing: Framing::Done,
-            reused,
-            answered: false,
-            sent_whole: false,
-            keep: false,
-            pool_key: peer.reuse_hash(),
-        })
+            None if shares => Box::pin(self.share(peer, key)).await,
+            None => Box::pin(self.dial(peer, key)).await,
+        }
     }
 
-    /// Keeps the connection for the next exchange where that is safe, and closes it otherwise.
+    async fn dial(&self, peer: &HttpPeer, key: u64) -> Result<Connection, Broken> {
+        let stream = self.connector.new_stream(peer).await.map_err(|error| Broken::connecting(peer, &error))?;
+        Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, false, key))))
+    }
+
+    /// A stream of a connection that somebody else makes, or a connection of its own, as the provider wants it.
+    async fn share(&self, peer: &HttpPeer, key: u64) -> Result<Connection, Broken> {
+        let dialing = match self.links.turn(key).await? {
+            Turn::Slot(slot) => return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true)))),
+            Turn::Dial(dialing) => dialing,
+        };
+        match self.connector.new_stream(peer).await {
+            Ok(stream) if stream.selected_alpn_proto() == Some(ALPN::H2) => {
+                let slot = dialing.shares(stream).await?;
+                Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, false))))
+            }
+            Ok(stream) => {
+                dialing.does_not_share();
+                Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, false, key))))
+            }
+            Err(error) => {
+                let broken = Broken::connecting(peer, &error);
+                dialing.failed(&broken);
+                Err(broken)
+            }
+        }
+    }
+
+    /// Keeps the connection for the next exchange where that is safe, and closes it otherwise. A stream of a shared one
+    /// just ends.
     pub(super) fn release(&self, connection: Connection) {
-        let clean = matches!(connection.framing, Framing::Done) && connection.buffer.is_empty();
-        if clean && connection.keep && connection.sent_whole {
-            self.connector.release_stream(connection.stream, connection.pool_key, Some(POOL_IDLE));
+        if let Carrier::Http1(exchange) = connection.0
+            && let Some((stream, key)) = exchange.into_kept()
+        {
+            self.connector.release_stream(stream, key, Some(POOL_IDLE));
         }
     }
 }
 
 impl Connection {
-    /// Sends the request. A provider that answers before it has read everything is heard: the rest is then not sent.
-    /// Where it closed its side, what it said before is for [`Self::head`] to read, so that this cannot fail.
-    pub(super) async fn send(&mut self, mut head: Vec<u8>, body: &Bytes) {
-        let mut rest: &[u8] = body;
-        if body.len() <= ONE_WRITE {
-            head.extend_from_slice(body);
-            rest = &[];
-        }
-        let sent = match self.write(&head).await {
-            Ok(true) => self.write(rest).await,
-            other => other,
-        };
-        self.sent_whole = matches!(sent, Ok(true)) && self.stream.flush().await.is_ok();
-    }
-
-    /// Writes all; false where the provider began to answer in the meantime.
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        let mut rest = bytes;
-        poll_fn(|context| {
-            while !rest.is_empty() {
-                let piece = &rest[..rest.len().min(LARGE_READ)];
-                let written = Pin::new(&mut self.stream).poll_write(context, piece)?;
-                match written {
-                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(count) => rest = &rest[count..],
-                    Poll::Pending => {}
-                }
-                // Asking costs a system call, so small requests ask only while they wait anyway.
-                let ask = written.is_pending() || bytes.len() > LARGE_READ;
-                if ask && self.poll_early_answer(context)?.is_ready() {
-                    return Poll::Ready(Ok(rest.is_empty()));
-                }
-                if written.is_pending() {
-                    return Poll::Pending;
-                }
-            }
-            Poll::Ready(Ok(true))
-        })
-        .await
-    }
-
-    fn poll_early_answer(&mut self, context: &mut Context<'_>) -> io::Result<Poll<()>> {
-        let mut room = [0; SMALL_READ];
-        loop {
-            let mut read = ReadBuf::new(&mut room);
-            if Pin::new(&mut self.stream).poll_read(context, &mut read)?.is_pending() {
-                return Ok(Poll::Pending);
-            }
-            if read.filled().is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.buffer.extend_from_slice(read.filled());
-            self.answered = true;
-            // An informational answer is no reason to stop: the provider still waits for the rest of the body.
-            if answer::has_begun(&self.buffer) || self.buffer.len() > MAX_HEAD {
-                return Ok(Poll::Ready(()));
-            }
+    /// Sends the request, whose head is given as HTTP/1.1 spells it. A provider that answers before it has read everything
+    /// is heard: the rest is then not sent. What goes wrong is for [`Self::head`] to tell, so that this cannot fail.
+    pub(super) async fn send(&mut self, head: Vec<u8>, body: &Bytes) {
+        match &mut self.0 {
+            Carrier::Http1(exchange) => exchange.send(head, body).await,
+            Carrier::Http2(exchange) => exchange.send(&head, body).await,
         }
     }
 
     /// Reads the answer's head; informational ones (1xx) are passed over. `head_only` is true for `HEAD`.
     ///
     /// # Errors
-    /// `Upstream(Reset)` where the connection ended, `Upstream(BadAnswer)` where it is no unambiguous HTTP/1.1.
+    /// `Upstream(Reset)` where the exchange ended, `Upstream(BadAnswer)` where the answer breaks the protocol.
     pub(super) async fn head(&mut self, head_only: bool) -> Result<AnswerHead, Broken> {
-        let mut passed = 0;
-        loop {
-            if let Some((head, size)) = answer::parse(&mut self.buffer, head_only)? {
-                if !head.status.is_informational() {
-                    self.keep = head.keep;
-                    self.framing = match head.length {
-                        Length::None | Length::Known(0) => Framing::Done,
-                        Length::Known(length) => Framing::Length(length),
-                        Length::Chunked => Framing::chunked(),
-                        Length::ToClose => Framing::ToClose,
-                    };
-                    return Ok(head);
-                }
-                passed += size;
-                if passed <= MAX_HEAD {
-                    continue;
-                }
-            }
-            if passed + self.buffer.len() > MAX_HEAD {
-                return Err(Broken::bad("a head of more than 64 KiB"));
-            }
-            if self.fill().await? == 0 {
-                return Err(Broken::reset("the connection ended before the answer's head"));
-            }
+        match &mut self.0 {
+            Carrier::Http1(exchange) => exchange.head(head_only).await,
+            Carrier::Http2(exchange) => exchange.head(head_only).await,
         }
     }
 
     /// The next bytes of the answer's body as they arrive, without its framing; `None` once it is complete.
     ///
     /// # Errors
-    /// `Upstream(Reset)` where the connection ends before the body does, `Upstream(BadAnswer)` where chunks are broken.
+    /// `Upstream(Reset)` where it ends before the body does, `Upstream(BadAnswer)` where its framing is broken.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
-        let mut gathered = BytesMut::new();
-        loop {
-            let piece = match self.framing.next(&mut self.buffer) {
-                Ok(piece) => piece,
-                // What was good goes first; the fault is still there at the next call.
-                Err(_) if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
-                Err(fault) => return Err(Broken::bad(fault)),
-            };
-            match piece {
-                Piece::Data(data) if gathered.is_empty() && (self.buffer.is_empty() || data.len() > GATHER) => {
-                    return Ok(Some(data.freeze()));
-                }
-                Piece::Data(data) => {
-                    gathered.extend_from_slice(&data);
-                    if gathered.len() > GATHER {
-                        return Ok(Some(gathered.freeze()));
-                    }
-                }
-                Piece::End | Piece::More if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
-                Piece::End => return Ok(None),
-                Piece::More => {
-                    if self.fill().await? == 0 {
-                        return self.ended();
-                    }
-                }
-            }
+        match &mut self.0 {
+            Carrier::Http1(exchange) => exchange.chunk().await,
+            Carrier::Http2(exchange) => exchange.chunk().await,
         }
     }
 
-    fn ended(&mut self) -> Result<Option<Bytes>, Broken> {
-        self.keep = false;
-        if matches!(self.framing, Framing::ToClose) {
-            self.framing = Framing::Done;
-            return Ok(None);
+    /// Tells whether others have used it before.
+    pub(super) fn is_reused(&self) -> bool {
+        match &self.0 {
+            Carrier::Http1(exchange) => exchange.reused,
+            Carrier::Http2(exchange) => exchange.reused,
         }
-        Err(Broken::reset("the connection ended before the answer's body"))
     }
 
-    async fn fill(&mut self) -> Result<usize, Broken> {
-        self.buffer.reserve(self.read_size);
-        let room = self.buffer.capacity() - self.buffer.len();
-        let count = self.stream.read_buf(&mut self.buffer).await.map_err(|error| Broken::reset(&error.to_string()))?;
-        self.answered |= count > 0;
-        self.read_size = if count == room { LARGE_READ } else { SMALL_READ };
-        Ok(count)
+    /// Tells whether a body of this size is worth keeping until an answer begins, because the request may have to be sent
+    /// again. `harmless` says that its method may be repeated.
+    pub(super) fn may_want_again(&self, size: usize, harmless: bool) -> bool {
+        let stale = harmless && self.is_reused();
+        match &self.0 {
+            Carrier::Http1(_) => stale,
+            Carrier::Http2(exchange) => stale || size <= AT_HAND || exchange.refused,
+        }
+    }
+
+    /// Tells, of a request that broke off, whether it may be sent once more: it went to a connection that the provider may
+    /// have closed a moment ago and is `harmless`, or the provider said that it has not looked at it.
+    pub(super) fn may_be_repeated(&self, harmless: bool) -> bool {
+        match &self.0 {
+            Carrier::Http1(exchange) => harmless && exchange.reused && !exchange.answered,
+            Carrier::Http2(exchange) => exchange.refused || (harmless && exchange.reused && exchange.lost),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ fn sent_as(pairs: &[(&str, &str)], carries: Carries<'_>) -> Vec<String> {
         target: "/v1/chat/completions",
         headers: &headers,
         provider: &provider,
+        set: &[],
         carries,
         request_id: "req_1",
     };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ai_gateway::demo::{Reply, Script};
 
 use super::*;
+use crate::upgrade::{old_with, upgrade};
 
 /// The address of the listener with TLS.
 async fn address(service: &Service) -> SocketAddr {
@@ -87,6 +88,26 @@ async fn sighup_replaces_the_certificate() {
     assert_eq!(h2.request("GET", MODELS, &[bearer(KEY)], b"").await.status, 200, "the old connection lives on");
     let messages = service.process.messages();
     assert!(!messages.iter().any(|message| message.contains("handshake")), "{messages:?}");
+}
+
+#[tokio::test]
+async fn an_upgrade_hands_over_the_listener_and_lets_a_stream_over_http2_end() {
+    let authority = authority();
+    let mut service = old_with(with_tls(&authority, "")).await;
+    let client = Client::new(address(&service).await, &authority);
+    service.change("address: \"127.0.0.1:0\"", &format!("address: \"{}\"", client.address));
+    let h2 = client.h2().await;
+    service.provider.script(Script { words: Some(60), gap: Some(Duration::from_millis(50)), ..Script::default() });
+    let mut begun = h2.begin("POST", CHAT, &json(), chat_stream("x").as_bytes()).await;
+    assert!(begun.piece().await.expect("a piece").is_some());
+    let mut old = upgrade(&mut service).await;
+    old.says("INFO listeners are closed").await;
+    assert_eq!(client.h2().await.request("GET", MODELS, &[bearer(KEY)], b"").await.status, 200);
+    let (stream, reset) = begun.rest().await;
+    assert!(stream.complete && reset.is_none() && stream.text().ends_with("data: [DONE]\n\n"));
+    drop(h2);
+    assert_eq!(old.end().await.code, Some(0));
+    assert_eq!(client.h2().await.request("GET", MODELS, &[bearer(KEY)], b"").await.status, 200);
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ async fn an_answer_that_is_cut_never_looks_whole() {
     let event = event.strip_prefix(events[0]).and_then(|rest| rest.strip_prefix("data: ")).expect("an event");
     assert!(event.contains("\"code\":\"upstream_error\"") && !event.contains("[DONE]"), "{event}");
     world.provider.script(cut(CutAt::Body(5)));
-    let (silent, reset) = h2.begin("POST", CHAT, &json(), chat_stream("x").as_bytes()).await.rest().await;
+    let (silent, reset) = h2.begin("POST", CHAT, &json(), chat_stream_with_usage("x").as_bytes()).await.rest().await;
     assert_eq!((silent.text().as_str(), silent.complete, reset.is_some()), ("data:", false, true));
     let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     let reply = Reply::Fixed { status: 200, headers, body: "{\"id\":\"0123456789\"}".into() };

@@ -131,7 +131,8 @@ fn embedded(provider: SocketAddr) -> Running {
     );
     let sources =
         Sources { file: None, yaml: Some(yaml), directory: "/nonexistent".into(), environment: Environment::default() };
-    server::start(sources, Options { log: Box::new(Log::default()), logger: false }).expect("started")
+    server::start(sources, Options { log: Box::new(Log::default()), logger: false, ..Options::default() })
+        .expect("started")
 }
 
 /// Whether nobody listens there. (A client's own port cannot be bound either, and is no listener.)

@@ -55,6 +55,19 @@ async fn sigterm_lets_a_stream_end_and_ends_with_it() {
 }
 
 #[tokio::test]
+async fn who_has_connected_before_a_stop_is_served_when_it_speaks() {
+    let mut service = with_shutdown("shutdown: { readiness_delay: 10ms, grace: 900s }").await;
+    let mut silent = service.connect().await;
+    // That it was accepted is told by the gauge.
+    eventually("it is let in", async || service.metric("gateway_connections").await == 1.0).await;
+    service.process.signal("TERM");
+    service.process.says("listeners are closed").await;
+    let answer = silent.request("GET", "/openai/v1/models", &[bearer(KEY)], b"").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(service.process.end().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn the_access_line_of_the_last_stream_is_not_lost() {
     let mut service = Service::start().await;
     service.provider.script(slow(20, 30).on("/v1/chat/completions"));

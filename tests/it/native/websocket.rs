@@ -28,7 +28,7 @@ fn handshake(more: &[(&str, &str)]) -> String {
 }
 
 /// An open WebSocket of the test key.
-async fn open(world: &World) -> Connection {
+pub(super) async fn open(world: &World) -> Connection {
     world.provider.script(agrees());
     let mut client = world.connect().await;
     let key = format!("Bearer {KEY}");

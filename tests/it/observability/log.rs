@@ -46,6 +46,10 @@ async fn a_success_has_one_line_with_the_originals_fields_and_ours() {
         "durationMs",
         "overheadUs",
         "attempts",
+        "certainty",
+        "usage",
+        "cost",
+        "answeredModel",
         "clientAddress",
     ];
     assert_eq!(names(meta), expected);
@@ -59,6 +63,8 @@ async fn a_success_has_one_line_with_the_originals_fields_and_ours() {
     assert_eq!(meta["statusCode"], "200");
     assert_eq!(meta["requestId"].as_str(), answer.header("x-request-id"));
     assert_eq!(meta["attempts"], 1);
+    assert_eq!(meta["certainty"], "settled");
+    assert_eq!(meta["answeredModel"], "gpt-4o-mini");
     assert_eq!(meta["clientAddress"], "127.0.0.1");
     assert!(meta["durationMs"].is_u64() && meta["overheadUs"].is_u64());
 }

@@ -5,21 +5,29 @@
 
 mod client;
 mod connect;
+pub mod frames;
+mod http2;
 mod log;
+mod pair;
 mod process;
 mod tls;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ai_gateway::config::{Environment, Sources};
 use ai_gateway::demo::{Provider, ProviderOptions};
+use ai_gateway::policy::Policy;
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
 
 pub use client::{Connection, Response, head};
 pub use connect::{ConnectProxy, Manner};
+pub use http2::{Begun, Client, H2, HSTS, begun, json, send_all};
 pub use log::Log;
+pub(crate) use pair::over_all_pairs;
+pub use pair::{AnyClient, Http, Pair};
 pub use process::{Ended, Process, SERVE, Service, prepare};
 pub use tls::{Authority, Certificate, GOOD, TlsProvider};
 
@@ -55,6 +63,8 @@ pub struct Setup {
     pub telemetry: String,
     /// The same for `admin:`, besides `listen`.
     pub admin: String,
+    /// What stands behind `ledger:`: `off`, or a mapping.
+    pub ledger: String,
     /// Another key file.
     pub key_file: Option<String>,
     /// Variables of the environment.
@@ -67,14 +77,25 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// How the provider behaves.
     pub options: Option<ProviderOptions>,
+    /// Further providers, as lines of YAML: `  inner: { base_url: ... }`.
+    pub providers: String,
+    /// The embedding program's policies.
+    pub policies: Vec<Arc<dyn Policy>>,
+    /// The versions of HTTP on both sides of the gateway.
+    pub pair: Pair,
 }
 
 /// A gateway, its provider and its files.
 pub struct World {
-    pub provider: Provider,
+    pub provider: Arc<Provider>,
     pub gateway: Running,
     pub log: Log,
     pub folder: TempDir,
+    pub pair: Pair,
+    /// Where the provider is, as the `host` of a request says it.
+    pub host: String,
+    /// Whom clients with TLS have to believe.
+    authority: Authority,
 }
 
 impl World {
@@ -83,24 +104,31 @@ impl World {
         Self::with(Setup::default()).await
     }
 
+    /// The default world with these versions of HTTP.
+    pub async fn of(pair: Pair) -> Self {
+        Self::with(Setup { pair, ..Setup::default() }).await
+    }
+
     /// A world that differs.
-    pub async fn with(setup: Setup) -> Self {
+    pub async fn with(mut setup: Setup) -> Self {
         let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), control: true, ..Default::default() };
         let provider = Provider::start(setup.options.clone().unwrap_or(options)).await.expect("the provider starts");
+        let provider = Arc::new(provider);
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("keys.json"), setup.key_file.as_deref().unwrap_or(KEY_FILE))
             .expect("written");
         for (name, text) in &setup.files {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
+        let (authority, host) = pair::prepare(&mut setup, &provider, folder.path()).await;
         let yaml = yaml(&setup, &provider);
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
         let log = Log::default();
         let sources = sources(&folder, &setup);
-        let options = Options { log: Box::new(log.clone()), logger: false };
+        let options = Options { log: Box::new(log.clone()), logger: false, policies: setup.policies };
         let gateway = tokio::task::spawn_blocking(|| server::start(sources, options)).await.expect("no panic");
         let gateway = gateway.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
-        Self { provider, gateway, log, folder }
+        Self { provider, gateway, log, folder, pair: setup.pair, host, authority }
     }
 
     /// The path of the key file.
@@ -116,6 +144,17 @@ impl World {
     /// A new connection to the gateway.
     pub async fn connect(&self) -> Connection {
         Connection::open(self.gateway.addresses()[0]).await
+    }
+
+    /// A new connection to the gateway of the version that this world is about.
+    pub async fn client(&self) -> AnyClient {
+        match self.pair.client {
+            Http::One => AnyClient::Http1(self.connect().await),
+            Http::Two => {
+                let address = *self.gateway.addresses().last().expect("a listener");
+                AnyClient::Http2(Client::new(address, self.authority.issuer()).h2().await)
+            }
+        }
     }
 
     /// A request with the test key on a connection of its own. `body` is JSON.
@@ -161,6 +200,14 @@ pub fn chat_stream(content: &str) -> String {
     serde_json::json!({ "model": "gpt-4o-mini", "stream": true, "messages": messages }).to_string()
 }
 
+/// The same where the client itself asks for the usage, so that no byte of the answer is the gateway's business.
+pub fn chat_stream_with_usage(content: &str) -> String {
+    let messages = serde_json::json!([{ "role": "user", "content": content }]);
+    let options = serde_json::json!({ "include_usage": true });
+    let model = "gpt-4o-mini";
+    serde_json::json!({ "model": model, "stream": true, "stream_options": options, "messages": messages }).to_string()
+}
+
 /// The value of one series of an exposition, given with its labels; 0 where it is not there.
 pub fn metric(exposition: &str, series: &str) -> f64 {
     let mut lines = exposition.lines();
@@ -182,17 +229,19 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     let and = |more: &str| if more.is_empty() { String::new() } else { format!(", {more}") };
     let default =
         |name: &str, value: &str| if setup.server.contains(name) { String::new() } else { format!(", {value}") };
+    let ledger = if setup.ledger.is_empty() { String::new() } else { format!("ledger: {}\n", setup.ledger) };
     format!(
         "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
-         telemetry: {{ compat_metrics: on{} }}\n",
+         {}\ntelemetry: {{ compat_metrics: on{} }}\n",
         and(&setup.listen.join(", ")),
         and(&setup.server),
         default("shutdown", "shutdown: { readiness_delay: 10ms, grace: 900s }"),
         and(&setup.admin),
         and(&setup.provider),
+        setup.providers,
         and(&setup.telemetry),
-    )
+    ) + &ledger
 }
 
 fn sources(folder: &TempDir, setup: &Setup) -> Sources {

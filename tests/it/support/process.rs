@@ -62,11 +62,31 @@ impl Process {
         this
     }
 
+    /// Starts one of `examples/`, which cargo builds beside the tests.
+    pub fn example(name: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let beside = std::env::current_exe().expect("a path");
+        let program = beside.ancestors().nth(2).expect("a folder").join("examples").join(name);
+        assert!(program.exists(), "{} is missing: `cargo build --examples`", program.display());
+        Self::start_program(program.to_str().expect("UTF-8"), folder, &["gateway.yaml"], variables)
+    }
+
+    /// Another program, such as a shell that becomes the binary.
+    pub fn start_program(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut this = Self::spawn_program(program, folder, args, variables);
+        collect(this.child.stdout.take().expect("a pipe"), &this.stdout);
+        this
+    }
+
     fn spawn(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ai-gateway"))
+        Self::spawn_program(env!("CARGO_BIN_EXE_ai-gateway"), folder, args, variables)
+    }
+
+    fn spawn_program(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(program)
             .current_dir(folder)
             .args(args)
             .env_clear()
+            .env("TMPDIR", folder)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -110,6 +130,11 @@ impl Process {
         })
         .await;
         status.and_then(|status| status.code())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Tells whether it runs.

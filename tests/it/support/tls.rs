@@ -60,6 +60,16 @@ impl Authority {
         std::fs::write(key, own.serialize_pem()).expect("written");
     }
 
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// What signs.
+    pub fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.0
+    }
+
     fn sign(&self, certificate: &Certificate) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new([certificate.name.to_owned()]).expect("a name");
@@ -69,7 +79,7 @@ impl Authority {
     }
 
     /// What a server with a certificate of this authority does; `demands` names the one that clients need one of.
-    fn acceptor(&self, certificate: &Certificate, demands: Option<&Self>) -> TlsAcceptor {
+    pub fn acceptor(&self, certificate: &Certificate, demands: Option<&Self>, protocols: &[&str]) -> TlsAcceptor {
         let (signed, key) = self.sign(certificate);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let config = ServerConfig::builder();
@@ -82,7 +92,9 @@ impl Authority {
             }
             None => config.with_no_client_auth(),
         };
-        TlsAcceptor::from(Arc::new(config.with_single_cert(vec![signed.der().clone()], key).expect("a certificate")))
+        let mut config = config.with_single_cert(vec![signed.der().clone()], key).expect("a certificate");
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
@@ -95,12 +107,22 @@ pub struct TlsProvider {
 }
 
 impl TlsProvider {
-    /// One with this certificate; `demands` names the authority that clients need a certificate of.
+    /// One with this certificate that speaks HTTP/1.1; `demands` names the authority that clients need a certificate of.
     pub async fn start(certificate: &Certificate, demands: Option<&Authority>) -> Self {
         let options = ProviderOptions { api_key: Some(PROVIDER_KEY.to_owned()), control: true, ..Default::default() };
         let provider = Arc::new(Provider::start(options).await.expect("the provider starts"));
+        Self::before(provider, certificate, demands, &[]).await
+    }
+
+    /// A door before a provider, behind which these protocols are spoken.
+    pub async fn before(
+        provider: Arc<Provider>,
+        certificate: &Certificate,
+        demands: Option<&Authority>,
+        protocols: &[&str],
+    ) -> Self {
         let authority = Authority::new();
-        let acceptor = authority.acceptor(certificate, demands);
+        let acceptor = authority.acceptor(certificate, demands, protocols);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let door = Arc::new(Mutex::new(Door::default()));
@@ -121,11 +143,15 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, provider: Arc<Prov
 }
 
 async fn open(stream: TcpStream, acceptor: TlsAcceptor, provider: Arc<Provider>, door: Arc<Mutex<Door>>) {
+    let _ = stream.set_nodelay(true);
     match acceptor.accept(stream).await {
         Ok(stream) => {
             let name = stream.get_ref().1.server_name().map(str::to_owned);
             door.lock().expect("no panic").opened.push(name);
-            provider.serve_stream(stream);
+            match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => provider.serve_http2_stream(stream),
+                _ => provider.serve_stream(stream),
+            }
         }
         Err(_) => door.lock().expect("no panic").refused += 1,
     }

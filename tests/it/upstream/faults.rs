@@ -4,13 +4,20 @@ use ai_gateway::demo::{CutAt, Fault, HowCut, Script};
 
 use super::*;
 
-#[tokio::test]
-async fn a_provider_that_is_down_is_told() {
+over_all_pairs! {
+    a_provider_that_is_down_is_told,
+    an_end_before_the_head_is_told,
+    a_provider_that_does_not_begin_to_answer_is_given_up_by_the_kind_of_call,
+    a_client_that_leaves_cancels_its_call_at_the_provider,
+}
+
+async fn a_provider_that_is_down_is_told(pair: Pair) {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let base_url = Some(format!("http://{}", free.local_addr().expect("an address")));
+    let scheme = if pair.provider == Http::One { "http" } else { "https" };
+    let base_url = Some(format!("{scheme}://{}", free.local_addr().expect("an address")));
     drop(free);
-    let world = World::with(Setup { base_url, ..Setup::default() }).await;
-    let mut client = world.connect().await;
+    let world = World::with(Setup { base_url, pair, ..Setup::default() }).await;
+    let mut client = world.client().await;
     for _ in 0..3 {
         told(&client.post(CHAT, &chat("x")).await, 502, "upstream_error");
     }
@@ -26,10 +33,9 @@ async fn a_provider_without_an_address_is_told_in_bounded_time() {
     assert!(!answer.text().contains("provider.invalid"), "{}", answer.text());
 }
 
-#[tokio::test]
-async fn an_end_before_the_head_is_told() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn an_end_before_the_head_is_told(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let half = "HTTP/1.1 200 OK\r\ncontent-le";
     for how in [HowCut::Reset, HowCut::Close] {
         world.provider.script(Script::cut(CutAt::Head, how));
@@ -75,14 +81,13 @@ async fn a_head_that_is_none_or_could_be_read_in_two_ways_is_told_and_its_connec
     assert_eq!((calls[0]["statusCode"].as_str(), calls[count]["statusCode"].as_str()), (Some("502"), Some("200")));
 }
 
-#[tokio::test]
-async fn a_provider_that_does_not_begin_to_answer_is_given_up_by_the_kind_of_call() {
+async fn a_provider_that_does_not_begin_to_answer_is_given_up_by_the_kind_of_call(pair: Pair) {
     for (limits, body, other) in [
         ("first_byte: { stream: 300ms, other: 5s }", chat_stream("x"), chat("x")),
         ("first_byte: { stream: 5s, other: 300ms }", chat("x"), chat_stream("x")),
     ] {
-        let world = World::with(timeouts(limits)).await;
-        let mut client = world.connect().await;
+        let world = World::with(timeouts(pair, limits)).await;
+        let mut client = world.client().await;
         world.provider.script(Script::cut(CutAt::Head, HowCut::Stall));
         told(&client.post(CHAT, &body).await, 504, "upstream_timeout");
         let received = world.provider.wait_for(|calls| calls[0].cancelled, SOON).await;
@@ -92,16 +97,13 @@ async fn a_provider_that_does_not_begin_to_answer_is_given_up_by_the_kind_of_cal
     }
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_cancels_its_call_at_the_provider() {
-    let world = World::start().await;
+async fn a_client_that_leaves_cancels_its_call_at_the_provider(pair: Pair) {
+    let world = World::of(pair).await;
     world.provider.script(Script::cut(CutAt::Head, HowCut::Stall).always());
-    let body = chat("x");
     for count in 1..=3 {
-        let mut client = world.connect().await;
-        client.send(head("POST", CHAT, &[bearer(KEY)], body.as_bytes()) + &body).await;
+        let call = world.client().await.ask(CHAT, &chat("x")).await;
         world.provider.wait_for(|calls| calls.len() == count, SOON).await.expect("it is there");
-        drop(client);
+        drop(call);
         let calls = world.provider.wait_for(|calls| calls[count - 1].cancelled, SOON).await.expect("it is cancelled");
         let after = calls[count - 1].aborted_after().expect("noted");
         assert!(after < std::time::Duration::from_secs(2), "{after:?}");
@@ -110,10 +112,9 @@ async fn a_client_that_leaves_cancels_its_call_at_the_provider() {
     world.provider.clear_scripts();
     world.provider.script(Script { read_body: Some(0), drain: false, ..Script::cut(CutAt::Head, HowCut::Stall) });
     let large = format!("{{\"model\":\"{}\"}}", "x".repeat(20_000_000));
-    let mut client = world.connect().await;
-    client.send(head("POST", CHAT, &[bearer(KEY)], large.as_bytes()) + &large).await;
+    let call = world.client().await.ask(CHAT, &large).await;
     world.provider.wait_for(|calls| calls.len() == 4, SOON).await.expect("it is there");
-    drop(client);
+    drop(call);
     // TCP cannot tell a provider that does not read, but the gateway lets go.
     assert_eq!(world.log.calls(4).await[3]["statusCode"], "499");
 }

@@ -4,16 +4,22 @@ use ai_gateway::demo::Script;
 
 use super::*;
 
+over_all_pairs! {
+    errors_of_the_provider_pass_byte_for_byte,
+    a_refusal_of_our_own_key_shows_nothing_of_the_providers,
+    a_redirect_is_passed_and_never_followed,
+    headers_of_the_providers_own_hop_stay_there,
+}
+
 type Headers = &'static [(&'static str, &'static str)];
 
 const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
 const LIMITS: Headers =
     &[JSON, ("retry-after", "7"), ("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-tokens", "6m0s")];
 
-#[tokio::test]
-async fn errors_of_the_provider_pass_byte_for_byte() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn errors_of_the_provider_pass_byte_for_byte(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let html = "<html><body><h1>502 Bad Gateway</h1></body></html>\r\n";
     let error = "{\n  \"error\": {\"message\": \"no\",  \"type\": \"invalid_request_error\", \"code\": null}\n}\n";
     let answers: [(u16, Headers, &str); 9] = [
@@ -42,13 +48,17 @@ async fn errors_of_the_provider_pass_byte_for_byte() {
         }
     }
     assert_eq!(world.provider.received().len(), 2 * answers.len(), "each was sent once");
-    assert!(world.connections_were_shared());
+    // Of HTTP/2 there is one.
+    assert!(if pair.provider == Http::One {
+        world.connections_were_shared()
+    } else {
+        world.provider.connections_accepted() == 1
+    });
 }
 
-#[tokio::test]
-async fn a_refusal_of_our_own_key_shows_nothing_of_the_providers() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn a_refusal_of_our_own_key_shows_nothing_of_the_providers(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let body = r#"{"error":{"message":"Incorrect API key provided: sk-provider-canary-7f3a, org-secret"}}"#;
     let headers = [("www-authenticate", "Bearer org-secret"), ("openai-organization", "org-secret")];
     for status in [401, 403] {
@@ -66,10 +76,9 @@ async fn a_refusal_of_our_own_key_shows_nothing_of_the_providers() {
     assert_eq!(world.provider.received().len(), 2, "it is not tried again");
 }
 
-#[tokio::test]
-async fn a_redirect_is_passed_and_never_followed() {
-    let world = World::start().await;
-    let mut client = world.connect().await;
+async fn a_redirect_is_passed_and_never_followed(pair: Pair) {
+    let world = World::of(pair).await;
+    let mut client = world.client().await;
     let target = format!("http://{}/elsewhere", world.provider.addr());
     for status in [301, 302, 303, 307, 308] {
         world.provider.script(Script::json(status, "").header("location", &target));
@@ -80,31 +89,32 @@ async fn a_redirect_is_passed_and_never_followed() {
     assert_eq!(world.provider.received().len(), 5);
 }
 
-#[tokio::test]
-async fn headers_of_the_providers_own_hop_stay_there() {
-    let world = World::start().await;
+async fn headers_of_the_providers_own_hop_stay_there(pair: Pair) {
+    let world = World::of(pair).await;
     let hop = [
         ("set-cookie", "__cf_bm=1"),
         ("alt-svc", "h3=\":443\""),
         ("strict-transport-security", "max-age=1"),
         ("keep-alive", "timeout=5"),
-        ("connection", "keep-alive, x-hop"),
-        ("x-hop", "1"),
         ("access-control-allow-origin", "https://api.test"),
         ("provider-name", "other"),
     ];
     let kept = [("openai-processing-ms", "12"), ("cf-ray", "1-FRA"), ("x-odd", "\u{e9}")];
-    world.provider.script(fixed(200, &[&hop[..], &kept[..]].concat(), "{}"));
-    let answer = world.post(CHAT, &chat("x")).await;
-    for name in ["set-cookie", "alt-svc", "strict-transport-security", "keep-alive", "x-hop"] {
+    // Without `connection` there is nothing that makes it a header of one hop.
+    let named = [("connection", "keep-alive, x-hop"), ("x-hop", "1")];
+    let named = if pair.provider == Http::One { &named[..] } else { &[] };
+    world.provider.script(fixed(200, &[&hop[..], named, &kept[..]].concat(), "{}"));
+    let answer = world.client().await.post(CHAT, &chat("x")).await;
+    assert_eq!(answer.header("strict-transport-security"), (pair.client == Http::Two).then_some(HSTS), "only ours");
+    for name in ["set-cookie", "alt-svc", "keep-alive", "x-hop"] {
         assert_eq!(answer.header(name), None, "{name}");
     }
     for (name, value) in kept {
         assert_eq!(answer.header(name), Some(value));
     }
-    for (name, value) in
-        [("provider-name", "openai"), ("access-control-allow-origin", "*"), ("connection", "keep-alive")]
-    {
+    let connection = (pair.client == Http::One).then_some(("connection", "keep-alive"));
+    let ours = [("provider-name", "openai"), ("access-control-allow-origin", "*")];
+    for (name, value) in ours.into_iter().chain(connection) {
         let all: Vec<_> =
             answer.headers.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str()).collect();
         assert_eq!(all, [value], "{name}");

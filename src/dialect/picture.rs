@@ -1,0 +1,106 @@
+//! What is looked at in a JSON answer: a static tree of member names, one for each dialect.
+//!
+//! Invariant: lists are transparent, their elements are what the list is; a member that no picture names is passed over.
+//! Never does: read anything itself; that is [`Walk`](super::walk::Walk).
+
+/// A value, and those of its members that are looked at.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) does: Does,
+    pub(super) members: &'static [(&'static str, Self)],
+}
+
+impl Node {
+    /// A value that is passed over.
+    pub(super) const NOTHING: Self = Self::new(Does::Nothing, &[]);
+
+    pub(super) const fn new(does: Does, members: &'static [(&'static str, Self)]) -> Self {
+        Self { does, members }
+    }
+
+    /// A value that matters for its members alone.
+    pub(super) const fn of(members: &'static [(&'static str, Self)]) -> Self {
+        Self::new(Does::Nothing, members)
+    }
+
+    /// A value without members that are looked at.
+    pub(super) const fn leaf(does: Does) -> Self {
+        Self::new(does, &[])
+    }
+
+    pub(super) fn member(&'static self, name: &[u8]) -> &'static Self {
+        let found = self.members.iter().find(|(member, _)| member.as_bytes() == name);
+        found.map_or(&Self::NOTHING, |(_, node)| node)
+    }
+}
+
+/// What is done about a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Does {
+    Nothing,
+    /// Its place is noted.
+    Keep(Slot),
+    /// Its strings are text that a user can see: they are counted, in a piece of a stream or as a whole.
+    Text(Part),
+    /// It differs from event to event, and says nothing.
+    Varies,
+    /// Whether it says anything is noted: it does unless it is null, false, or empty.
+    Mark(Mark),
+    /// The list of choices.
+    Choices,
+    /// The number of a choice.
+    Index,
+    /// Why a choice ended, if it did.
+    Finish,
+}
+
+/// What a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The next piece, in an event.
+    Delta,
+    /// All of it.
+    Whole,
+    /// Whichever the document is.
+    Either,
+}
+
+/// A place that is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// What kind of event this is.
+    Kind,
+    /// The model that answered.
+    Model,
+    /// The service tier that the call got.
+    Tier,
+    /// What was used.
+    Usage,
+    /// What was used, where only some providers say it.
+    OtherUsage,
+}
+
+impl Slot {
+    /// All, in their order.
+    pub const ALL: [Self; Self::COUNT] = [Self::Kind, Self::Model, Self::Tier, Self::Usage, Self::OtherUsage];
+    /// How many there are.
+    pub const COUNT: usize = 5;
+    /// The most that is kept of a value. A longer one is passed over.
+    pub const MAX_BYTES: usize = 16 * 1024;
+}
+
+/// What is noted about a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mark {
+    /// It tells an error.
+    Error = 1,
+    /// It has content other than text: a tool call, a sound.
+    Content = 2,
+    /// A choice ended.
+    Finish = 4,
+    /// There is a list of choices.
+    Choices = 8,
+    /// There is a choice in it.
+    Choice = 16,
+}

@@ -1,0 +1,101 @@
+//! The tables, by version, and the way from each version to the next.
+//!
+//! Invariant: a database is brought to [`VERSION`] in one transaction or left as it was; a newer one, or one that holds
+//! something else, is not touched.
+//! Never does: delete a table.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::LedgerError;
+
+/// The version that this build reads and writes: the number of entries of [`MIGRATIONS`].
+pub(super) const VERSION: i64 = 1;
+
+/// What leads from version N to N + 1; `PRAGMA user_version` counts them. An entry that was released is never changed:
+/// the next table (budget leases) is the next entry.
+const MIGRATIONS: [&str; VERSION as usize] = [CALLS];
+
+/// Times are microseconds since 1970, durations microseconds, money pico-dollars (10^-12 USD). NULL is not known.
+const CALLS: &str = "
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    started_us INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    user TEXT NOT NULL,
+    team TEXT,
+    on_behalf_of TEXT,
+    method TEXT NOT NULL,
+    route TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT,
+    answered_model TEXT,
+    status INTEGER,
+    error TEXT,
+    attempts INTEGER,
+    input INTEGER,
+    cached_input INTEGER,
+    cache_write INTEGER,
+    cache_write_1h INTEGER,
+    input_audio INTEGER,
+    cached_audio INTEGER,
+    input_image INTEGER,
+    output INTEGER,
+    reasoning INTEGER,
+    output_audio INTEGER,
+    output_image INTEGER,
+    audio_ms INTEGER,
+    cost_picos INTEGER,
+    prices TEXT,
+    service_tier TEXT,
+    duration_us INTEGER,
+    upstream_us INTEGER,
+    first_token_us INTEGER,
+    overhead_us INTEGER
+) STRICT;
+CREATE INDEX calls_by_time ON calls (started_us);
+CREATE INDEX calls_by_user ON calls (user, started_us);
+CREATE INDEX calls_open ON calls (instance) WHERE state = 'intent';
+CREATE TABLE instances (
+    id TEXT PRIMARY KEY,
+    started_us INTEGER NOT NULL,
+    seen_us INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Brings a database to this build's version.
+///
+/// # Errors
+/// `Newer`, `Foreign`, and what SQLite says.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), LedgerError> {
+    if version(connection)? == VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have done it while we waited for the lock.
+    let found = version(&transaction)?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
+}
+
+/// The version of a database; 0 where it is empty.
+///
+/// # Errors
+/// `Newer`, `Foreign`, and what SQLite says.
+pub(super) fn version(connection: &Connection) -> Result<i64, LedgerError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let table = |name: &str| connection.table_exists(None, name);
+    if found > VERSION && table("calls")? {
+        return Err(LedgerError::Newer { found });
+    }
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if !(0..=VERSION).contains(&found) || (found == 0 && tables > 0) || (found > 0 && !table("calls")?) {
+        return Err(LedgerError::Foreign);
+    }
+    Ok(found)
+}

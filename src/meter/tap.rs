@@ -1,0 +1,272 @@
+//! The tap on an answer: sees it in passing, and tells what was used.
+//!
+//! Invariant: bytes go on unchanged and at once, but for a usage that the client did not ask for; whatever an answer
+//! holds, metering it takes the same memory.
+//! Never does: fail; hold back more than one unfinished event.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::dialect::{Dialect, Event, Read, Slot, Unasked, Walk};
+use crate::units::Usage;
+
+use super::sse::{Fields, Part, Splitter};
+use kept::Kept;
+use like::{Like, Said};
+use passing::Passing;
+
+#[cfg(test)]
+mod tests;
+
+mod kept;
+mod like;
+mod passing;
+
+/// What an answer is, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One JSON document.
+    Json,
+    /// An event stream.
+    Events,
+    /// Neither, or in a content encoding: nothing is read.
+    Opaque,
+}
+
+/// What was seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Some of what was asked for.
+    pub content: bool,
+    /// The end: the stream's last event, or that each choice ended that began; a whole JSON document. More may follow:
+    /// a usage, `[DONE]`, another choice.
+    pub terminal: bool,
+    /// An error, told in the answer.
+    pub error: bool,
+    /// Events that carry some of what was asked for.
+    pub events: u64,
+}
+
+/// What an answer told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metered {
+    /// What was used, where it says so.
+    pub usage: Option<Usage>,
+    /// The model that answered, at most 256 bytes.
+    pub model: Option<Box<str>>,
+    /// The service tier that the call got.
+    pub service_tier: Option<Box<str>>,
+    /// UTF-8 bytes of text that a user can see: what an estimate goes by.
+    pub visible_bytes: u64,
+    /// Events that carry some of what was asked for.
+    pub events: u64,
+    /// Whether the answer was whole: [`Seen::terminal`]. Never for what is opaque.
+    pub complete: bool,
+}
+
+/// The tap on one answer.
+#[derive(Debug)]
+pub struct Tap {
+    source: Source,
+    meter: Meter,
+    hides_usage: bool,
+}
+
+impl Tap {
+    /// A tap on an answer that begins. `hide_usage`: the gateway asked for the usage, the client did not.
+    pub fn new(dialect: &'static dyn Dialect, shape: Shape, hide_usage: bool) -> Self {
+        let source = match shape {
+            Shape::Json => Source::Json(Kept::default()),
+            Shape::Events => Source::Events(Splitter::new(MAX_EVENT)),
+            Shape::Opaque => Source::Opaque,
+        };
+        Self { source, meter: Meter::new(dialect), hides_usage: hide_usage && shape == Shape::Events }
+    }
+
+    /// Looks at a piece and gives what goes on to the client now: the same piece, unchanged, unless a usage is hidden.
+    /// Absent: nothing does.
+    pub fn push(&mut self, piece: Bytes) -> Option<Bytes> {
+        match &mut self.source {
+            Source::Events(splitter) if self.hides_usage => return self.meter.hide(splitter, piece),
+            Source::Events(splitter) => {
+                let mut left = &piece[..];
+                while let Some(part) = splitter.next(&mut left) {
+                    if let Part::Event(event) = part {
+                        self.meter.event(event);
+                    }
+                }
+            }
+            Source::Json(kept) => self.meter.json(kept, &piece),
+            Source::Opaque => {}
+        }
+        Some(piece)
+    }
+
+    /// At the end of the body: what was held back of an event that has no end goes on unchanged. Absent: nothing was.
+    pub fn end(&mut self) -> Option<Bytes> {
+        let Source::Events(splitter) = &mut self.source else { return None };
+        let rest = splitter.rest();
+        (self.hides_usage && !rest.is_empty()).then(|| rest.into())
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        self.meter.seen
+    }
+
+    /// What the answer told.
+    pub fn finish(self) -> Metered {
+        let Meter { mut told, seen, dialect, walk, .. } = self.meter;
+        if let Source::Json(kept) = &self.source {
+            Meter::tell(&mut told, dialect, &kept.read(walk.found()));
+        }
+        Metered { events: seen.events, complete: seen.terminal, ..told }
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Json(Kept),
+    Events(Splitter),
+    Opaque,
+}
+
+/// What is known of an answer.
+#[derive(Debug)]
+struct Meter {
+    dialect: &'static dyn Dialect,
+    walk: Walk,
+    /// The last event that carried text.
+    like: Like,
+    /// The choices that began, and those that ended, a bit each.
+    choices: (u64, u64),
+    /// Whether the stream's last event came.
+    ended: bool,
+    is_first: bool,
+    /// Whether the last event was dropped.
+    dropped: bool,
+    seen: Seen,
+    told: Metered,
+}
+
+impl Meter {
+    fn new(dialect: &'static dyn Dialect) -> Self {
+        Self {
+            dialect,
+            walk: Walk::new(dialect.picture()),
+            like: Like::default(),
+            choices: (0, 0),
+            ended: false,
+            is_first: true,
+            dropped: false,
+            seen: Seen::default(),
+            told: Metered::default(),
+        }
+    }
+
+    /// Looks at an event and says what becomes of it where a usage is hidden, and what is cut out then.
+    fn event(&mut self, event: &[u8]) -> (Unasked, Range<usize>) {
+        const PASSES: (Unasked, Range<usize>) = (Unasked::Passes, 0..0);
+        if let Some(Said { event, unasked, cut }) = self.like.says(event) {
+            self.said(event);
+            return (unasked, cut);
+        }
+        let is_first = std::mem::take(&mut self.is_first);
+        let Some(fields) = Fields::read(event, is_first) else { return PASSES };
+        if self.dialect.is_end(&fields.data) {
+            self.ended = true;
+            self.seen.terminal = true;
+            return PASSES;
+        }
+        self.walk.restart();
+        self.walk.push(&fields.data);
+        let found = self.walk.found();
+        let slots = Slot::ALL.map(|slot| found.at(slot).and_then(|at| fields.data.get(at)));
+        let read = Read { found, slots, name: fields.name };
+        let said = self.dialect.event(&read);
+        let unasked = if found.whole { self.dialect.without_usage(&read) } else { Unasked::Passes };
+        let cut = found.cut.as_ref().map_or(0..0, |cut| fields.place(cut.start)..fields.place(cut.end));
+        self.choices.0 |= found.choices;
+        self.choices.1 |= found.ended;
+        let has_usage = Self::tell(&mut self.told, self.dialect, &read);
+        if let (false, false, Some(line)) = (is_first, has_usage, fields.line_at()) {
+            self.like.learn(event, line, found, Said { event: said, unasked, cut: cut.clone() });
+        }
+        self.said(said);
+        (unasked, cut)
+    }
+
+    fn said(&mut self, event: Event) {
+        let Event { content, terminal, error, visible_bytes } = event;
+        let (began, ended) = self.choices;
+        self.ended |= terminal;
+        self.told.visible_bytes += visible_bytes;
+        self.seen.content |= content;
+        self.seen.error |= error;
+        self.seen.events += u64::from(content);
+        self.seen.terminal = self.ended || (began != 0 && began == ended);
+    }
+
+    /// Notes what a document tells, and whether that is a usage.
+    fn tell(told: &mut Metered, dialect: &dyn Dialect, read: &Read<'_>) -> bool {
+        let usages = [Slot::Usage, Slot::OtherUsage].map(|slot| read.raw(slot));
+        let has_usage = usages.iter().flatten().any(|raw| *raw != b"null");
+        if has_usage {
+            told.usage = dialect.usage(read, told.usage.as_ref()).or(told.usage);
+        }
+        if told.model.is_none() {
+            told.model = read.text(Slot::Model, MAX_MODEL).map(Into::into);
+        }
+        if let Some(raw) = read.raw(Slot::Tier) {
+            let is_known =
+                told.service_tier.as_deref().is_some_and(|tier| raw.get(1..raw.len() - 1) == Some(tier.as_bytes()));
+            if !is_known && let Some(tier) = read.text(Slot::Tier, MAX_TIER) {
+                told.service_tier = Some(tier.into());
+            }
+        }
+        has_usage
+    }
+
+    /// Looks at a piece of a JSON document.
+    fn json(&mut self, kept: &mut Kept, piece: &[u8]) {
+        kept.push(&mut self.walk, piece);
+        let found = self.walk.found();
+        let said = self.dialect.event(&kept.read(found));
+        self.told.visible_bytes = found.whole_bytes;
+        self.seen.error |= said.error;
+        self.seen.terminal = found.whole;
+        self.seen.content = found.whole && !self.seen.error;
+    }
+
+    /// Gives a piece of a stream without what the client did not ask for.
+    fn hide(&mut self, splitter: &mut Splitter, piece: Bytes) -> Option<Bytes> {
+        let mut out = Passing::new(&piece, splitter.held());
+        let mut left = &piece[..];
+        loop {
+            let before = left.len();
+            let Some(part) = splitter.next(&mut left) else { break };
+            let taken = piece.len() - before..piece.len() - left.len();
+            match part {
+                Part::Event(event) => {
+                    let (unasked, cut) = self.event(event);
+                    self.dropped = unasked == Unasked::IsDropped;
+                    match unasked {
+                        Unasked::Passes => out.pass(event, &taken),
+                        Unasked::IsCut => out.pass_without(event, &cut),
+                        Unasked::IsDropped => {}
+                    }
+                }
+                Part::Feed(_) if self.dropped => {}
+                Part::Feed(feed) => out.pass(feed, &taken),
+                Part::Long(some) => out.pass(some, &taken),
+            }
+        }
+        out.finish()
+    }
+}
+
+/// The most bytes of an event. A longer one is passed over, and passes.
+pub const MAX_EVENT: usize = 1 << 20;
+const MAX_MODEL: usize = 256;
+const MAX_TIER: usize = 64;

@@ -1,0 +1,92 @@
+//! Fuzzed: streams and documents that are nearly what a provider sends.
+//!
+//! Never does: say what is right of an answer; recorded ones do that.
+
+use std::time::Duration;
+
+use super::*;
+use crate::meter::tap::like::Like;
+
+const WORDS: [&str; 40] = [
+    "\n",
+    "\r\n",
+    "\r",
+    "\n\n",
+    "data: ",
+    "data:",
+    ": c\n",
+    "event: error\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\u00e9",
+    " ",
+    "null",
+    "7",
+    "-1.5",
+    "\u{feff}",
+    "é",
+    "data: [DONE]\n\n",
+    "\"usage\":null",
+    "\"usage\":{\"prompt_tokens\":3}",
+    "\"choices\":[]",
+    "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]",
+    "\"model\":\"m\"",
+    "\"error\":{\"x\":1}",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":null}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"bé\"}}],\"usage\":null}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"c\\n\"}}],\"usage\":null}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"\"}}],\"usage\":null}\n\n",
+    "data: {\"choices\":[{\"delta\":{\"content\":\"d\"}}],\"obfuscation\":\"x\",\"usage\":null}\n\n",
+    "data: {\"choices\":[],\"usage\":{\"completion_tokens\":2}}\n\n",
+    "data: {\"usage\":null,\"choices\":[{\"finish_reason\":\"stop\"}]}\r\n\r\n",
+    "data: {\"type\":\"response.output_text.delta\",\"sequence_number\":4,\"delta\":\"e\"}\n\n",
+    "data: {\"type\":\"response.output_text.delta\",\"sequence_number\":55,\"delta\":\"ff\"}\n\n",
+    "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"g\"}}\n\n",
+];
+
+/// What passes, what is seen and what is told, where an answer comes in pieces of those lengths, in turn. `forget`: each
+/// event is read, however like it is to the one before.
+fn passes(mut tap: Tap, text: &[u8], lengths: &[u8], forget: bool) -> (Vec<u8>, Seen, Metered) {
+    let mut passed = Vec::new();
+    let mut lengths = lengths.iter().map(|length| usize::from(*length).max(1)).cycle();
+    let mut left = Bytes::copy_from_slice(text);
+    while !left.is_empty() {
+        let piece = left.split_to(lengths.next().unwrap_or(usize::MAX).min(left.len()));
+        passed.extend(tap.push(piece).unwrap_or_default());
+        if forget {
+            tap.meter.like = Like::default();
+        }
+    }
+    passed.extend(tap.end().unwrap_or_default());
+    (passed, tap.seen(), tap.finish())
+}
+
+#[test]
+fn fuzz_bytes_pass_unchanged_and_cuts_change_nothing() {
+    bolero::check!()
+        .with_type::<(Vec<u8>, Vec<u8>, u8)>()
+        .with_iterations(2000)
+        .with_test_time(Duration::from_secs(2))
+        .for_each(|(letters, lengths, kind)| {
+            let words = letters.iter().map(|letter| WORDS[usize::from(*letter) % WORDS.len()]);
+            let text = words.collect::<String>().into_bytes();
+            let shape = if kind & 1 == 0 { Shape::Events } else { Shape::Json };
+            let dialect = dialect::ALL[usize::from(kind >> 1) % dialect::ALL.len()];
+            for hide in [false, true] {
+                let tap = || Tap::new(dialect, shape, hide);
+                let whole = passes(tap(), &text, &[], false);
+                assert_eq!(passes(tap(), &text, lengths, false), whole);
+                assert_eq!(passes(tap(), &text, &[1], true), whole, "as if each event were read");
+                if !hide || shape == Shape::Json {
+                    assert_eq!(whole.0, text);
+                }
+                assert!(whole.0.len() <= text.len());
+            }
+        });
+}

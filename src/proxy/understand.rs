@@ -1,0 +1,103 @@
+//! What is known of a call before it goes upstream: what its body asks for, and what the policies of the embedding program
+//! say and change.
+//!
+//! Invariant: a body that a policy changed is held to the key's models as the client's own was.
+//! Never does: decide; it unpacks, asks `flow` and `policy`, and packs.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+
+use crate::error::{PolicyError, Refusal};
+use crate::flow::Underway;
+use crate::meter::{self, Scan};
+use crate::policy::{Content, Head, Look};
+
+use super::Gateway;
+use super::body::Body;
+use super::call::Call;
+
+/// A body that is ready to be sent.
+pub(super) struct Understood {
+    pub(super) body: Body,
+    /// Whether it asks for a stream.
+    pub(super) stream: bool,
+    /// Whether it was made to ask for the stream's usage, which its client did not.
+    pub(super) hide_usage: bool,
+}
+
+/// Reads what a body asks for, asks the policies, and makes a stream tell its usage.
+///
+/// # Errors
+/// `InvalidJson`, `ModelNotAllowed`, `Denied`, `PolicyFailed`; `Overloaded` where a changed body finds no room.
+pub(super) fn body(
+    gateway: &Gateway,
+    session: &ServerSession,
+    call: &mut Call,
+    underway: &mut Underway,
+    body: Body,
+) -> Result<Understood, Refusal> {
+    let bytes = body.bytes.clone();
+    let scan = scan(&bytes)?;
+    call.arrived()?.understand(underway, &scan)?;
+    if gateway.policies.is_empty() {
+        return Ok(ready(underway, &scan, body));
+    }
+    let content = Content::of(&bytes, &scan);
+    let Some(bytes) = ask(gateway, session, call, underway, content)? else { return Ok(ready(underway, &scan, body)) };
+    let arrived = call.arrived()?;
+    let body = body.replaced(bytes.clone(), arrived.snapshot.server.max_buffered)?;
+    let scan = self::scan(&bytes)?;
+    arrived.understand(underway, &scan)?;
+    Ok(ready(underway, &scan, body))
+}
+
+fn ready(underway: &Underway, scan: &Scan<'_>, body: Body) -> Understood {
+    let asks = scan.stream && underway.route.tells_usage_on_request(&underway.target.provider);
+    let change = if asks { scan.ask_for_usage() } else { None };
+    let hide_usage = change.is_some();
+    Understood { body: body.with(change), stream: scan.stream, hide_usage }
+}
+
+/// Asks the policies about a call whose body passes unread.
+///
+/// # Errors
+/// `Denied`, `PolicyFailed`.
+pub(super) fn head(
+    gateway: &Gateway,
+    session: &ServerSession,
+    call: &mut Call,
+    underway: &mut Underway,
+) -> Result<(), Refusal> {
+    if gateway.policies.is_empty() {
+        return Ok(());
+    }
+    ask(gateway, session, call, underway, None).map(drop)
+}
+
+fn ask(
+    gateway: &Gateway,
+    session: &ServerSession,
+    call: &mut Call,
+    underway: &mut Underway,
+    content: Option<Content>,
+) -> Result<Option<Bytes>, Refusal> {
+    let head = session.req_header();
+    let head = Head { method: &head.method, uri: &head.uri, headers: &head.headers };
+    let mut look = Look::new(call.arrived()?, underway, head, content, SystemTime::now());
+    let said = gateway.policies.look(&mut look);
+    if let Err(Refusal::PolicyFailed(_, error)) = &said
+        && **error == PolicyError::Panicked
+    {
+        gateway.telemetry.panicked();
+    }
+    said.map(|()| look.into_changed())
+}
+
+fn scan(bytes: &Bytes) -> Result<Scan<'_>, Refusal> {
+    match bytes.is_empty() {
+        true => Ok(Scan::default()),
+        false => meter::scan(bytes).map_err(|fault| Refusal::InvalidJson(fault.into_text().into())),
+    }
+}

@@ -1,0 +1,213 @@
+//! One exchange over HTTP/1.1, with a connection to itself.
+//!
+//! Lean on purpose: heads are parsed by `httparse` into slices of what was read, over the pooled TCP and TLS streams of
+//! Pingora's `TransportConnector`. `benches/upstream.rs` compares it with Pingora's own `connectors::http` session.
+//!
+//! Invariant: an answer is complete only where its framing says so; a connection is used again only after a whole
+//! request and a whole answer with nothing behind it.
+//! Never does: decide about retries, look into a body, touch the client's side.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::answer;
+use super::framing::{Framing, Piece};
+use super::{AnswerHead, Broken, GATHER, Length, MAX_HEAD};
+
+/// Room for one read while little comes.
+const SMALL_READ: usize = 4 * 1024;
+/// Room for one read while much comes.
+const LARGE_READ: usize = 64 * 1024;
+/// Bodies up to this leave together with the head.
+const ONE_WRITE: usize = 16 * 1024;
+
+/// A connection for the time of one exchange. Dropping it closes it, which cancels the call at the provider.
+pub(super) struct Exchange {
+    stream: Stream,
+    /// What was read and not yet handed on.
+    buffer: BytesMut,
+    read_size: usize,
+    framing: Framing,
+    /// Whether it came from the pool, so that the provider may have closed it a moment ago.
+    pub(super) reused: bool,
+    /// Whether anything of an answer has arrived.
+    pub(super) answered: bool,
+    /// Whether the whole request was sent.
+    sent_whole: bool,
+    /// Whether the provider will keep it open.
+    keep: bool,
+    pool_key: u64,
+}
+
+impl Exchange {
+    /// An exchange over this connection; `reused` says that it came from the pool under `pool_key`.
+    pub(super) fn over(stream: Stream, reused: bool, pool_key: u64) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            read_size: SMALL_READ,
+            framing: Framing::Done,
+            reused,
+            answered: false,
+            sent_whole: false,
+            keep: false,
+            pool_key,
+        }
+    }
+
+    /// The connection and its pool, where it is fit for a next exchange.
+    pub(super) fn into_kept(self) -> Option<(Stream, u64)> {
+        let clean = matches!(self.framing, Framing::Done) && self.buffer.is_empty();
+        (clean && self.keep && self.sent_whole).then_some((self.stream, self.pool_key))
+    }
+
+    /// Sends the request. A provider that answers before it has read everything is heard: the rest is then not sent.
+    /// Where it closed its side, what it said before is for [`Self::head`] to read, so that this cannot fail.
+    pub(super) async fn send(&mut self, mut head: Vec<u8>, body: &Bytes) {
+        let mut rest: &[u8] = body;
+        if body.len() <= ONE_WRITE {
+            head.extend_from_slice(body);
+            rest = &[];
+        }
+        let sent = match self.write(&head).await {
+            Ok(true) => self.write(rest).await,
+            other => other,
+        };
+        self.sent_whole = matches!(sent, Ok(true)) && self.stream.flush().await.is_ok();
+    }
+
+    /// Writes all; false where the provider began to answer in the meantime.
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let mut rest = bytes;
+        poll_fn(|context| {
+            while !rest.is_empty() {
+                let piece = &rest[..rest.len().min(LARGE_READ)];
+                let written = Pin::new(&mut self.stream).poll_write(context, piece)?;
+                match written {
+                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(count) => rest = &rest[count..],
+                    Poll::Pending => {}
+                }
+                // Asking costs a system call, so small requests ask only while they wait anyway.
+                let ask = written.is_pending() || bytes.len() > LARGE_READ;
+                if ask && self.poll_early_answer(context)?.is_ready() {
+                    return Poll::Ready(Ok(rest.is_empty()));
+                }
+                if written.is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(Ok(true))
+        })
+        .await
+    }
+
+    fn poll_early_answer(&mut self, context: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let mut room = [0; SMALL_READ];
+        loop {
+            let mut read = ReadBuf::new(&mut room);
+            if Pin::new(&mut self.stream).poll_read(context, &mut read)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            if read.filled().is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.buffer.extend_from_slice(read.filled());
+            self.answered = true;
+            // An informational answer is no reason to stop: the provider still waits for the rest of the body.
+            if answer::has_begun(&self.buffer) || self.buffer.len() > MAX_HEAD {
+                return Ok(Poll::Ready(()));
+            }
+        }
+    }
+
+    /// Reads the answer's head; informational ones (1xx) are passed over. `head_only` is true for `HEAD`.
+    ///
+    /// # Errors
+    /// `Upstream(Reset)` where the connection ended, `Upstream(BadAnswer)` where it is no unambiguous HTTP/1.1.
+    pub(super) async fn head(&mut self, head_only: bool) -> Result<AnswerHead, Broken> {
+        let mut passed = 0;
+        loop {
+            if let Some((head, size)) = answer::parse(&mut self.buffer, head_only)? {
+                if !head.status.is_informational() {
+                    self.keep = head.keep;
+                    self.framing = match head.length {
+                        Length::None | Length::Known(0) => Framing::Done,
+                        Length::Known(length) => Framing::Length(length),
+                        Length::Chunked => Framing::chunked(),
+                        Length::ToClose => Framing::ToClose,
+                    };
+                    return Ok(head);
+                }
+                passed += size;
+                if passed <= MAX_HEAD {
+                    continue;
+                }
+            }
+            if passed + self.buffer.len() > MAX_HEAD {
+                return Err(Broken::bad("a head of more than 64 KiB"));
+            }
+            if self.fill().await? == 0 {
+                return Err(Broken::reset("the connection ended before the answer's head"));
+            }
+        }
+    }
+
+    /// The next bytes of the answer's body as they arrive, without its framing; `None` once it is complete.
+    ///
+    /// # Errors
+    /// `Upstream(Reset)` where the connection ends before the body does, `Upstream(BadAnswer)` where chunks are broken.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
+        let mut gathered = BytesMut::new();
+        loop {
+            let piece = match self.framing.next(&mut self.buffer) {
+                Ok(piece) => piece,
+                // What was good goes first; the fault is still there at the next call.
+                Err(_) if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
+                Err(fault) => return Err(Broken::bad(fault)),
+            };
+            match piece {
+                Piece::Data(data) if gathered.is_empty() && (self.buffer.is_empty() || data.len() > GATHER) => {
+                    return Ok(Some(data.freeze()));
+                }
+                Piece::Data(data) => {
+                    gathered.extend_from_slice(&data);
+                    if gathered.len() > GATHER {
+                        return Ok(Some(gathered.freeze()));
+                    }
+                }
+                Piece::End | Piece::More if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
+                Piece::End => return Ok(None),
+                Piece::More => {
+                    if self.fill().await? == 0 {
+                        return self.ended();
+                    }
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self) -> Result<Option<Bytes>, Broken> {
+        self.keep = false;
+        if matches!(self.framing, Framing::ToClose) {
+            self.framing = Framing::Done;
+            return Ok(None);
+        }
+        Err(Broken::reset("the connection ended before the answer's body"))
+    }
+
+    async fn fill(&mut self) -> Result<usize, Broken> {
+        self.buffer.reserve(self.read_size);
+        let room = self.buffer.capacity() - self.buffer.len();
+        let count = self.stream.read_buf(&mut self.buffer).await.map_err(|error| Broken::reset(&error.to_string()))?;
+        self.answered |= count > 0;
+        self.read_size = if count == room { LARGE_READ } else { SMALL_READ };
+        Ok(count)
+    }
+}
