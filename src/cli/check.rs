@@ -190,10 +190,10 @@ fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<I
 }
 
 fn credential(provider: &Provider) -> String {
-    match (&provider.credential, provider.keys.keys().len()) {
-        (Some(_), 1) => format!(", key in {}", provider.auth_header),
-        (Some(_), keys) => format!(", {keys} keys in {}", provider.auth_header),
-        (None, _) => ", no key".to_owned(),
+    match (provider.keys.is_needed(), provider.keys.keys().len()) {
+        (true, 1) => format!(", key in {}", provider.auth_header),
+        (true, keys) => format!(", {keys} keys in {}", provider.auth_header),
+        (false, _) => ", no key".to_owned(),
     }
 }
 

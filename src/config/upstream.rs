@@ -96,11 +96,10 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     }
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
     let (auth_header, keys) = credential::keys(check, path, id, written);
-    let credential = keys.first().map(|(key, _)| key.clone());
     if !base.tls && !base.host.is_empty() && !is_loopback(&base.host) {
         check.warn(format!("providers.{id}.base_url is plain http to another machine: keys and content go in clear"));
     }
-    let own = credential.is_some().then_some(&auth_header);
+    let own = (!keys.is_empty()).then_some(&auth_header);
     Provider {
         id: ProviderId::new(id),
         tls: base.tls,
@@ -115,7 +114,6 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         base_prefix,
         keys: Pool::new(&ProviderId::new(id), keys),
         auth_header,
-        credential,
         query: query(&written.query),
         dialect: OPENAI,
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),

@@ -50,7 +50,13 @@ fn price<'s>(record: &Record, spent: &Spent, snapshot: &'s Snapshot) -> Option<&
     let provider = snapshot.providers.iter().find(|provider| Some(&provider.id) == record.provider.as_ref())?;
     let section = provider.prices.as_deref()?;
     let find = |model: &str| snapshot.prices.find(section, model);
-    spent.model.as_deref().and_then(find).or_else(|| record.model.as_deref().and_then(find))
+    let asked = record.asked_model.as_deref();
+    spent
+        .model
+        .as_deref()
+        .and_then(find)
+        .or_else(|| asked.and_then(find))
+        .or_else(|| record.model.as_deref().and_then(find))
 }
 
 fn judge(record: &Record, route: &Route, asked: Asked, metered: &Metered) -> (Certainty, Option<Usage>) {

@@ -14,18 +14,24 @@ use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
-use crate::error::{Refusal, Silence};
-use crate::meter::{Shape, Tap};
+use crate::error::Refusal;
+use crate::meter::{Seen, Shape, Tap};
+use crate::route::Outcome;
 
 use super::Gateway;
-use super::attempt::Answer;
+use super::attempt::Ask;
+use super::attempts::Answer;
 use super::call::Call;
-use super::exchange::{facts, part_when_draining, unspeakable, until, while_client_stays, written};
+use super::exchange::{facts, part_when_draining, unspeakable, while_client_stays, written};
+use super::hold::{Held, Waits};
 use super::upstream::{AnswerHead, Broken, Connection, Length};
 use super::wire::{self, Timing};
 
 /// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
 const BEFORE_RESET: Duration = Duration::from_millis(50);
+
+/// How long a stream may take for what stands behind its end: a usage, `[DONE]`, the end of its body.
+const BEHIND_THE_END: Duration = Duration::from_secs(1);
 
 /// Sends the answer's head and body to the client and gives the connection back.
 ///
@@ -37,17 +43,32 @@ pub(super) async fn relay(
     call: &mut Call,
     answer: Answer,
 ) -> Result<(), Refusal> {
-    let Answer { underway, mut connection, mut head, after, deadline, hide_usage } = answer;
-    let provider = Arc::clone(&underway.target.provider);
+    let Answer { ask, mut plan, held } = answer;
+    let relayed = pass(gateway, session, call, (&ask, *held)).await;
+    match &relayed {
+        Ok(()) => drop(plan.judge(Outcome::Completed, Instant::now())),
+        Err(refusal) if refusal.is_of_upstream() => drop(plan.judge(Outcome::Broke, Instant::now())),
+        Err(_) => {}
+    }
+    relayed
+}
+
+async fn pass(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    (ask, held): (&Ask, Held),
+) -> Result<(), Refusal> {
+    let Held { provider, connection, mut head, after, hides_usage, waits, pieces, tap, pace, .. } = held;
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
-    let shape = shape(&head.headers);
-    let events = shape == Shape::Events;
-    if hide_usage && events {
+    let events = held.shape == Shape::Events;
+    let success = head.status.is_success();
+    if hides_usage && events {
         unframe(&mut head);
     }
     let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
     // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
-    let mut left = match head.length {
+    let left = match head.length {
         Length::Known(length) if session.is_http2() && length > 0 => Some(length),
         _ => None,
     };
@@ -60,36 +81,71 @@ pub(super) async fn relay(
     part_when_draining(gateway, session);
     let arrived = call.arrived()?;
     arrived.record.status = reply.status.as_u16();
-    arrived.tap = Some(Tap::new(provider.dialect, shape, hide_usage));
+    if let Some(tap) = tap {
+        (arrived.tap, arrived.record.pace) = (Some(tap), pace);
+    }
     let settings = &snapshot.server;
     call.waiting(written(settings, session.write_response_header(reply))).await?;
-    let mut tail = Tail::default();
-    let broken = loop {
-        match call.waiting(while_client_stays(session, next(&mut connection, deadline, provider.timeouts.idle))).await?
-        {
-            Ok(Some(piece)) => {
-                let Some(piece) = call.arrived()?.passes(piece, Instant::now()) else { continue };
-                tail.push(&piece);
-                left = left.map(|left| left.saturating_sub(piece.len() as u64));
-                call.waiting(written(settings, session.write_response_body(piece, left == Some(0)))).await?;
-            }
-            Ok(None) => {
-                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
-                    call.waiting(written(settings, session.write_response_body(rest, false))).await?;
-                }
-                if left != Some(0) {
-                    call.waiting(written(settings, session.write_response_body(Bytes::new(), true))).await?;
-                }
-                gateway.upstream.release(connection);
-                return Ok(());
-            }
-            Err(broken) => break broken,
-        }
+    let mut out = Out { settings, tail: Tail::default(), left };
+    for piece in pieces {
+        call.waiting(out.write(session, piece)).await?;
+    }
+    let ending = Ending {
+        expected: ask.underway.route.ends_by_an_event(),
+        events: success && events && unframed,
+        is_single: ask.edits.choices <= 1,
+    };
+    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, waits, ending }).await? else {
+        return call.waiting(out.end(session)).await;
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
-    cut(session, settings, &broken.refusal, events && unframed && tail.is_between_events()).await;
+    cut(session, settings, &broken.refusal, events && unframed && out.tail.is_between_events()).await;
     Err(broken.refusal)
+}
+
+/// What is still to come of an answer.
+struct Rest {
+    connection: Option<Connection>,
+    waits: Waits,
+    ending: Ending,
+}
+
+/// Passes on what is still to come, to its end or to where it breaks.
+async fn rest(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    out: &mut Out<'_>,
+    Rest { mut connection, mut waits, ending }: Rest,
+) -> Result<Result<(), Broken>, Refusal> {
+    while let Some(live) = &mut connection {
+        let seen = call.arrived()?.seen();
+        if seen.content {
+            waits.first_token = None;
+        }
+        if ending.is_over(&seen) && ending.is_single {
+            waits.idle = waits.idle.min(BEHIND_THE_END);
+        }
+        match call.waiting(while_client_stays(session, waits.next(live))).await? {
+            Ok(Some(piece)) => {
+                let Some(piece) = call.arrived()?.passes(piece, Instant::now()) else { continue };
+                call.waiting(out.write(session, piece)).await?;
+            }
+            Ok(None) => {
+                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
+                    call.waiting(out.write(session, rest)).await?;
+                }
+                if let Some(connection) = connection.take() {
+                    gateway.upstream.release(connection);
+                }
+            }
+            // All that was asked for is there; what breaks behind it is nobody's loss.
+            Err(_) if ending.is_over(&seen) => return Ok(Ok(())),
+            Err(broken) => return Ok(Err(broken)),
+        }
+    }
+    Ok(ending.lacks(&call.arrived()?.seen()).map_or(Ok(()), Err))
 }
 
 /// Gives up the length of a stream: what is taken out of it would be missing.
@@ -104,18 +160,6 @@ async fn cut(session: &mut ServerSession, settings: &ServerSettings, refusal: &R
         tell(session, settings, refusal).await;
     } else if session.is_http2() {
         tokio::time::sleep(BEFORE_RESET).await;
-    }
-}
-
-async fn next(connection: &mut Connection, deadline: Instant, idle: Duration) -> Result<Option<Bytes>, Broken> {
-    // A timeout alone would let an answer go on for ever that always has the next piece ready.
-    if Instant::now() >= deadline {
-        return Err(Broken::silent(Silence::Total));
-    }
-    match tokio::time::timeout_at(until(deadline, idle), connection.chunk()).await {
-        Ok(piece) => piece,
-        Err(_) if Instant::now() >= deadline => Err(Broken::silent(Silence::Total)),
-        Err(_) => Err(Broken::silent(Silence::Idle)),
     }
 }
 
@@ -139,6 +183,52 @@ pub(super) fn shape(headers: &HeaderMap) -> Shape {
         Some(value) if starts(value, b"text/event-stream") => Shape::Events,
         Some(value) if starts(value, b"application/json") => Shape::Json,
         _ => Shape::Opaque,
+    }
+}
+
+/// How a stream ends.
+struct Ending {
+    /// Whether its protocol has an event for it.
+    expected: bool,
+    /// Whether it is a stream of a success at all, whose end is the gateway's to frame.
+    events: bool,
+    /// Whether one choice was asked for: behind the end of one another one may begin.
+    is_single: bool,
+}
+
+impl Ending {
+    /// Whether all of it is there, but for what need not come.
+    fn is_over(&self, seen: &Seen) -> bool {
+        self.events && seen.terminal
+    }
+
+    /// What is wrong with a stream that ended, in form, by itself.
+    fn lacks(&self, seen: &Seen) -> Option<Broken> {
+        let cut = self.events && !seen.terminal && !seen.error && (self.expected || seen.content);
+        cut.then(|| Broken::reset("the stream ended without its last event"))
+    }
+}
+
+/// The way to the client.
+struct Out<'s> {
+    settings: &'s ServerSettings,
+    tail: Tail,
+    /// What is left of a body over HTTP/2 whose length is known.
+    left: Option<u64>,
+}
+
+impl Out<'_> {
+    async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
+        self.tail.push(&piece);
+        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+        written(self.settings, session.write_response_body(piece, self.left == Some(0))).await
+    }
+
+    async fn end(&mut self, session: &mut ServerSession) -> Result<(), Refusal> {
+        if self.left == Some(0) {
+            return Ok(());
+        }
+        written(self.settings, session.write_response_body(Bytes::new(), true)).await
     }
 }
 

@@ -11,7 +11,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::error::{PolicyError, Refusal};
 use crate::flow::Underway;
-use crate::meter::{self, Scan};
+use crate::meter::{self, Edits, Scan};
 use crate::policy::{Content, Head, Look};
 
 use super::Gateway;
@@ -21,13 +21,11 @@ use super::call::Call;
 /// A body that is ready to be sent.
 pub(super) struct Understood {
     pub(super) body: Body,
-    /// Whether it asks for a stream.
-    pub(super) stream: bool,
-    /// Whether it was made to ask for the stream's usage, which its client did not.
-    pub(super) hide_usage: bool,
+    /// What it asks for, and what may be changed of it.
+    pub(super) edits: Edits,
 }
 
-/// Reads what a body asks for, asks the policies, and makes a stream tell its usage.
+/// Reads what a body asks for, and asks the policies.
 ///
 /// # Errors
 /// `InvalidJson`, `ModelNotAllowed`, `Denied`, `PolicyFailed`; `Overloaded` where a changed body finds no room.
@@ -42,22 +40,17 @@ pub(super) fn body(
     let scan = scan(&bytes)?;
     call.arrived()?.understand(underway, &scan)?;
     if gateway.policies.is_empty() {
-        return Ok(ready(underway, &scan, body));
+        return Ok(Understood { edits: Edits::of(&scan), body });
     }
     let content = Content::of(&bytes, &scan);
-    let Some(bytes) = ask(gateway, session, call, underway, content)? else { return Ok(ready(underway, &scan, body)) };
+    let Some(bytes) = ask(gateway, session, call, underway, content)? else {
+        return Ok(Understood { edits: Edits::of(&scan), body });
+    };
     let arrived = call.arrived()?;
     let body = body.replaced(bytes.clone(), arrived.snapshot.server.max_buffered)?;
     let scan = self::scan(&bytes)?;
     arrived.understand(underway, &scan)?;
-    Ok(ready(underway, &scan, body))
-}
-
-fn ready(underway: &Underway, scan: &Scan<'_>, body: Body) -> Understood {
-    let asks = scan.stream && underway.route.tells_usage_on_request(&underway.target.provider);
-    let change = if asks { scan.ask_for_usage() } else { None };
-    let hide_usage = change.is_some();
-    Understood { body: body.with(change), stream: scan.stream, hide_usage }
+    Ok(Understood { edits: Edits::of(&scan), body })
 }
 
 /// Asks the policies about a call whose body passes unread.

@@ -20,7 +20,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::Cors;
 use crate::error::Refusal;
 use crate::flow::protocols_without_key;
-use crate::route::{Provider, Route, headers};
+use crate::route::{Provider, Route, Target, headers};
 
 use super::upstream::{AnswerHead, Length};
 
@@ -49,9 +49,9 @@ const STAY_THERE: [HeaderName; 18] = [
 /// What an upstream request consists of.
 pub(super) struct Outgoing<'a> {
     pub(super) method: &'a Method,
-    pub(super) target: &'a str,
+    pub(super) path: &'a str,
     pub(super) headers: &'a HeaderMap,
-    pub(super) provider: &'a Provider,
+    pub(super) target: &'a Target,
     /// Headers that stand in place of any others of their names.
     pub(super) set: &'a [(HeaderName, HeaderValue)],
     pub(super) carries: Carries<'a>,
@@ -79,7 +79,7 @@ impl Outgoing<'_> {
     /// The head as bytes, ready to send.
     pub(super) fn head(&self) -> Vec<u8> {
         let mut head = Vec::with_capacity(1024);
-        for part in [self.method.as_str(), " ", self.target, " HTTP/1.1\r\n"] {
+        for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
         self.each_header(|name, value| line(&mut head, name, value));
@@ -89,7 +89,7 @@ impl Outgoing<'_> {
 
     /// The head as Pingora's native loop sends it.
     pub(super) fn native_head(&self) -> pingora_core::Result<RequestHeader> {
-        let mut head = RequestHeader::build(self.method.clone(), self.target.as_bytes(), None)?;
+        let mut head = RequestHeader::build(self.method.clone(), self.path.as_bytes(), None)?;
         let mut outcome = Ok(());
         self.each_header(|name, value| {
             if outcome.is_ok() {
@@ -101,16 +101,17 @@ impl Outgoing<'_> {
 
     /// All headers in their order. The one place that decides which of the client's go upstream.
     fn each_header(&self, mut put: impl FnMut(&str, &[u8])) {
-        let provider = self.provider;
+        let provider = &*self.target.provider;
         put("host", provider.authority.as_bytes());
-        if let Some(credential) = &provider.credential {
+        if let Some(credential) = self.target.credential() {
             put(provider.auth_header.as_str(), credential.as_bytes());
         }
         put("accept-encoding", b"identity");
         put("x-request-id", self.request_id.as_bytes());
         self.each_of_the_body(&mut put);
         let is_set = |name: &HeaderName| self.set.iter().any(|(set, _)| set == name);
-        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(self.set) {
+        let set = self.set.iter().filter(|(name, _)| *name != provider.auth_header);
+        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(set) {
             put(name.as_str(), value.as_bytes());
         }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());

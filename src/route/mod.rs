@@ -57,10 +57,7 @@ pub struct Provider {
     pub base_prefix: String,
     /// The header that carries the provider's key: `authorization`, `api-key`, `x-api-key`.
     pub auth_header: HeaderName,
-    /// The provider's key as that header's whole value (`Bearer ...`), marked sensitive; absent where the provider
-    /// needs none.
-    pub credential: Option<HeaderValue>,
-    /// All its keys, that one first.
+    /// Its keys.
     pub keys: Pool,
     /// Headers that are set on each upstream request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -118,6 +115,22 @@ impl Default for Timeouts {
 pub struct Target {
     /// Who is asked: the route's own provider, or one that was chosen in its place.
     pub provider: Arc<Provider>,
+    /// The place of the key in the provider's pool that the call takes.
+    pub key: usize,
+    /// Whether a policy chose it, so that no table of models does.
+    pub is_chosen: bool,
+}
+
+impl Target {
+    /// A provider with its first key.
+    pub fn new(provider: Arc<Provider>) -> Self {
+        Self { provider, key: 0, is_chosen: false }
+    }
+
+    /// The key as its header's whole value; absent where the provider needs none.
+    pub fn credential(&self) -> Option<&HeaderValue> {
+        self.provider.keys.keys().get(self.key)?.credential.as_ref()
+    }
 }
 
 /// How the calls of a route are carried.
@@ -192,7 +205,14 @@ impl Route {
 
     /// The target that its calls have unless another one is chosen.
     pub fn target(&self) -> Target {
-        Target { provider: Arc::clone(&self.provider) }
+        Target::new(Arc::clone(&self.provider))
+    }
+
+    /// Whether a stream of it has an end that tells itself: chat, completions, responses, messages.
+    pub fn ends_by_an_event(&self) -> bool {
+        ["/chat/completions", "/v1/completions", "/responses", "/messages"]
+            .iter()
+            .any(|end| self.pattern.ends_with(end))
     }
 
     /// What a path that matched this route has behind the provider's name: `/v1/models`.

@@ -75,6 +75,11 @@ impl Pool {
         Self(keys.into_iter().map(|(credential, weight)| key(Some(credential), weight)).collect())
     }
 
+    /// Whether there is a key.
+    pub fn is_needed(&self) -> bool {
+        self.0.iter().any(|key| key.credential.is_some())
+    }
+
     /// All keys in their order.
     pub fn keys(&self) -> &[ProviderKey] {
         &self.0

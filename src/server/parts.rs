@@ -22,6 +22,7 @@ use crate::config::{self, Live, Loaded, Snapshot, Sources, Startup};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::proxy::{Gateway, Parts, Peers};
+use crate::route::Health;
 use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
 
 /// A listener, and its address as bound.
@@ -66,6 +67,8 @@ impl Prepared {
         let snapshot = &loaded.snapshot;
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let process = process_id().ok_or(StartError::NoRandomness)?;
+        let health = Health::default();
+        health.attach(&snapshot.models);
         let parts = Parts {
             live: Arc::new(Live::new(Arc::clone(snapshot))),
             telemetry: Arc::clone(&telemetry),
@@ -78,7 +81,7 @@ impl Prepared {
             peers: Arc::new(Peers::default()),
         };
         let lifecycle = Arc::new(Lifecycle::new(&parts));
-        let control = Arc::new(Control::new(sources, &loaded, &parts));
+        let control = Arc::new(Control::new(sources, &loaded, &parts, health));
 
         let conf = server_conf(snapshot.startup.threads);
         let gateway = Gateway::new(parts.clone(), process);

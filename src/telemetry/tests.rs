@@ -73,6 +73,8 @@ fn served() -> Record {
         status: 200,
         refusal: None,
         attempts: 1,
+        tried: Vec::new(),
+        asked_model: None,
         upstream_status: Some(200),
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),

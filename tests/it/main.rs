@@ -8,6 +8,7 @@
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
+//! | `failover` | several targets of a model: what becomes of calls when one of them fails |
 //! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
@@ -29,6 +30,7 @@ mod clients_tls;
 mod commands;
 mod contract;
 mod exchange;
+mod failover;
 mod ledger;
 mod lifecycle;
 mod native;

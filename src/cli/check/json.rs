@@ -81,7 +81,7 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
         "keys": provider.keys.keys().iter().filter(|key| key.credential.is_some()).count(),
         "priced_as": provider.prices.as_deref(),
         "inject_usage": provider.inject_usage,
-        "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
+        "key_in": provider.keys.is_needed().then(|| provider.auth_header.as_str()),
         "proxy": provider.proxy.as_ref().map(ToString::to_string),
         "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
         "client_cert": certificates.is_some_and(|own| own.client.is_some()),

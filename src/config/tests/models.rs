@@ -105,12 +105,11 @@ fn several_keys_are_a_pool() {
     let keys: Vec<_> = own.keys.keys().iter().map(|key| (key.credential.clone().expect("a key"), key.weight)).collect();
     assert_eq!((keys[0].0.as_bytes(), keys[0].1, keys[1].1), (&b"k1"[..], 2, 1));
     assert!(keys.iter().all(|(key, _)| key.is_sensitive()));
-    assert_eq!(own.credential.as_ref().map(http::HeaderValue::as_bytes), Some(&b"k1"[..]));
     assert!(
         loaded.warnings.iter().any(|warning| warning.starts_with("providers.p.api_keys[1].key has quotes around it"))
     );
     let [none] = other.keys.keys() else { panic!("one entry") };
-    assert!(none.credential.is_none() && other.credential.is_none());
+    assert!(none.credential.is_none());
     assert!(!format!("{:?}", loaded.snapshot).contains("canary"));
 }
 
