@@ -29,6 +29,7 @@ pub(super) fn router(state: &Arc<AdminState>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/keys", get(api::keys))
+        .route("/api/targets", get(api::targets))
         .route("/api/usage", get(move |state, request| usage::usage(state, request, Arc::clone(&asking))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -9,11 +9,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// The version that this build reads and writes: the number of entries of [`MIGRATIONS`].
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// What leads from version N to N + 1; `PRAGMA user_version` counts them. An entry that was released is never changed:
 /// the next table (budget leases) is the next entry.
-const MIGRATIONS: [&str; VERSION as usize] = [CALLS];
+const MIGRATIONS: [&str; VERSION as usize] = [CALLS, TRIED];
 
 /// Times are microseconds since 1970, durations microseconds, money pico-dollars (10^-12 USD). NULL is not known.
 const CALLS: &str = "
@@ -64,6 +64,9 @@ CREATE TABLE instances (
     seen_us INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Each attempt of a call that had more than one, as JSON.
+const TRIED: &str = "ALTER TABLE calls ADD COLUMN tried TEXT;";
 
 /// Brings a database to this build's version.
 ///

@@ -15,6 +15,8 @@ const BACKUP_KEY: &str = "sk-backup-canary-91bc";
 const BACKUP_MODEL: &str = "backup-model";
 /// How long a target that failed rests at first.
 const REST: Duration = Duration::from_millis(500);
+/// Timeouts with which a busy machine may take its time for five megabytes.
+const PATIENT: &str = "idle: 3s";
 /// Bodies of these sizes take the same ways.
 const SIZES: [usize; 3] = [10_000, 200_000, 5_000_000];
 
@@ -26,20 +28,19 @@ struct Two {
 
 impl Two {
     async fn start() -> Self {
-        Self::that_rest(REST).await
+        Self::with(REST, PATIENT).await
     }
 
-    /// The same where a target that failed rests for this long.
-    async fn that_rest(rest: Duration) -> Self {
+    /// The same where a target that failed rests for this long, and with these timeouts of the primary.
+    async fn with(rest: Duration, timeouts: &str) -> Self {
         let options = ProviderOptions {
             api_key: Some(BACKUP_KEY.to_owned()),
             models: vec![BACKUP_MODEL.to_owned()],
             ..ProviderOptions::default()
         };
         let backup = Provider::start(options).await.expect("the backup starts");
-        let timeouts = "timeouts: { first_byte: { stream: 2s, other: 2s }, first_token: 2s, idle: 2s }";
         let setup = Setup {
-            provider: timeouts.to_owned(),
+            provider: format!("timeouts: {{ {timeouts} }}"),
             providers: format!(
                 "  backup: {{ base_url: 'http://{}', api_key: {BACKUP_KEY}, priced_as: openai }}",
                 backup.addr()
@@ -52,6 +53,7 @@ impl Two {
                 "{{ cooldown: {{ consecutive_failures: 3, first: {0}ms, longest: {0}ms }} }}",
                 rest.as_millis()
             ),
+            admin: "token: admin-canary".to_owned(),
             ..Setup::default()
         };
         Self { world: World::with(setup).await, backup }

@@ -26,7 +26,7 @@ async fn one_that_was_down_is_asked_again_once_it_may_have_recovered() {
 
 #[tokio::test]
 async fn a_client_is_told_when_nobody_is_left_to_ask() {
-    let two = Two::that_rest(Duration::from_secs(30)).await;
+    let two = Two::with(Duration::from_secs(30), PATIENT).await;
     for provider in [&*two.world.provider, &two.backup] {
         provider.script(Script { times: 0, ..Script::json(500, r#"{"error":{"message":"theirs"}}"#) });
     }
@@ -66,4 +66,29 @@ async fn what_is_told_and_charged_is_the_answer_of_the_one_that_answered() {
     assert_eq!((attempts("openai", "server_error"), attempts("backup", "success")), (2.0, 1.0));
     let output = r#"gateway_tokens_total{model="gpt-4o-mini",provider="openai""#;
     assert!(!metrics.contains(output), "the one that failed has used nothing: {metrics}");
+}
+
+#[tokio::test]
+async fn the_admin_service_tells_who_rests() {
+    let two = Two::with(Duration::from_secs(30), PATIENT).await;
+    let targets = async || {
+        let headers = [("authorization", "Bearer admin-canary".to_owned())];
+        let mut admin = Connection::open(two.world.gateway.admin_address()).await;
+        let answer = admin.request("GET", "/api/targets", &headers, b"").await;
+        assert!(!answer.text().contains("canary"), "{}", answer.text());
+        let told: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
+        let data = told["data"].as_array().expect("a list").clone();
+        let named = |one: &&serde_json::Value| one["provider"] == "openai" && one["model"] == "gpt-4o-mini";
+        data.iter().find(named).expect("the primary").clone()
+    };
+    assert_eq!(targets().await["state"], "closed");
+    two.world.provider.script(Script { times: 0, ..Script::json(503, "{}") });
+    for _ in 0..3 {
+        assert!(is_whole(&two.ask(10, false).await, false));
+    }
+    let told = targets().await;
+    assert_eq!((&told["state"], &told["cause"]), (&"open".into(), &"failures".into()), "{told}");
+    assert!(told["rests_for_ms"].as_u64().is_some_and(|rest| rest > 20_000), "{told}");
+    two.world.gateway.reload().expect("reloaded");
+    assert_eq!(targets().await["state"], "open", "a reload forgets nothing");
 }
