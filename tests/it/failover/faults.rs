@@ -35,8 +35,11 @@ async fn run_with(timeouts: &str, script: Script, streams: &[bool], ends: Ends) 
                     assert_eq!(answer.header("provider-name"), Some(provider), "{what}");
                 }
                 Ends::Told => {
-                    let told = answer.text().contains("data: {\"error\":{") && !answer.text().contains("data: [DONE]");
-                    assert!(answer.status == 200 && told, "{what}");
+                    // Of an event of megabytes (the answer repeats the question) a reset may leave a piece, behind which
+                    // nothing can be told: the connection is aborted then.
+                    let told = answer.text().contains("data: {\"error\":{") || size > 1_000_000;
+                    let looks_whole = answer.complete || answer.text().contains("data: [DONE]");
+                    assert!(answer.status == 200 && told && !looks_whole, "{what}");
                     assert_eq!(asked[1], 0, "nothing follows what was begun: {asked:?} {what}");
                 }
                 Ends::Passed(status) => {
