@@ -6,12 +6,14 @@
 
 mod limits;
 mod policy;
+mod upstream;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 pub use limits::{Exceeded, Excess};
 pub use policy::{Denial, PolicyError};
+use upstream::{told_of_fault, told_of_silence};
 
 /// Why a call was not served. See design.md section 5 for the table that this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub enum Refusal {
     HeadersTooLarge,
     /// A header that HTTP or this route does not allow. The text names it.
     BadHeader(&'static str),
+    /// The model that was asked for is not listed, where only listed ones may be asked for, or not served on this route.
+    UnknownModel,
     /// A query that does not tell the model plainly, on a route that reads it there. The text says how.
     BadQuery(&'static str),
     /// A policy of the program that embeds the gateway refuses.
@@ -56,6 +60,8 @@ pub enum Refusal {
     PolicyFailed(&'static str, Box<PolicyError>),
     /// The provider refused the key that *we* hold for it (its 401 or 403).
     UpstreamAuth,
+    /// All targets are left in peace for now; the first may be asked again after this time.
+    NoHealthyUpstream(Duration),
     /// No connection, a reset, or an answer that is no HTTP.
     Upstream(UpstreamFault),
     /// The provider was silent for longer than its `timeouts` allow.
@@ -113,6 +119,8 @@ pub enum Silence {
     Proxy,
     /// `first_byte`
     FirstByte,
+    /// `first_token`
+    FirstToken,
     /// `idle`
     Idle,
     /// `total`
@@ -160,10 +168,12 @@ impl Refusal {
             Self::UriTooLong => (414, INVALID_REQUEST, "uri_too_long"),
             Self::HeadersTooLarge => (431, INVALID_REQUEST, "headers_too_large"),
             Self::BadHeader(_) => (400, INVALID_REQUEST, "invalid_header"),
+            Self::UnknownModel => (404, INVALID_REQUEST, "model_not_found"),
             Self::BadQuery(_) => (400, INVALID_REQUEST, "invalid_query"),
             Self::Denied(denial) => (denial.status, INVALID_REQUEST, denial.code),
             Self::PolicyFailed(..) => (500, SERVER, "policy_failed"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
+            Self::NoHealthyUpstream(_) => (503, SERVER, "no_healthy_upstream"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
             Self::Limited(exceeded) => exceeded.row(),
@@ -178,7 +188,7 @@ impl Refusal {
     /// OpenAI's `error.param`: the field of the request that was wrong, where there is one.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::ModelNotAllowed | Self::BadQuery(_) => Some("model"),
+            Self::ModelNotAllowed | Self::UnknownModel | Self::BadQuery(_) => Some("model"),
             Self::Limited(exceeded) if exceeded.why == Excess::NotPriced => Some("model"),
             _ => None,
         }
@@ -218,24 +228,16 @@ impl Refusal {
             Self::UriTooLong => "The request target is longer than 8192 bytes",
             Self::HeadersTooLarge => "The request headers are larger than this gateway accepts",
             Self::BadHeader(what) => return format!("The request has an invalid header: {what}").into(),
+            Self::UnknownModel => "The model that the request asks for is not available here",
+            Self::NoHealthyUpstream(_) => {
+                "No provider is ready to serve this request: all that can have failed or are at their limits; try again later"
+            }
             Self::BadQuery(what) => return format!("The request has an invalid query: {what}").into(),
             Self::Denied(denial) => return denial.message.clone(),
             Self::PolicyFailed(..) => "A policy of this gateway failed; the operator has to mend this",
             Self::UpstreamAuth => "The provider refused the gateway's own credential; the operator has to mend this",
-            Self::Upstream(UpstreamFault::Resolve) => "The provider's address could not be resolved",
-            Self::Upstream(UpstreamFault::Connect) => "The provider could not be reached",
-            Self::Upstream(UpstreamFault::Proxy) => {
-                "The provider could not be reached: the proxy on the way to it did not open a connection"
-            }
-            Self::Upstream(UpstreamFault::Reset) => "The provider closed the connection before its answer was complete",
-            Self::Upstream(UpstreamFault::BadAnswer) => "The provider's answer could not be understood",
-            Self::UpstreamTimeout(Silence::Connect) => "The provider could not be reached in time",
-            Self::UpstreamTimeout(Silence::Proxy) => {
-                "The provider could not be reached: the proxy on the way to it did not open a connection in time"
-            }
-            Self::UpstreamTimeout(Silence::FirstByte) => "The provider did not begin to answer in time",
-            Self::UpstreamTimeout(Silence::Idle) => "The provider fell silent in the middle of its answer",
-            Self::UpstreamTimeout(Silence::Total) => "The provider's answer took longer than is allowed in all",
+            Self::Upstream(fault) => told_of_fault(*fault),
+            Self::UpstreamTimeout(silence) => told_of_silence(*silence),
             Self::Limited(exceeded) => return exceeded.message().into(),
             Self::BudgetStoreUnavailable => "The budget of this API key cannot be looked up for now; try again",
             Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
@@ -271,6 +273,10 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Limited(exceeded) => exceeded.retry_after(),
+            // Headers have whole seconds; one too few would find the target still at rest.
+            Self::NoHealthyUpstream(wait) => {
+                Some(Duration::from_secs((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
+            }
             Self::Denied(denial) => denial.retry_after,
             Self::Overloaded | Self::ShuttingDown | Self::BudgetStoreUnavailable => Some(Duration::from_secs(1)),
             _ => None,
@@ -351,6 +357,13 @@ mod tests {
         let scope = Refusal::ScopeMissing.challenge(Some("get:/openai/v1/models")).expect("a challenge");
         assert!(scope.ends_with(r#"scope="get:/openai/v1/models""#), "{scope}");
         assert_eq!(Refusal::UnknownRoute.challenge(None), None);
+    }
+
+    #[test]
+    fn a_rest_is_told_in_whole_seconds_and_never_too_short() {
+        let told =
+            |ms| Refusal::NoHealthyUpstream(Duration::from_millis(ms)).retry_after().map(|wait| wait.as_millis());
+        assert_eq!([0, 1, 1000, 1001].map(told), [Some(1000), Some(1000), Some(1000), Some(2000)]);
     }
 
     #[test]

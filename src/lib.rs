@@ -8,7 +8,7 @@
 //! | [`error`] | every reason not to serve, and its looks | IO |
 //! | [`dialect`] | API families: what an answer says | IO; keep an answer |
 //! | [`keys`] | gateway keys, scopes, the key file | read a clock; keep a key's text |
-//! | [`route`] | providers, routes, the route table | IO |
+//! | [`route`] | providers, routes, the route table; models and their targets, the plan of attempts, what rests | IO; read a clock |
 //! | [`limit`] | rate limits and budgets: reserve, then settle | IO, read a clock |
 //! | [`meter`] | reading of bodies in passing | change a byte |
 //! | [`config`] | YAML to one immutable snapshot | print a secret |

@@ -49,7 +49,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("h2", &["proxy/upstream/", "demo/"]),
     ("rusqlite", &["ledger/"]),
     ("redis", &["limit/redis.rs"]),
-    ("jiff", &["limit/window.rs", "limit/window/", "ledger/ask/span.rs"]),
+    ("jiff", &["limit/window.rs", "limit/window/", "ledger/ask/span.rs", "route/reset.rs"]),
     ("rustix", &["server/systemd.rs", "server/upgrade/"]),
     ("rustls", &["config/", "server/tls.rs"]),
     ("x509_parser", &["config/"]),

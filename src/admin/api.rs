@@ -5,7 +5,7 @@
 //! Never does: show a key's text or hash, or a provider's key.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -20,6 +20,7 @@ use super::health::{self, refuse};
 use crate::error::Refusal;
 use crate::keys::KeyRecord;
 use crate::limit::{Now, Standing};
+use crate::route::{Cause, Health, KeyView, TargetView, View};
 use crate::units::{Limit, Measure, Secret, Usd};
 
 /// Lets requests under `/api/` pass with the token only.
@@ -101,6 +102,44 @@ fn describe_limit(standing: &Standing) -> Value {
         "window_start": standing.window.map(|(start, _)| time(start)),
         "window_end": standing.window.and_then(|(_, end)| end).map(time),
         "resets_in_seconds": standing.resets_in.map(|wait| wait.as_secs_f64().ceil()),
+    })
+}
+
+/// How all targets of the configuration in force stand, with the keys of their providers by a piece of a hash of each.
+pub(super) async fn targets(State(state): State<Arc<AdminState>>) -> Response {
+    let snapshot = state.live.pin();
+    let views = Health::view(&snapshot.models, Instant::now());
+    let data: Vec<Value> = views.iter().map(target).collect();
+    health::json(200, json!({"object": "list", "data": data}).to_string())
+}
+
+fn target(view: &TargetView) -> Value {
+    let key = |key: &KeyView| {
+        let mut shown = breaker(&key.breaker);
+        shown["key"] = key.mark.to_string().into();
+        shown
+    };
+    let mut shown = breaker(&view.breaker);
+    shown["provider"] = view.provider.as_str().into();
+    shown["model"] = view.model.as_deref().into();
+    shown["keys"] = view.keys.iter().map(key).collect();
+    shown
+}
+
+/// `model` is absent where it stands for all models that the configuration does not name.
+fn breaker(view: &View) -> Value {
+    let cause = view.cause.map(|cause| match cause {
+        Cause::Failures => "failures",
+        Cause::RateLimit => "rate_limit",
+        Cause::Refused => "refused",
+    });
+    let millis = |span: Option<Duration>| span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+    json!({
+        "state": view.state,
+        "cause": cause,
+        "since_ms": millis(view.since),
+        "rests_for_ms": millis(view.until),
+        "failures": view.failures,
     })
 }
 

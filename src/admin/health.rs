@@ -30,6 +30,7 @@ pub(super) fn router(state: &Arc<AdminState>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/keys", get(api::keys))
         .route("/api/limits", get(api::limits))
+        .route("/api/targets", get(api::targets))
         .route("/api/usage", get(move |state, request| usage::usage(state, request, Arc::clone(&asking))))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -7,7 +7,7 @@ use crate::config::{Cors, Listener, ServerSettings, Snapshot, Startup};
 use crate::keys::{KeyFile, KeyRing};
 use crate::limit::LocalLimiter;
 use crate::meter::price::PriceBook;
-use crate::route::RouteTable;
+use crate::route::{Attempts, RouteTable};
 use crate::telemetry::{LogSettings, LogWriter, Phase, TelemetrySettings};
 use crate::units::RouteSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -54,6 +54,8 @@ fn snapshot() -> Snapshot {
             ledger: None,
         },
         providers: Vec::new(),
+        models: Arc::default(),
+        attempts: Attempts::default(),
         prices: PriceBook::built_in().expect("the built-in book"),
         routes: Arc::new(RouteTable::default()),
         key_file: None,

@@ -4,6 +4,7 @@
 //! Never does: open a port or ask a provider; show a secret.
 
 mod json;
+mod models;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -82,6 +83,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  {method:<6} {pattern} -> {}{}", route.upstream_url(), kind(route))?;
         }
     }
+    models::as_text(&loaded.snapshot, out)?;
     let mut title = "\n";
     for warning in loaded.warnings_at(SystemTime::now()) {
         writeln!(out, "{title}warning: {warning}")?;
@@ -147,7 +149,8 @@ fn timeouts(provider: &Provider) -> String {
     let times = &provider.timeouts;
     let [connect, stream, other] = [times.connect, times.first_byte_stream, times.first_byte_other].map(span);
     let [idle, total] = [times.idle, times.total].map(span);
-    format!("connect {connect}, first byte {stream} (stream) or {other}, idle {idle}, total {total}")
+    let token = times.first_token.map_or_else(String::new, |token| format!(", first token {}", span(token)));
+    format!("connect {connect}, first byte {stream} (stream) or {other}{token}, idle {idle}, total {total}")
 }
 
 fn span(duration: Duration) -> String {
@@ -187,9 +190,10 @@ fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<I
 }
 
 fn credential(provider: &Provider) -> String {
-    match &provider.credential {
-        Some(_) => format!(", key in {}", provider.auth_header),
-        None => ", no key".to_owned(),
+    match (provider.keys.is_needed(), provider.keys.keys().len()) {
+        (true, 1) => format!(", key in {}", provider.auth_header),
+        (true, keys) => format!(", {keys} keys in {}", provider.auth_header),
+        (false, _) => ", no key".to_owned(),
     }
 }
 

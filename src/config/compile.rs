@@ -14,9 +14,9 @@ use super::file::{self, AccessLog, CompatMetrics, File};
 use super::report::{FieldPath, Problem};
 use super::tree::Tree;
 use super::values::{AutoSize, Period, Size};
-use super::{Cors, LedgerSettings, LimitRules, Listener, Network, ServerSettings, Startup, UpgradeSocket};
+use super::{Cors, LedgerSettings, LimitRules, Listener, Network, ServerSettings, Startup};
 use crate::meter::price::PriceBook;
-use crate::route::{Provider, RouteTable};
+use crate::route::{Attempts, ModelTable, Provider, RouteTable};
 
 /// What the check of a file collects.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Compiled {
     pub(super) server: ServerSettings,
     pub(super) startup: Startup,
     pub(super) routes: RouteTable,
+    pub(super) models: ModelTable,
+    pub(super) attempts: Attempts,
     pub(super) providers: Vec<Arc<Provider>>,
     pub(super) prices: Arc<PriceBook>,
     pub(super) limits: LimitRules,
@@ -85,11 +87,16 @@ impl Check<'_> {
         value.0
     }
 
-    fn connections(&mut self, path: &FieldPath, value: u32, least: u32) -> u32 {
-        if !(least..=MAX_CONNECTIONS).contains(&value) {
-            self.refuse(path, format!("expected a number from {least} to {MAX_CONNECTIONS}"));
+    /// A whole number within a range.
+    pub(super) fn number(&mut self, path: &FieldPath, value: u32, least: u32, most: u32) -> u32 {
+        if !(least..=most).contains(&value) {
+            self.refuse(path, format!("expected a number from {least} to {most}"));
         }
         value
+    }
+
+    fn connections(&mut self, path: &FieldPath, value: u32, least: u32) -> u32 {
+        self.number(path, value, least, MAX_CONNECTIONS)
     }
 
     fn address(&mut self, path: &FieldPath, text: &str, host: &Host) -> SocketAddr {
@@ -122,6 +129,9 @@ pub(super) fn compile(
     let startup = startup(check, file, host, original);
     let (providers, routes) = super::upstream::compile(check, &file.providers, &prices);
     super::prices::warn_of_idle(check, &file.prices, &providers);
+    let models =
+        super::models::compile(check, &super::models::Sources { file, providers: &providers, routes: &routes });
+    let attempts = super::attempts::compile(check, &file.attempts);
     let longer = providers.iter().filter(|provider| provider.timeouts.total > server.grace);
     let longer: Vec<&str> = longer.map(|provider| provider.id.as_str()).collect();
     if !longer.is_empty() {
@@ -132,7 +142,7 @@ pub(super) fn compile(
     }
     let access_log = file.telemetry.access_log == AccessLog::Json;
     let limits = super::limits::compile(check, &file.limits);
-    Compiled { server, startup, routes, providers, prices, limits, access_log }
+    Compiled { server, startup, routes, models, attempts, providers, prices, limits, access_log }
 }
 
 const UP_TO_AN_HOUR: [&str; 2] = ["1ms", "1h"];
@@ -273,7 +283,7 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
             0 => host.cores,
             threads => threads as usize,
         },
-        upgrade_socket: upgrade_socket(check, &file.server.upgrade_socket),
+        upgrade_socket: super::upgrade::socket(check, &file.server.upgrade_socket),
         admin_listen,
         admin_token,
         max_series: max_series as usize,
@@ -285,33 +295,6 @@ fn startup(check: &mut Check<'_>, file: &File, host: &Host, original: bool) -> S
         log_level: log_level(check),
         ledger: file.ledger.as_ref().map(|file| ledger(check, file)),
     }
-}
-
-/// The longest path of a unix socket: what the system takes less the end of the text. Source: unix(7).
-const MAX_SOCKET_PATH: usize = 107;
-
-fn upgrade_socket(check: &mut Check<'_>, text: &str) -> Option<UpgradeSocket> {
-    let (path, named) = match text {
-        "off" => return None,
-        "auto" => {
-            // systemd's may be several folders.
-            let runtime = check.environment.get("RUNTIME_DIRECTORY").and_then(|folders| folders.split(':').next());
-            let folder = runtime.or_else(|| check.environment.get("XDG_RUNTIME_DIR"))?;
-            (Path::new(folder).join("ai-gateway.sock"), false)
-        }
-        // Left as it is where it is relative to the working directory, so that it stays short.
-        path if check.directory == Path::new(".") => (PathBuf::from(path), true),
-        path => (check.directory.join(path), true),
-    };
-    let field = FieldPath::of("server.upgrade_socket");
-    let hint = "such as /run/ai-gateway/upgrade.sock; \"off\" for none";
-    if text.is_empty() || text.contains('\0') || text.ends_with('/') {
-        check.refuse_with(&field, "expected a path of a socket, \"auto\" or \"off\"", hint);
-    } else if path.as_os_str().len() > MAX_SOCKET_PATH {
-        let message = format!("expected a path of up to {MAX_SOCKET_PATH} bytes, which is all that a socket may have");
-        check.refuse_with(&field, message, hint);
-    }
-    Some(UpgradeSocket { path, named })
 }
 
 fn ledger(check: &mut Check<'_>, file: &file::Ledger) -> LedgerSettings {

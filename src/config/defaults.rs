@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::entries::RouteEntry;
 use super::file::{
-    Admin, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server, ServerLimits,
-    Shutdown, Telemetry, Timeouts,
+    Admin, Attempts, Auth, ClientCert, Cors, Dialect, File, FirstByte, Keys, Ledger, Listen, Provider, Server,
+    ServerLimits, Shutdown, Telemetry, Timeouts,
 };
 use super::file::{Http2, Limits, Prices};
-use super::values::{AutoSize, Later, Off, Period, Size, Switch};
+use super::values::{AutoSize, Period, PeriodOrOff, Size, Switch};
 
 /// The file that is looked for where none is named.
 pub(super) const FILE: &str = "conf/gateway.yaml";
@@ -52,7 +52,9 @@ impl Default for File {
             admin: Admin::default(),
             keys: Keys::default(),
             providers: BTreeMap::new(),
-            models: Later,
+            models: BTreeMap::new(),
+            only_listed_models: false,
+            attempts: Attempts::default(),
             limits: Limits::default(),
             prices: Prices::default(),
             ledger: Some(Ledger::default()),
@@ -112,11 +114,12 @@ impl Default for Cors {
 impl Default for Provider {
     fn default() -> Self {
         Self {
+            preset: None,
             base_url: None,
             version_path: None,
             dialect: Dialect::default(),
             api_key: None,
-            api_keys: Later,
+            api_keys: Vec::new(),
             auth: Auth::default(),
             headers: BTreeMap::new(),
             query: BTreeMap::new(),
@@ -134,11 +137,11 @@ impl Default for Provider {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let crate::route::Timeouts { connect, idle, total, .. } = crate::route::Timeouts::default();
+        let crate::route::Timeouts { connect, first_token, idle, total, .. } = crate::route::Timeouts::default();
         Self {
             connect: Period(connect),
             first_byte: FirstByte::default(),
-            first_token: Off,
+            first_token: PeriodOrOff(first_token.map(Period)),
             idle: Period(idle),
             total: Period(total),
         }

@@ -7,6 +7,7 @@
 mod answer;
 mod forms;
 mod limits;
+mod models;
 mod prices;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use serde::Deserialize;
 
 pub use answer::AnswerHeaders;
 pub use limits::{BudgetEntry, LimitSet, LimitStore, Limits, PerEntry};
+pub use models::{ApiKey, Attempts, Cooldown, Model, Order, Target};
 pub use prices::Prices;
 
 use super::entries::RouteEntry;
-use super::values::{AutoSize, Hidden, Later, Off, Period, Size, Switch, mapping, mappings, unless_off};
+use super::values::{AutoSize, Hidden, Period, PeriodOrOff, Size, Switch, list, mapping, mappings, unless_off};
 
 /// The whole file. All of it is optional: without a file the gateway serves OpenAI with `OPENAI_API_KEY`.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -41,8 +43,15 @@ pub struct File {
     /// What tokens cost.
     #[serde(deserialize_with = "mapping")]
     pub prices: Prices,
-    /// Not available yet: names of models that clients may ask for.
-    pub models: Later,
+    /// Names of models that clients may ask for, each with its targets; a name that ends in `*` stands for all that begin
+    /// so, a longer one before a shorter one. Other names go to the provider in the path. Default: none.
+    #[serde(deserialize_with = "mappings")]
+    pub models: BTreeMap<String, Model>,
+    /// Whether names that `models` does not list are refused (404 `model_not_found`). Default false.
+    pub only_listed_models: bool,
+    /// How persistent the gateway is with providers that fail.
+    #[serde(deserialize_with = "mapping")]
+    pub attempts: Attempts,
     /// The record of all calls, or `off`.
     #[serde(deserialize_with = "unless_off")]
     pub ledger: Option<Ledger>,
@@ -178,8 +187,12 @@ pub struct Keys {
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
+    /// A well-known provider whose base URL, dialect, `auth` and routes are taken where they are not written here:
+    /// `anthropic`, `deepseek`, `fireworks`, `gemini`, `groq`, `mistral`, `openai`, `openrouter`, `together`, `xai`.
+    /// Default: the provider's own name, where that is one of these and there is no `base_url`.
+    pub preset: Option<String>,
     /// Where it is, http or https. Its path goes before the client's; where that ends in a version (`/v1`, as the SDKs
-    /// want it), the version stands in place of the client's `/v1`. Needed.
+    /// want it), the version stands in place of the client's `/v1`. Needed without a preset.
     pub base_url: Option<String>,
     /// What goes upstream in place of the client's `/v1`. Default: `/v1`, or the version that `base_url` ends in.
     /// May be empty.
@@ -188,8 +201,9 @@ pub struct Provider {
     pub dialect: Dialect,
     /// Our key for the provider. Default: the variable `<NAME>_API_KEY`; without it calls carry no credential.
     pub api_key: Option<Hidden>,
-    /// Not available yet: several keys for one provider.
-    pub api_keys: Later,
+    /// Several keys in place of `api_key`; one that is at its limit or refused rests. Up to 64. Default: none.
+    #[serde(deserialize_with = "list")]
+    pub api_keys: Vec<ApiKey>,
     /// How the key goes upstream: `bearer`, or `{ header: NAME }` for a header that holds the key alone.
     /// Default `bearer`.
     pub auth: Auth,
@@ -279,8 +293,8 @@ pub struct Timeouts {
     /// From the request sent to the answer's head.
     #[serde(deserialize_with = "mapping")]
     pub first_byte: FirstByte,
-    /// Not available yet, other than `off`: from the request sent to the first token.
-    pub first_token: Off,
+    /// From the request sent to a stream's first content, or `off`. Up to 24h. Default `off`.
+    pub first_token: PeriodOrOff,
     /// Between two pieces of an answer; on a `websocket` route, without a byte in either direction. (On `stream` and
     /// `opaque` routes a silence is noticed after `first_byte.other`, where that is longer.) Up to 24h. Default 120s.
     pub idle: Period,

@@ -15,7 +15,7 @@ use super::interpolate::{Values, reason};
 use super::keys_in::{self, KeySource};
 use super::report::{BUILT_IN, FieldPath, Problem, Report};
 use super::tree::Tree;
-use super::{LimitTable, Snapshot, defaults, prices, read, routes, tls};
+use super::{LimitTable, Snapshot, defaults, presets, prices, read, routes, tls};
 use crate::keys::{KeyRing, Stamp};
 use crate::route::Kind;
 use crate::units::Secret;
@@ -166,6 +166,8 @@ fn snapshot(compiled: Compiled, keys: KeyRing, limits: LimitTable, key_file: Opt
         startup: compiled.startup,
         providers: compiled.providers,
         routes: Arc::new(compiled.routes),
+        models: Arc::new(compiled.models),
+        attempts: compiled.attempts,
         prices: compiled.prices,
         keys,
         limits,
@@ -198,6 +200,8 @@ pub fn with_keys_read_again(sources: &Sources, current: &Snapshot) -> Result<(Ar
         startup: current.startup.clone(),
         providers: current.providers.clone(),
         routes: Arc::clone(&current.routes),
+        models: Arc::clone(&current.models),
+        attempts: current.attempts,
         prices: Arc::clone(&current.prices),
         keys,
         limits,
@@ -258,7 +262,10 @@ fn read_file(sources: &Sources, lenient: bool) -> Result<Read, Report> {
     };
     let values = Outside { environment: &environment, directory: &sources.directory };
     let mut problems = tree.fill_in(&values, lenient);
-    let file = read::read(&mut tree, &mut problems);
+    let mut file = read::read(&mut tree, &mut problems);
+    if let Some(file) = &mut file {
+        presets::apply(file, &tree);
+    }
     // Where a field at the top is wrong, it may be `providers` itself: what the defaults lack is then nobody's matter.
     if problems.iter().any(|problem| problem.file != BUILT_IN && !problem.path.contains(['.', '['])) {
         problems.retain(|problem| problem.file != BUILT_IN);

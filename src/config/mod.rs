@@ -3,8 +3,10 @@
 //! Invariant: a request sees one snapshot from its start to its end; a bad configuration changes nothing.
 //! Never does: print a value that came from a variable, a file or a secret field.
 
+mod attempts;
 mod certificates;
 mod compile;
+mod credential;
 mod defaults;
 pub mod entries;
 mod environment;
@@ -14,6 +16,8 @@ mod keys_in;
 mod limits;
 mod load;
 mod migrate;
+mod models;
+mod presets;
 mod prices;
 mod proxies;
 mod read;
@@ -21,6 +25,7 @@ mod report;
 mod routes;
 mod tls;
 mod tree;
+mod upgrade;
 mod upstream;
 pub mod values;
 
@@ -34,7 +39,7 @@ use arc_swap::ArcSwap;
 
 use crate::keys::KeyRing;
 use crate::meter::price::PriceBook;
-use crate::route::{Provider, RouteTable};
+use crate::route::{Attempts, ModelTable, Provider, RouteTable};
 use crate::units::Secret;
 
 pub use environment::Environment;
@@ -59,6 +64,10 @@ pub struct Snapshot {
     pub providers: Vec<Arc<Provider>>,
     /// All routes.
     pub routes: Arc<RouteTable>,
+    /// All names of models, and where calls without such a name go.
+    pub models: Arc<ModelTable>,
+    /// How persistent the gateway is with providers that fail.
+    pub attempts: Attempts,
     /// What tokens cost.
     pub prices: Arc<PriceBook>,
     /// All keys.

@@ -5,6 +5,7 @@
 mod bad;
 mod good;
 mod keys;
+mod models;
 mod reference;
 mod ways;
 

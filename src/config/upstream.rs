@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Uri, header};
+use http::{HeaderName, HeaderValue, Uri};
 
 use super::compile::Check;
-use super::file::{self, Auth, Dialect};
+use super::file::{self, Dialect};
 use super::read::is_out_of_place;
 use super::report::FieldPath;
 use super::values::{Hidden, NOT_YET};
-use super::{certificates, prices, proxies, routes};
+use super::{certificates, credential, presets, prices, proxies, routes};
 use crate::dialect::OPENAI;
 use crate::meter::price::PriceBook;
-use crate::route::{self, Provider, RouteTable, Timeouts};
+use crate::route::{self, Pool, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
 /// Where a provider is.
@@ -80,10 +80,14 @@ pub(super) fn id_fault(id: &str) -> Option<(&'static str, Option<&'static str>)>
 }
 
 fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::Provider) -> Provider {
+    let is_unknown = written.preset.as_deref().is_some_and(|name| presets::find(name).is_none());
+    if is_unknown {
+        check.refuse_with(&path.key("preset"), "there is no preset of this name", presets::NAMES);
+    }
     if written.dialect == Dialect::Anthropic {
         check.refuse_with(&path.key("dialect"), NOT_YET, "a later version brings it");
     }
-    let base = base(check, path, written.base_url.as_deref());
+    let base = base(check, path, written.base_url.as_deref(), is_unknown);
     if is_beyond_the_api(&base.path, written.version_path.is_some()) {
         check.warn(format!(
             "{}: expected where the API begins, such as https://api.openai.com/v1",
@@ -91,11 +95,11 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         ));
     }
     let (base_prefix, version_prefix) = prefixes(check, path, &base.path, written.version_path.as_deref());
-    let (auth_header, credential) = credential(check, path, id, written);
+    let (auth_header, keys) = credential::keys(check, path, id, written);
     if !base.tls && !base.host.is_empty() && !is_loopback(&base.host) {
         check.warn(format!("providers.{id}.base_url is plain http to another machine: keys and content go in clear"));
     }
-    let own = credential.is_some().then_some(&auth_header);
+    let own = (!keys.is_empty()).then_some(&auth_header);
     Provider {
         id: ProviderId::new(id),
         tls: base.tls,
@@ -108,8 +112,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         port: base.port,
         version_prefix,
         base_prefix,
+        keys: Pool::new(&ProviderId::new(id), keys),
         auth_header,
-        credential,
         query: query(&written.query),
         dialect: OPENAI,
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
@@ -119,8 +123,8 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
 }
 
 /// The base URL, or a stand-in where it is refused: the snapshot is not made then.
-fn base(check: &mut Check<'_>, path: &FieldPath, text: Option<&str>) -> Base {
-    let told = is_out_of_place(path) && check.tree.is_told_below(path);
+fn base(check: &mut Check<'_>, path: &FieldPath, text: Option<&str>, is_told: bool) -> Base {
+    let told = is_told || (is_out_of_place(path) && check.tree.is_told_below(path));
     let path = path.key("base_url");
     let refused = Base { tls: true, host: String::new(), port: 0, authority: String::new(), path: String::new() };
     let example = "such as \"https://api.openai.com\" or \"http://127.0.0.1:11434/v1\"";
@@ -245,62 +249,6 @@ fn is_version(segment: &str) -> bool {
     rest.starts_with(|c: char| c.is_ascii_digit()) && matches!(word, "" | "alpha" | "beta")
 }
 
-/// The header of the provider's key and its value.
-fn credential(
-    check: &mut Check<'_>,
-    path: &FieldPath,
-    id: &str,
-    written: &file::Provider,
-) -> (HeaderName, Option<HeaderValue>) {
-    let name = match &written.auth {
-        Auth::Bearer => header::AUTHORIZATION,
-        Auth::Header(name) => header_name(name).unwrap_or_else(|message| {
-            check.refuse_with(&path.key("auth").key("header"), message, "such as \"api-key\" or \"x-api-key\"");
-            header::AUTHORIZATION
-        }),
-    };
-    let variable = format!("{}_API_KEY", id.to_ascii_uppercase().replace(['-', '.'], "_"));
-    let key = match &written.api_key {
-        Some(key) => key.0.expose(),
-        None => check.environment.get(&variable).unwrap_or_default(),
-    };
-    let key = Secret::new(key.trim().to_owned());
-    let named = if written.api_key.is_some() { path.key("api_key").to_string() } else { variable.clone() };
-    if let Some(odd) = oddity_of(&key) {
-        check.warn(format!("{named} {odd}"));
-    }
-    if key.expose().is_empty() {
-        if written.api_key.is_none() && !check.tree.is_told(&path.key("api_key")) {
-            check.warn(format!(
-                "providers.{id} has no api_key and {variable} is not set: calls go out without a credential"
-            ));
-        }
-        return (name, None);
-    }
-    let value = Secret::new(match written.auth {
-        Auth::Bearer => format!("Bearer {}", key.expose()),
-        Auth::Header(_) => key.expose().to_owned(),
-    });
-    let Some(value) = sensitive(&value) else {
-        check.refuse(&path.key("api_key"), "holds characters that an HTTP header cannot carry");
-        return (name, None);
-    };
-    (name, Some(value))
-}
-
-/// What is odd about a key: nothing that a provider gives out looks like this.
-fn oddity_of(key: &Secret) -> Option<&'static str> {
-    let key = key.expose();
-    let quoted = |quote| key.len() > 1 && key.starts_with(quote) && key.ends_with(quote);
-    if quoted('"') || quoted('\'') {
-        Some("has quotes around it, which are sent to the provider: leave them out")
-    } else if key.contains(char::is_whitespace) {
-        Some("has blanks in it")
-    } else {
-        None
-    }
-}
-
 /// The value of a header that must not be shown.
 pub(super) fn sensitive(text: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text.expose()).ok()?;
@@ -308,7 +256,7 @@ pub(super) fn sensitive(text: &Secret) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn header_name(text: &str) -> Result<HeaderName, &'static str> {
+pub(super) fn header_name(text: &str) -> Result<HeaderName, &'static str> {
     let name: HeaderName = text.parse().map_err(|_| "expected the name of an HTTP header")?;
     if route::headers::is_own(&name) {
         return Err("this header is the gateway's own");
@@ -370,6 +318,7 @@ fn timeouts(check: &mut Check<'_>, path: &FieldPath, written: &file::Timeouts) -
         connect: check.period(&path.key("connect"), written.connect, ["1ms", "5m"]),
         first_byte_stream: check.period(&first_byte.key("stream"), written.first_byte.stream, day),
         first_byte_other: check.period(&first_byte.key("other"), written.first_byte.other, day),
+        first_token: written.first_token.0.map(|span| check.period(&path.key("first_token"), span, day)),
         idle: check.period(&path.key("idle"), written.idle, day),
         total: check.period(&path.key("total"), written.total, day),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
 
 use crate::units::{Limits, Secret, Usd};
 
@@ -34,6 +34,14 @@ pub enum AutoSize {
     /// This size.
     Bytes(Size),
 }
+
+/// A [`Period`], or `off`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeriodOrOff(pub Option<Period>);
+
+/// A share: `20%`, from 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u8);
 
 /// Text that must not be seen.
 #[derive(Clone, Debug)]
@@ -63,10 +71,6 @@ pub enum Switch {
     /// Off.
     Off,
 }
-
-/// A switch of a later version, of which only `off` is there so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Off;
 
 impl Switch {
     /// Whether it is on, where the gateway's own choice is this.
@@ -106,6 +110,8 @@ impl<T> Visitor<'_> for Scalar<T> {
 const A_SIZE: &str = "a size such as \"32MiB\"";
 const A_SIZE_OR_AUTO: &str = "\"auto\" or a size such as \"512MiB\"";
 const A_PERIOD: &str = "a duration such as \"30s\"";
+const A_PERIOD_OR_OFF: &str = "\"off\" or a duration such as \"30s\"";
+const A_SHARE: &str = "a share from 0% to 100% such as \"20%\"";
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -143,12 +149,30 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+impl<'de> Deserialize<'de> for PeriodOrOff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar {
+            expecting: A_PERIOD_OR_OFF,
+            read: |text| match text {
+                "off" => Some(Self(None)),
+                _ => humantime::parse_duration(text).ok().map(|period| Self(Some(Period(period)))),
+            },
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Scalar {
             expecting: "an amount in USD such as \"12.5\", more than 0 and up to 1000000000",
             read: |text| Limits::money(text).map(Self),
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Scalar { expecting: A_SHARE, read: parse_percent })
     }
 }
 
@@ -245,36 +269,16 @@ pub(super) fn mappings<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(named.into_iter().map(|(name, Mapping(value))| (name, value)).collect())
 }
 
-/// Says of anything but `off` that it is not available yet.
-struct OffOnly;
-
-impl<'de> Visitor<'de> for OffOnly {
-    type Value = Off;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"off\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Off, E> {
-        match text {
-            "off" => Ok(Off),
-            _ => Err(E::custom(NOT_YET)),
-        }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Off, A::Error> {
-        Err(A::Error::custom(NOT_YET))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Off, A::Error> {
-        Err(A::Error::custom(NOT_YET))
-    }
+/// Reads a list of structs, each from a mapping only.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items: Vec<Mapping<T>> = Vec::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|Mapping(value)| value).collect())
 }
 
-impl<'de> Deserialize<'de> for Off {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(OffOnly)
-    }
+fn parse_percent(text: &str) -> Option<Percent> {
+    let digits = text.strip_suffix('%')?.trim_end();
+    let share: u8 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    (share <= 100).then_some(Percent(share))
 }
 
 fn parse_size(text: &str) -> Option<Size> {

@@ -20,13 +20,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::keys::Key;
-use crate::meter::{Scan, Tap};
-use crate::route::{Kind, ModelSource, Route, Target};
+use crate::meter::{Scan, Seen, Tap};
+use crate::route::{Kind, ModelSource, Provider, Route, Target};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
 pub use reckon::reckon;
-pub use record::{Certainty, Pace, Record, Reserved, Spent};
+pub use record::{Certainty, Pace, Record, Reserved, Spent, Tried};
 pub use spent::Asked;
 
 /// A call whose head is here. What becomes known of it is noted in its record as it is verified.
@@ -42,6 +42,8 @@ pub struct Arrived {
     pub waited: Duration,
     /// What was asked of a provider.
     pub asked: Asked,
+    /// When the attempt began that is under way.
+    pub attempt_started: Option<Instant>,
     /// Looks at the answer in passing, once there is one.
     pub tap: Option<Tap>,
     /// Whether the record tells already what it used: its whole answer was there before the client got any of it.
@@ -85,6 +87,8 @@ impl Arrived {
             status: 0,
             refusal: None,
             attempts: 0,
+            tried: Vec::new(),
+            asked_model: None,
             upstream_status: None,
             duration: Duration::ZERO,
             upstream_head: None,
@@ -94,7 +98,7 @@ impl Arrived {
             pace: Pace::default(),
         };
         let (waited, asked) = Default::default();
-        Self { snapshot, record, started, waited, asked, tap: None, is_reckoned: false }
+        Self { snapshot, record, started, waited, asked, attempt_started: None, tap: None, is_reckoned: false }
     }
 
     /// Notes what the request line says.
@@ -173,6 +177,34 @@ impl Arrived {
         }
     }
 
+    /// Takes note that an attempt begins. One before it whose end nobody told was repeated on a new connection.
+    pub fn asks(&mut self, provider: &Provider, model: Option<&Arc<str>>, now: Instant) {
+        self.tried("retried", now);
+        self.record.asks(provider);
+        self.record.asked_model = model.cloned();
+        self.attempt_started = Some(now);
+        self.tap = None;
+        self.record.pace = Pace::default();
+    }
+
+    /// Takes note of what came of the attempt that is under way, where one is.
+    pub fn tried(&mut self, outcome: &'static str, now: Instant) {
+        let (Some(started), Some(provider)) = (self.attempt_started.take(), &self.record.provider) else { return };
+        self.record.tried.push(Tried {
+            provider: provider.clone(),
+            model: self.record.asked_model.clone(),
+            outcome,
+            status: self.record.upstream_status,
+            duration: now.saturating_duration_since(started),
+        });
+    }
+
+    /// The same of one that failed before its answer went to the client.
+    pub fn failed(&mut self, refusal: Option<&Refusal>, now: Instant) {
+        let outcome = record::outcome(refusal, self.record.upstream_status);
+        self.tried(outcome, now);
+    }
+
     /// Shows a piece of the answer to the meter, and gives what goes on to the client.
     /// Absent: nothing does for now.
     pub fn passes(&mut self, piece: Bytes, now: Instant) -> Option<Bytes> {
@@ -186,6 +218,11 @@ impl Arrived {
             pace.events = events;
         }
         passed
+    }
+
+    /// What was seen of the answer so far.
+    pub fn seen(&self) -> Seen {
+        self.tap.as_ref().map(Tap::seen).unwrap_or_default()
     }
 
     /// Reckons, once its answer is there as a whole, what the call used and cost. Nothing of the answer passes later.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::error::Refusal;
+use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::keys::Key;
 use crate::route::{Provider, Route};
 use crate::units::{ProviderId, Usage, Usd};
@@ -42,6 +42,10 @@ pub struct Record {
     pub refusal: Option<Refusal>,
     /// Attempts at providers for this call, also those that found no connection.
     pub attempts: u32,
+    /// Each of those attempts once the call is over; empty where there was one only, and it answered.
+    pub tried: Vec<Tried>,
+    /// The model that the provider was asked for, where that is another one than the request names.
+    pub asked_model: Option<Arc<str>>,
     /// The provider's own status, where it answered.
     pub upstream_status: Option<u16>,
     /// From the head's arrival to the end of the answer.
@@ -65,6 +69,21 @@ pub struct Reserved {
     pub tokens: Option<u64>,
     /// Money.
     pub cost: Option<Usd>,
+}
+
+/// An attempt at a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Who was asked.
+    pub provider: ProviderId,
+    /// The model that it was asked for, where that is another one than the request names.
+    pub model: Option<Arc<str>>,
+    /// What came of it, as [`Record::outcome`] spells it.
+    pub outcome: &'static str,
+    /// The provider's status, where it answered.
+    pub status: Option<u16>,
+    /// From its start to its end.
+    pub duration: Duration,
 }
 
 /// What a call used and cost, and how sure that is. By default nothing was used.
@@ -137,6 +156,8 @@ impl Record {
     /// Takes note of an attempt at a provider.
     pub fn asks(&mut self, provider: &Provider) {
         self.attempts += 1;
+        self.upstream_status = None;
+        self.upstream_head = None;
         if self.provider.as_ref() != Some(&provider.id) {
             self.provider = Some(provider.id.clone());
         }
@@ -149,6 +170,11 @@ impl Record {
         self.model.as_deref().filter(|_| answered)
     }
 
+    /// How the last attempt ended, in a word that a metric may have as a label.
+    pub fn outcome(&self) -> &'static str {
+        outcome(self.refusal.as_ref(), self.upstream_status)
+    }
+
     /// The name of the provider that was asked, or else of the one whose route this is.
     pub fn provider(&self) -> Option<&str> {
         let of_route = || self.route.as_ref().map(|route| &route.provider.id);
@@ -158,5 +184,33 @@ impl Record {
     /// The user that the caller's key was issued to.
     pub fn username(&self) -> Option<&str> {
         self.key.as_ref().map(|key| &*key.record.username)
+    }
+}
+
+/// How an attempt ended, by why it failed and what the provider said.
+pub(super) fn outcome(refusal: Option<&Refusal>, upstream_status: Option<u16>) -> &'static str {
+    match refusal {
+        Some(Refusal::UpstreamAuth) => "auth_refused",
+        Some(Refusal::UpstreamTimeout(Silence::Connect)) => "connect_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::Proxy)) => "proxy_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::FirstByte)) => "first_byte_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::FirstToken)) => "first_token_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::Idle)) => "idle_timeout",
+        Some(Refusal::UpstreamTimeout(Silence::Total)) => "total_timeout",
+        Some(Refusal::Upstream(UpstreamFault::Resolve)) => "resolve_failed",
+        Some(Refusal::Upstream(UpstreamFault::Connect)) => "connect_failed",
+        Some(Refusal::Upstream(UpstreamFault::Proxy)) => "proxy_failed",
+        Some(Refusal::Upstream(UpstreamFault::Reset)) => "reset",
+        Some(Refusal::Upstream(UpstreamFault::BadAnswer)) => "bad_answer",
+        Some(Refusal::ClientGone) => "client_gone",
+        Some(Refusal::ShuttingDown) => "cut",
+        Some(Refusal::Bug(_)) => "internal_error",
+        _ => match upstream_status {
+            Some(100..=399) => "success",
+            Some(429) => "rate_limited",
+            Some(400..=499) => "client_error",
+            Some(_) => "server_error",
+            None => "no_answer",
+        },
     }
 }

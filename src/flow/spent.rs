@@ -54,7 +54,7 @@ fn price<'s>(record: &Record, metered: &Metered, snapshot: &'s Snapshot) -> Opti
     let provider = snapshot.providers.iter().find(|provider| Some(&provider.id) == record.provider.as_ref())?;
     let section = provider.prices.as_deref()?;
     let find = |model: &str| snapshot.prices.find(section, model);
-    let asked = record.model.as_deref();
+    let asked = record.asked_model.as_deref().or(record.model.as_deref());
     let Some(answered) = metered.model.as_deref() else { return asked.and_then(find) };
     let is_version = asked.is_some_and(|asked| answered.strip_prefix(asked).is_some_and(|rest| rest.starts_with('-')));
     find(answered).or_else(|| asked.filter(|_| !is_version).and_then(find))

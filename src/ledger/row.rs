@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::Method;
 use rusqlite::{Connection, params};
 
-use crate::flow::{Record, Reserved};
+use crate::flow::{Record, Reserved, Tried};
 use crate::keys::Key;
 use crate::route::Route;
 use crate::units::Usd;
@@ -137,8 +137,23 @@ fn settle(record: &Record, connection: &Connection, instance: &str) -> rusqlite:
         micros(record.overhead),
         record.reserved.cost.map(picos),
         record.reserved.tokens.map(count),
+        tried(record),
     ])?;
     Ok(())
+}
+
+/// Each attempt, where there was more than one.
+fn tried(record: &Record) -> Option<String> {
+    let tried = |tried: &Tried| {
+        serde_json::json!({
+            "provider": tried.provider.as_str(),
+            "model": tried.model.as_deref(),
+            "outcome": tried.outcome,
+            "status": tried.status,
+            "duration_us": micros(tried.duration),
+        })
+    };
+    (record.tried.len() > 1).then(|| serde_json::Value::from_iter(record.tried.iter().map(tried)).to_string())
 }
 
 /// A time as the table has it.
@@ -174,10 +189,10 @@ const SETTLE: &str = "INSERT INTO calls (
     request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model,
     answered_model, status, error, attempts, input, cached_input, cache_write, cache_write_1h, input_audio,
     cached_audio, input_image, output, reasoning, output_audio, output_image, audio_ms, cost_picos, prices,
-    service_tier, duration_us, upstream_us, first_token_us, overhead_us, reserved_picos, reserved_tokens
+    service_tier, duration_us, upstream_us, first_token_us, overhead_us, reserved_picos, reserved_tokens, tried
 ) VALUES (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37
+    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38
 ) ON CONFLICT (request_id) DO UPDATE SET
     state = excluded.state, provider = excluded.provider, model = excluded.model, answered_model = excluded.answered_model,
     status = excluded.status, error = excluded.error, attempts = excluded.attempts, input = excluded.input,
@@ -187,4 +202,4 @@ const SETTLE: &str = "INSERT INTO calls (
     reasoning = excluded.reasoning, output_audio = excluded.output_audio, output_image = excluded.output_image,
     audio_ms = excluded.audio_ms, cost_picos = excluded.cost_picos, prices = excluded.prices,
     service_tier = excluded.service_tier, duration_us = excluded.duration_us, upstream_us = excluded.upstream_us,
-    first_token_us = excluded.first_token_us, overhead_us = excluded.overhead_us";
+    first_token_us = excluded.first_token_us, overhead_us = excluded.overhead_us, tried = excluded.tried";

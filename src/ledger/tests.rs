@@ -55,6 +55,8 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         status: 200,
         refusal: None,
         attempts: 1,
+        tried: Vec::new(),
+        asked_model: None,
         upstream_status: Some(200),
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),

@@ -4,6 +4,7 @@
 //! or a usage that a client did not ask for.
 //! Never does: any IO.
 
+mod edits;
 mod members;
 pub mod price;
 mod scan;
@@ -11,6 +12,7 @@ mod splice;
 pub mod sse;
 mod tap;
 
+pub use edits::{Edits, undoing};
 pub use members::values_of;
 pub use scan::{Fault, Scan, scan};
 pub use splice::{Splice, are_apart, spliced};

@@ -103,6 +103,11 @@ impl Scan<'_> {
         }
     }
 
+    /// Where the value of `model` stands in the body.
+    pub fn model_at(&self) -> Option<Range<usize>> {
+        self.model_at.clone()
+    }
+
     /// The change that adds a member in front of the others. Its name must not stand in the body.
     pub fn add_member(&self, member: &str) -> Splice {
         let comma = if self.empty { "" } else { "," };

@@ -201,7 +201,7 @@ impl<'c> Look<'c> {
         if self.underway.headers.iter().any(|(set, _)| *set == provider.auth_header) {
             return Err(PolicyError::Header(provider.auth_header.as_str().to_owned()));
         }
-        self.underway.target = Target { provider: provider.clone() };
+        self.underway.target = Target { is_chosen: true, ..Target::new(provider.clone()) };
         Ok(())
     }
 

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use log::{debug, error, warn};
+use log::{debug, warn};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
 
 use crate::error::{Refusal, Silence};
 use crate::flow::Underway;
-use crate::route::{Provider, Timeouts};
+use crate::meter::Edits;
+use crate::route::{Deployment, Provider, Target, Timeouts};
 
 use super::Gateway;
 use super::body::Body;
@@ -31,25 +32,47 @@ pub(super) struct Ask {
     pub(super) content_type: Option<Vec<u8>>,
     /// Absent once it was sent and cannot be sent again, so that its memory is free while the provider thinks.
     pub(super) body: Option<Body>,
-    /// Whether the call asks for a stream.
-    pub(super) stream: bool,
+    /// What it asks for.
+    pub(super) edits: Edits,
+    /// The model that the target is asked for, where that is not the one that the body asked for.
+    model: Option<Arc<str>>,
+    /// Whether the body may be wanted again for another attempt.
+    pub(super) keeps_body: bool,
     /// Whether the provider is made to tell a stream's usage, of which the client shall see nothing.
-    pub(super) hide_usage: bool,
+    pub(super) hides_usage: bool,
     /// Whether the request is on its way, so that the provider may work for it.
     pub(super) sent: bool,
 }
 
 /// An answer that has begun.
-pub(super) struct Answer {
-    pub(super) underway: Underway,
+pub(super) struct Begun {
     pub(super) connection: Connection,
     pub(super) head: AnswerHead,
-    /// From the start of the attempt to its head.
-    pub(super) after: Duration,
+    pub(super) started: Instant,
     /// When the call has to be over.
     pub(super) deadline: Instant,
-    /// As in [`Ask`].
-    pub(super) hide_usage: bool,
+}
+
+impl Ask {
+    pub(super) fn new(underway: Underway, content_type: Option<Vec<u8>>, body: Body, edits: Edits) -> Self {
+        let body = Some(body);
+        Self { underway, content_type, body, edits, model: None, keeps_body: false, hides_usage: false, sent: false }
+    }
+
+    /// Makes it a request for this target, with this key of its provider.
+    pub(super) fn aim(&mut self, deployment: &Deployment, key: usize) {
+        let provider = &deployment.provider;
+        let is_chosen = self.underway.target.is_chosen;
+        self.underway.target = Target { provider: Arc::clone(provider), key, is_chosen };
+        self.model = deployment.model.clone().filter(|model| self.edits.model() != Some(&**model));
+        let may_ask = self.underway.route.tells_usage_on_request(provider);
+        let (changes, hides_usage) = self.edits.for_target(self.model.as_deref(), may_ask);
+        self.hides_usage = hides_usage;
+        self.sent = false;
+        if let Some(body) = &mut self.body {
+            body.with(changes);
+        }
+    }
 }
 
 /// One exchange that broke, and whether it may be tried on a new connection.
@@ -61,29 +84,28 @@ struct Failed {
 /// Asks the provider and waits for the head of its answer.
 ///
 /// # Errors
-/// `Upstream`, `UpstreamTimeout`, `UpstreamAuth`, `ClientGone`.
+/// `Upstream`, `UpstreamTimeout`, `ClientGone`.
 pub(super) async fn attempt(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    mut ask: Ask,
-) -> Result<Answer, Refusal> {
+    ask: &mut Ask,
+    deadline: Instant,
+) -> Result<Begun, Refusal> {
     let provider = &Arc::clone(&ask.underway.target.provider);
-    let timeouts = &provider.timeouts;
     let started = Instant::now();
-    let deadline = started + timeouts.total;
-    let (request, method) = request(session, call, &ask)?;
+    let (request, method) = request(session, call, ask)?;
     let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
     call.goes_upstream();
     let mut fresh = false;
     let (connection, head) = loop {
         let arrived = call.arrived()?;
-        arrived.record.asks(provider);
+        arrived.asks(provider, ask.model.as_ref(), Instant::now());
         // Until more is known: a call that is dropped may have been at work.
         arrived.asked.sent = true;
         arrived.asked.bytes = bytes;
         let exchange =
-            exchange(gateway, provider, &mut ask, Sending { request: &request, method: &method, fresh, deadline });
+            exchange(gateway, provider, ask, Sending { request: &request, method: &method, fresh, deadline });
         let outcome = call.waiting(while_client_stays(session, exchange)).await;
         call.arrived()?.asked.sent = ask.sent;
         match outcome? {
@@ -96,19 +118,10 @@ pub(super) async fn attempt(
             }
         }
     };
-    let status = head.status.as_u16();
     let record = &mut call.arrived()?.record;
-    record.upstream_status = Some(status);
+    record.upstream_status = Some(head.status.as_u16());
     record.upstream_head = Some(started.elapsed());
-    if matches!(status, 401 | 403) {
-        let (id, request_id) = (&provider.id, &record.request_id);
-        error!(
-            "call {request_id}: provider {id} refused the gateway's own key with status {status}: check its api_key"
-        );
-        return Err(Refusal::UpstreamAuth);
-    }
-    let Ask { underway, hide_usage, .. } = ask;
-    Ok(Answer { after: started.elapsed(), underway, connection, head, deadline, hide_usage })
+    Ok(Begun { connection, head, started, deadline })
 }
 
 /// The request's head as it goes out, and its method.
@@ -122,9 +135,9 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
     let length = ask.body.as_ref().map(|body| body.bytes.len()).filter(|length| *length > 0 || needs_length);
     let outgoing = Outgoing {
         method: &head.method,
-        target: &target,
+        path: &target,
         headers,
-        provider,
+        target: &ask.underway.target,
         set: &ask.underway.headers,
         carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
         request_id: &call.arrived()?.record.request_id,
@@ -154,14 +167,14 @@ async fn exchange(
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
     let harmless = matches!(*sending.method, Method::GET | Method::HEAD);
     ask.sent = true;
-    let first_byte = first_byte(&provider.timeouts, ask.stream);
+    let first_byte = first_byte(&provider.timeouts, ask.edits.stream);
     debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.is_reused());
     let answer = async {
         let silent = |_| Broken::silent(Silence::FirstByte);
         let body = ask.body.as_ref().map_or_else(Bytes::new, |body| body.bytes.clone());
         let sent = connection.send(sending.request.to_vec(), &body);
         tokio::time::timeout_at(until(sending.deadline, first_byte), sent).await.map_err(silent)?;
-        if !connection.may_want_again(body.len(), harmless) {
+        if !ask.keeps_body && !connection.may_want_again(body.len(), harmless) {
             ask.body = None;
         }
         drop(body);

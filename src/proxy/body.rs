@@ -15,7 +15,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
-use crate::meter::{Splice, spliced};
+use crate::meter::{Splice, spliced, undoing};
 
 use super::exchange::written;
 
@@ -36,6 +36,8 @@ struct Share {
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
+    /// What takes back the changes that were made of it for a target.
+    undo: Vec<Splice>,
     share: Share,
 }
 
@@ -47,9 +49,11 @@ const LINGER: Duration = Duration::from_secs(2);
 const DRAIN: u64 = 1024 * 1024;
 
 impl Body {
-    /// The body with changes made. The few bytes that it grows by are not accounted for.
-    pub(super) fn with(self, changes: impl IntoIterator<Item = Splice>) -> Self {
-        Self { bytes: spliced(&self.bytes, changes.into_iter().collect()), share: self.share }
+    /// The body with these changes made in place of those of before. The few bytes that it grows by are not accounted for.
+    pub(super) fn with(&mut self, changes: Vec<Splice>) {
+        self.bytes = spliced(&self.bytes, std::mem::take(&mut self.undo));
+        self.undo = undoing(&self.bytes, &changes);
+        self.bytes = spliced(&self.bytes, changes);
     }
 
     /// This body with other bytes, accounted for where they are more.
@@ -61,7 +65,7 @@ impl Body {
         if more > 0 {
             self.share.grow(more, max_buffered)?;
         }
-        Ok(Self { bytes, share: self.share })
+        Ok(Self { bytes, undo: Vec::new(), share: self.share })
     }
 }
 
@@ -99,7 +103,7 @@ pub(super) async fn read(
     invite(session, settings).await?;
     let whole = gather(session, &mut share, declared, settings);
     let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
-    Ok(Body { bytes, share })
+    Ok(Body { bytes, undo: Vec::new(), share })
 }
 
 /// Tells a client that waits for `100 Continue` to go on.
@@ -222,7 +226,7 @@ mod tests {
         let mut share = Share { buffers: Arc::clone(&buffers), bytes: 0 };
         assert_eq!(share.grow(60, 100), Ok(()));
         assert_eq!(share.grow(60, 100), Err(Refusal::Overloaded));
-        let body = Body { bytes: Bytes::new(), share };
+        let body = Body { bytes: Bytes::new(), undo: Vec::new(), share };
         let body = body.replaced(Bytes::from_static(&[0; 130]), 130).expect("room");
         assert_eq!(buffers.held.load(Ordering::Relaxed), 130);
         let body = body.replaced(Bytes::from_static(b"short"), 0).expect("no more than before");

@@ -27,7 +27,8 @@ use crate::flow::client_address;
 use crate::telemetry::Phase;
 
 use super::Gateway;
-use super::attempt::{Ask, attempt};
+use super::attempt::Ask;
+use super::attempts;
 use super::body;
 use super::call::Call;
 use super::limits;
@@ -124,11 +125,11 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
-    let Understood { body, stream, hide_usage, worst } = understand::body(gateway, session, call, &mut underway, body)?;
+    let Understood { body, edits, worst } = understand::body(gateway, session, call, &mut underway, body)?;
     limits::admit(gateway, call, &underway, &worst).await?;
-    let ask = Ask { underway, content_type, body: Some(body), stream, hide_usage, sent: false };
-    let answer = attempt(gateway, session, call, ask).await?;
-    relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
+    let ask = Ask::new(underway, content_type, body, edits);
+    let answer = attempts::answer(gateway, session, call, ask).await?;
+    Box::pin(relay(gateway, session, call, answer)).await.map(|()| Handled::Answered)
 }
 
 /// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.

@@ -18,8 +18,9 @@ use crate::ledger::BudgetStore;
 use crate::limit::{
     Actual, Ask, Bound, Denied, LeaseFault, Leases, Limiter, LocalLimiter, Now, Reservation, Room, Rooms,
 };
+use crate::meter::price::Price;
 use crate::meter::{Scan, Splice};
-use crate::route::Kind;
+use crate::route::{Kind, Provider};
 use crate::units::{Limit, Usd};
 
 use super::Gateway;
@@ -168,18 +169,42 @@ pub(super) fn worst(call: &mut Call, underway: &Underway, scan: &Scan<'_>, body:
         return Ok(Worst { ask: NOTHING, ceiling: None });
     }
     let snapshot = Arc::clone(&arrived.snapshot);
-    let model = arrived.record.model.as_deref();
-    let section = underway.target.provider.prices.as_deref();
-    let price = section.and_then(|section| snapshot.prices.find(section, model?));
-    let most = price.and_then(|price| price.max_output_tokens()).unwrap_or(u64::MAX);
+    let prices = prices(&snapshot, underway, arrived.record.model.as_deref());
+    let ceilings = prices.iter().filter_map(|price| price.and_then(Price::max_output_tokens));
+    let most = ceilings.min().unwrap_or(u64::MAX);
     let default = underway.key.record.allowance.default_max_output_tokens.map(|tokens| tokens.min(most));
     let field = ceiling_field(&underway.route.pattern).filter(|_| !body.is_empty());
     let set = default.zip(field).and_then(|(tokens, field)| Some((tokens, scan.set_ceiling(field, tokens)?)));
     let (tokens, ceiling) = set.unzip();
     let limited = is_limited(&bounds(&snapshot, underway, arrived));
-    let ask = if limited { reckon(scan, body, price, tokens) } else { Ask::default() };
+    let of_one = |price| reckon(scan, body, price, tokens);
+    let ask = if limited { prices.into_iter().map(of_one).reduce(dearer) } else { None }.unwrap_or_default();
     call.limits.ceiling = tokens;
     Ok(Worst { ask, ceiling })
+}
+
+/// What the model costs at each target that the call may come to; absent where that is not known.
+fn prices<'s>(snapshot: &'s Snapshot, underway: &Underway, model: Option<&str>) -> Vec<Option<&'s Price>> {
+    let price = |provider: &Provider, model: Option<&str>| snapshot.prices.find(provider.prices.as_deref()?, model?);
+    let target = &underway.target;
+    let named = model.filter(|_| !target.is_chosen && underway.model.is_none());
+    match named.and_then(|named| snapshot.models.of_call(&target.provider.id, Some(named))) {
+        Some(routing) => {
+            let targets = routing.targets().iter();
+            targets.map(|to| price(&to.provider, to.model.as_deref().or(model))).collect()
+        }
+        None => vec![price(&target.provider, model)],
+    }
+}
+
+/// The worse of two worst cases, in each respect; what is not known is the worst.
+fn dearer(one: Ask, other: Ask) -> Ask {
+    Ask {
+        input_bound: one.input_bound.zip(other.input_bound).map(|(one, other)| one.max(other)),
+        output_ceiling: one.output_ceiling.zip(other.output_ceiling).map(|(one, other)| one.max(other)),
+        priced: one.priced && other.priced,
+        worst_cost: one.worst_cost.zip(other.worst_cost).map(|(one, other)| one.max(other)),
+    }
 }
 
 /// How a route spells the ceiling of output. Source: OpenAI's API reference, read 2026-11.

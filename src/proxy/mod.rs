@@ -5,9 +5,11 @@
 //! Never does: decide about keys, scopes or models; that is `flow`.
 
 mod attempt;
+mod attempts;
 mod body;
 mod call;
 mod exchange;
+mod hold;
 mod limits;
 mod listener;
 mod native;

@@ -7,7 +7,7 @@
 mod fault;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Version};
@@ -22,9 +22,10 @@ use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::flow::Underway;
 use crate::meter::Tap;
-use crate::route::{Kind, Provider};
+use crate::route::{self, Class, Kind, Outcome, Plan, Provider, time_to_reset};
 
 use super::Gateway;
+use super::attempts;
 use super::body;
 use super::call::Call;
 use super::exchange::{self, facts, part_when_draining, unspeakable};
@@ -46,6 +47,8 @@ const MAX_ATTEMPTS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Native {
     underway: Underway,
+    /// Rests the key that it takes, and the provider, as other calls do. There is one attempt.
+    plan: Plan,
     started: Instant,
     /// Bytes of the client's body so far.
     uploaded: u64,
@@ -66,7 +69,7 @@ pub(super) struct Native {
 pub(super) async fn begin(
     session: &mut ServerSession,
     call: &mut Call,
-    underway: Underway,
+    mut underway: Underway,
     settings: &ServerSettings,
 ) -> std::result::Result<(), Refusal> {
     let head = session.req_header();
@@ -87,11 +90,13 @@ pub(super) async fn begin(
     if !session.is_body_done() {
         call.waiting(body::invite(session, settings)).await?;
     }
+    let plan = attempts::only(session, call, &mut underway).await?;
     let started = Instant::now();
+
     let deadline = started + underway.target.provider.timeouts.total;
     call.goes_upstream();
     let own = call.own_time();
-    call.native = Some(Native { underway, started, uploaded: 0, deadline, own, answered: None, refusal: None });
+    call.native = Some(Native { underway, plan, started, uploaded: 0, deadline, own, answered: None, refusal: None });
     Ok(())
 }
 
@@ -99,11 +104,9 @@ pub(super) async fn begin(
 pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpPeer>> {
     let provider = provider(call)?;
     let websocket = call.native()?.underway.route.kind == Kind::Websocket;
-    let attempts = {
-        let record = &mut call.arrived().map_err(|refusal| explain(&refusal))?.record;
-        record.asks(&provider);
-        record.attempts
-    };
+    let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
+    arrived.asks(&provider, None, Instant::now());
+    let attempts = arrived.record.attempts;
     let peer = match gateway.peers.peer(&provider).await {
         Ok(peer) => peer,
         Err(broken) => {
@@ -140,9 +143,9 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
     let (route, provider) = (&underway.route, &underway.target.provider);
     let outgoing = Outgoing {
         method: &asked.method,
-        target: &route.upstream_target(provider, asked.uri.path(), asked.uri.query()),
+        path: &route.upstream_target(provider, asked.uri.path(), asked.uri.query()),
         headers: &asked.headers,
-        provider,
+        target: &underway.target,
         set: &underway.headers,
         carries: if route.kind == Kind::Websocket { Carries::Upgrade } else { Carries::Stream { empty } },
         request_id: &request_id,
@@ -173,6 +176,12 @@ pub(super) fn judge(session: &mut ServerSession, head: &ResponseHeader, call: &m
     let after = native.started.elapsed();
     let method_is_head = session.req_header().method == Method::HEAD;
     let length = Length::of(status, &head.headers, head.version == Version::HTTP_10, method_is_head);
+    let reset = time_to_reset(&head.headers, SystemTime::now());
+    let outcome = match status.as_u16() {
+        status @ 400.. => Outcome::Answered(route::Answer { status, class: Class::Plain, reset }),
+        _ => Outcome::Committed,
+    };
+    native.plan.judge(outcome, Instant::now());
     let record = &mut call.arrived().map_err(|refusal| explain(&refusal))?.record;
     record.upstream_status = Some(status.as_u16());
     record.upstream_head = Some(after);
@@ -324,6 +333,10 @@ pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error
         }
         refusal
     });
+    if let Some(native) = call.native.as_mut().filter(|_| refusal.is_of_upstream()) {
+        let outcome = if answered { Outcome::Broke } else { Outcome::Failed(refusal.clone()) };
+        native.plan.judge(outcome, Instant::now());
+    }
     // Pingora closes the connection, whatever the answer says.
     session.set_keepalive(None);
     // The caller's connection is cut either way; this says what the record tells.
@@ -333,7 +346,10 @@ pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error
 /// Takes note that the call is over. What is left of its body is read for a moment, so that the client can read an answer
 /// that came before it had sent everything.
 pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Option<&Error>) {
-    let Some(native) = &call.native else { return };
+    let Some(native) = &mut call.native else { return };
+    if error.is_none() {
+        native.plan.judge(Outcome::Completed, Instant::now());
+    }
     let (took, websocket) = (native.started.elapsed(), native.underway.route.kind == Kind::Websocket);
     let settings = match call.arrived() {
         Ok(arrived) => {

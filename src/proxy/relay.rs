@@ -2,27 +2,29 @@
 //!
 //! Invariant: an answer that was cut never ends as if it were whole: a stream is told in-band, anything else is aborted.
 //! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
-//! Never does: hold back a piece of a stream, or of what is not known to be small; change one.
+//! Never does: hold back a piece of a stream, change one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Version};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
-use crate::config::{ServerSettings, Snapshot};
-use crate::error::{Refusal, Silence};
-use crate::meter::{Shape, Tap};
-use crate::route::Provider;
+use crate::config::ServerSettings;
+use crate::error::Refusal;
+use crate::meter::{Seen, Shape, Tap};
+use crate::route::Outcome;
 use crate::units::Usd;
 
 use super::Gateway;
-use super::attempt::Answer;
+use super::attempt::Ask;
+use super::attempts::Answer;
 use super::call::Call;
-use super::exchange::{facts, part_when_draining, unspeakable, until, while_client_stays, written};
+use super::exchange::{facts, part_when_draining, unspeakable, while_client_stays, written};
+use super::hold::{Held, Waits};
 use super::upstream::{AnswerHead, Broken, Connection, Length};
 use super::wire::{self, Told};
 
@@ -32,6 +34,9 @@ const BEFORE_RESET: Duration = Duration::from_millis(50);
 /// Most bytes of a JSON answer that is read whole before its head goes out, so that the head can tell what it cost, and one
 /// that breaks is refused instead of cut.
 const SMALL: u64 = 64 * 1024;
+
+/// How long a stream may take for what stands behind its end: a usage, `[DONE]`, the end of its body.
+const BEHIND_THE_END: Duration = Duration::from_secs(1);
 
 /// Sends the answer's head and body to the client and gives the connection back.
 ///
@@ -43,153 +48,162 @@ pub(super) async fn relay(
     call: &mut Call,
     answer: Answer,
 ) -> Result<(), Refusal> {
-    let Answer { underway, connection, mut head, after, deadline, hide_usage } = answer;
-    let provider = Arc::clone(&underway.target.provider);
-    let shape = shape(&head.headers);
-    if hide_usage && shape == Shape::Events {
-        // What is taken out of a stream would be missing from its length.
-        head.headers.remove(CONTENT_LENGTH);
-        head.length = Length::Chunked;
+    let Answer { ask, mut plan, held } = answer;
+    let relayed = pass(gateway, session, call, (&ask, *held)).await;
+    match &relayed {
+        Ok(()) => drop(plan.judge(Outcome::Completed, Instant::now())),
+        Err(refusal) if refusal.is_of_upstream() => drop(plan.judge(Outcome::Broke, Instant::now())),
+        Err(_) => {}
     }
-    call.arrived()?.tap = Some(Tap::new(provider.dialect, shape, hide_usage));
-    let coming = Coming { provider, connection, after, deadline };
-    let relay = Relay { gateway, session, call };
-    match head.length {
-        Length::Known(1..=SMALL) if shape == Shape::Json => relay.whole(head, coming).await,
-        _ => relay.piecewise(head, coming, shape == Shape::Events).await,
+    relayed
+}
+
+async fn pass(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    (ask, held): (&Ask, Held),
+) -> Result<(), Refusal> {
+    let Held { provider, mut connection, mut head, after, hides_usage, mut waits, mut pieces, tap, pace, .. } = held;
+    if let Some(tap) = tap {
+        let arrived = call.arrived()?;
+        (arrived.tap, arrived.record.pace) = (Some(tap), pace);
     }
+    let cost = match head.length {
+        Length::Known(1..=SMALL) if held.shape == Shape::Json => {
+            whole(gateway, session, call, (&mut connection, &mut waits, &mut pieces)).await?
+        }
+        _ => None,
+    };
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
+    let events = held.shape == Shape::Events;
+    let success = head.status.is_success();
+    if hides_usage && events {
+        unframe(&mut head);
+    }
+    let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
+    // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
+    let left = match head.length {
+        Length::Known(length) if session.is_http2() && length > 0 => Some(length),
+        _ => None,
+    };
+    let told = Told { cost, upstream_head: after, gateway: call.own_time() };
+    let reply = wire::answer(head, &provider, &told, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+    if unframed && session.req_header().version == Version::HTTP_10 {
+        session.set_keepalive(None);
+    }
+    part_when_draining(gateway, session);
+    call.arrived()?.record.status = reply.status.as_u16();
+    let settings = &snapshot.server;
+    call.waiting(written(settings, session.write_response_header(reply))).await?;
+    let mut out = Out { settings, tail: Tail::default(), left };
+    for piece in pieces {
+        call.waiting(out.write(session, piece)).await?;
+    }
+    let ending = Ending {
+        expected: ask.underway.route.ends_by_an_event(),
+        events: success && events && unframed,
+        is_single: ask.edits.choices <= 1,
+    };
+    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, waits, ending }).await? else {
+        return call.waiting(out.end(session)).await;
+    };
+    let request_id = &call.arrived()?.record.request_id;
+    warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
+    cut(session, settings, &broken.refusal, events && unframed && out.tail.is_between_events()).await;
+    Err(broken.refusal)
 }
 
-/// What is to come of an answer behind its head.
-struct Coming {
-    provider: Arc<Provider>,
-    connection: Connection,
-    /// From the start of the attempt to the head.
-    after: Duration,
-    /// When the call has to be over.
-    deadline: Instant,
-}
-
-/// The two sides of an answer's way.
-struct Relay<'a> {
-    gateway: &'a Gateway,
-    session: &'a mut ServerSession,
-    call: &'a mut Call,
-}
-
-impl Relay<'_> {
-    /// Reads the answer to its end, then sends it.
-    async fn whole(mut self, head: AnswerHead, mut coming: Coming) -> Result<(), Refusal> {
-        let mut body = BytesMut::new();
-        loop {
-            match self.next(&mut coming, None).await? {
-                Ok(Some(piece)) => {
-                    if let Some(piece) = self.call.arrived()?.passes(piece, Instant::now()) {
-                        body.extend_from_slice(&piece);
-                    }
-                }
-                Ok(None) => break,
-                Err(broken) => {
-                    self.warn(&coming, &broken)?;
-                    return Err(broken.refusal);
+/// Reads a small answer to its end, and tells what the call cost.
+async fn whole(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    (connection, waits, pieces): (&mut Option<Connection>, &mut Waits, &mut Vec<Bytes>),
+) -> Result<Option<Usd>, Refusal> {
+    while let Some(live) = connection {
+        match call.waiting(while_client_stays(session, waits.next(live))).await? {
+            Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, Instant::now())),
+            Ok(None) => {
+                if let Some(connection) = connection.take() {
+                    gateway.upstream.release(connection);
                 }
             }
-        }
-        let cost = self.call.arrived()?.reckon().cost;
-        let snapshot = self.begin(head, &coming, cost).await?;
-        self.gateway.upstream.release(coming.connection);
-        self.write(&snapshot.server, body.freeze(), true).await
-    }
-
-    /// Sends the answer as it comes.
-    async fn piecewise(mut self, head: AnswerHead, mut coming: Coming, events: bool) -> Result<(), Refusal> {
-        let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
-        // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
-        let mut left = match head.length {
-            Length::Known(length) if self.session.is_http2() && length > 0 => Some(length),
-            _ => None,
-        };
-        let snapshot = self.begin(head, &coming, None).await?;
-        let settings = &snapshot.server;
-        let mut tail = Tail::default();
-        let broken = loop {
-            match self.next(&mut coming, left).await? {
-                Ok(Some(piece)) => {
-                    let Some(piece) = self.call.arrived()?.passes(piece, Instant::now()) else { continue };
-                    tail.push(&piece);
-                    left = left.map(|left| left.saturating_sub(piece.len() as u64));
-                    self.write(settings, piece, left == Some(0)).await?;
-                }
-                Ok(None) => {
-                    if let Some(rest) = self.call.arrived()?.tap.as_mut().and_then(Tap::end) {
-                        self.write(settings, rest, false).await?;
-                    }
-                    if left != Some(0) {
-                        self.write(settings, Bytes::new(), true).await?;
-                    }
-                    self.gateway.upstream.release(coming.connection);
-                    return Ok(());
-                }
-                Err(broken) => break broken,
+            Err(broken) => {
+                let request_id = &call.arrived()?.record.request_id;
+                warn!("call {request_id}: the provider in the middle of an answer: {}", broken.cause);
+                return Err(broken.refusal);
             }
-        };
-        self.warn(&coming, &broken)?;
-        if events && unframed && tail.is_between_events() {
-            tell(self.session, settings, &broken.refusal).await;
-        } else if self.session.is_http2() {
-            tokio::time::sleep(BEFORE_RESET).await;
-        }
-        Err(broken.refusal)
-    }
-
-    /// Sends the head; gives the configuration that the call sees.
-    async fn begin(&mut self, head: AnswerHead, coming: &Coming, cost: Option<Usd>) -> Result<Arc<Snapshot>, Refusal> {
-        let Self { gateway, session, call } = self;
-        let snapshot = Arc::clone(&call.arrived()?.snapshot);
-        let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
-        let told = Told { cost, upstream_head: coming.after, gateway: call.own_time() };
-        let facts = facts(session, call, &snapshot.server)?;
-        let reply = wire::answer(head, &coming.provider, &told, &facts).map_err(unspeakable)?;
-        if unframed && session.req_header().version == Version::HTTP_10 {
-            session.set_keepalive(None);
-        }
-        part_when_draining(gateway, session);
-        call.arrived()?.record.status = reply.status.as_u16();
-        call.waiting(written(&snapshot.server, session.write_response_header(reply))).await?;
-        Ok(snapshot)
-    }
-
-    /// Waits for the next piece as long as the client stays. One that has `left` nothing to get may leave: what is to come is
-    /// the provider's own end, and the client has lost nothing where that goes wrong.
-    async fn next(&mut self, coming: &mut Coming, left: Option<u64>) -> Result<Result<Option<Bytes>, Broken>, Refusal> {
-        let idle = coming.provider.timeouts.idle;
-        let next = next(&mut coming.connection, coming.deadline, idle);
-        match left {
-            Some(0) => Ok(self.call.waiting(next).await.or(Ok(None))),
-            _ => self.call.waiting(while_client_stays(self.session, next)).await,
         }
     }
-
-    async fn write(&mut self, settings: &ServerSettings, piece: Bytes, end: bool) -> Result<(), Refusal> {
-        self.call.waiting(written(settings, self.session.write_response_body(piece, end))).await
+    if pieces.len() > 1 {
+        *pieces = vec![pieces.concat().into()];
     }
-
-    fn warn(&mut self, coming: &Coming, broken: &Broken) -> Result<(), Refusal> {
-        let request_id = &self.call.arrived()?.record.request_id;
-        warn!("call {request_id}: provider {} in the middle of an answer: {}", coming.provider.id, broken.cause);
-        Ok(())
-    }
+    Ok(call.arrived()?.reckon().cost)
 }
 
-async fn next(connection: &mut Connection, deadline: Instant, idle: Duration) -> Result<Option<Bytes>, Broken> {
-    // A timeout alone would let an answer go on for ever that always has the next piece ready.
-    if Instant::now() >= deadline {
-        return Err(Broken::silent(Silence::Total));
+/// What is still to come of an answer.
+struct Rest {
+    connection: Option<Connection>,
+    waits: Waits,
+    ending: Ending,
+}
+
+/// Passes on what is still to come, to its end or to where it breaks.
+async fn rest(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    out: &mut Out<'_>,
+    Rest { mut connection, mut waits, ending }: Rest,
+) -> Result<Result<(), Broken>, Refusal> {
+    while let Some(live) = &mut connection {
+        let seen = call.arrived()?.seen();
+        if seen.content {
+            waits.first_token = None;
+        }
+        if ending.is_over(&seen) && ending.is_single {
+            waits.idle = waits.idle.min(BEHIND_THE_END);
+        }
+        // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
+        // that goes wrong.
+        let came = match out.left {
+            Some(0) => call.waiting(waits.next(live)).await.or(Ok(None)),
+            _ => call.waiting(while_client_stays(session, waits.next(live))).await?,
+        };
+        match came {
+            Ok(Some(piece)) => {
+                let Some(piece) = call.arrived()?.passes(piece, Instant::now()) else { continue };
+                call.waiting(out.write(session, piece)).await?;
+            }
+            Ok(None) => {
+                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
+                    call.waiting(out.write(session, rest)).await?;
+                }
+                if let Some(connection) = connection.take() {
+                    gateway.upstream.release(connection);
+                }
+            }
+            // All that was asked for is there; what breaks behind it is nobody's loss.
+            Err(_) if ending.is_over(&seen) => return Ok(Ok(())),
+            Err(broken) => return Ok(Err(broken)),
+        }
     }
-    match tokio::time::timeout_at(until(deadline, idle), connection.chunk()).await {
-        Ok(piece) => piece,
-        Err(_) if Instant::now() >= deadline => Err(Broken::silent(Silence::Total)),
-        Err(_) => Err(Broken::silent(Silence::Idle)),
+    Ok(ending.lacks(&call.arrived()?.seen()).map_or(Ok(()), Err))
+}
+
+/// Gives up the length of a stream: what is taken out of it would be missing.
+fn unframe(head: &mut AnswerHead) {
+    head.headers.remove(CONTENT_LENGTH);
+    head.length = Length::Chunked;
+}
+
+/// Ends an answer that was cut, as well as its client can be told: in-band where an event may begin.
+async fn cut(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal, may_tell: bool) {
+    if may_tell {
+        tell(session, settings, refusal).await;
+    } else if session.is_http2() {
+        tokio::time::sleep(BEFORE_RESET).await;
     }
 }
 
@@ -213,6 +227,52 @@ pub(super) fn shape(headers: &HeaderMap) -> Shape {
         Some(value) if starts(value, b"text/event-stream") => Shape::Events,
         Some(value) if starts(value, b"application/json") => Shape::Json,
         _ => Shape::Opaque,
+    }
+}
+
+/// How a stream ends.
+struct Ending {
+    /// Whether its protocol has an event for it.
+    expected: bool,
+    /// Whether it is a stream of a success at all, whose end is the gateway's to frame.
+    events: bool,
+    /// Whether one choice was asked for: behind the end of one another one may begin.
+    is_single: bool,
+}
+
+impl Ending {
+    /// Whether all of it is there, but for what need not come.
+    fn is_over(&self, seen: &Seen) -> bool {
+        self.events && seen.terminal
+    }
+
+    /// What is wrong with a stream that ended, in form, by itself.
+    fn lacks(&self, seen: &Seen) -> Option<Broken> {
+        let cut = self.events && !seen.terminal && !seen.error && (self.expected || seen.content);
+        cut.then(|| Broken::reset("the stream ended without its last event"))
+    }
+}
+
+/// The way to the client.
+struct Out<'s> {
+    settings: &'s ServerSettings,
+    tail: Tail,
+    /// What is left of a body over HTTP/2 whose length is known.
+    left: Option<u64>,
+}
+
+impl Out<'_> {
+    async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
+        self.tail.push(&piece);
+        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+        written(self.settings, session.write_response_body(piece, self.left == Some(0))).await
+    }
+
+    async fn end(&mut self, session: &mut ServerSession) -> Result<(), Refusal> {
+        if self.left == Some(0) {
+            return Ok(());
+        }
+        written(self.settings, session.write_response_body(Bytes::new(), true)).await
     }
 }
 

@@ -12,7 +12,7 @@ use pingora_core::protocols::http::ServerSession;
 use crate::error::{PolicyError, Refusal};
 use crate::flow::Underway;
 use crate::limit::Ask;
-use crate::meter::{self, Scan};
+use crate::meter::{self, Edits, Scan};
 use crate::policy::{Content, Head, Look};
 
 use super::Gateway;
@@ -23,15 +23,13 @@ use super::limits::{self, Worst};
 /// A body that is ready to be sent.
 pub(super) struct Understood {
     pub(super) body: Body,
-    /// Whether it asks for a stream.
-    pub(super) stream: bool,
-    /// Whether it was made to ask for the stream's usage, which its client did not.
-    pub(super) hide_usage: bool,
+    /// What it asks for, and what may be changed of it.
+    pub(super) edits: Edits,
     /// What it may need at most, where it is limited.
     pub(super) worst: Ask,
 }
 
-/// Reads what a body asks for, asks the policies, and makes a stream tell its usage.
+/// Reads what a body asks for, and asks the policies.
 ///
 /// # Errors
 /// `InvalidJson`, `ModelNotAllowed`, `Denied`, `PolicyFailed`; `Overloaded` where a changed body finds no room.
@@ -60,11 +58,8 @@ pub(super) fn body(
 }
 
 fn ready(call: &mut Call, underway: &Underway, scan: &Scan<'_>, body: Body) -> Result<Understood, Refusal> {
-    let asks = scan.stream && underway.route.tells_usage_on_request(&underway.target.provider);
-    let change = if asks { scan.ask_for_usage() } else { None };
-    let hide_usage = change.is_some();
     let Worst { ask: worst, ceiling } = limits::worst(call, underway, scan, &body.bytes)?;
-    Ok(Understood { body: body.with(change.into_iter().chain(ceiling)), stream: scan.stream, hide_usage, worst })
+    Ok(Understood { edits: Edits::of(scan).with(ceiling), body, worst })
 }
 
 /// Asks the policies about a call whose body passes unread.

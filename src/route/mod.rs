@@ -2,10 +2,18 @@
 //!
 //! Invariant: a path is matched as it stands; no spelling other than the configured one (but for one trailing slash)
 //! reaches a route, so that what was authorised is what is forwarded.
-//! Never does: any IO, resolving of names, choosing among several targets.
+//! Never does: any IO, resolving of names.
 
+mod attempts;
+mod breaker;
+mod budget;
 pub mod headers;
+mod health;
 mod model;
+mod models;
+mod plan;
+mod pool;
+mod reset;
 mod table;
 mod way;
 
@@ -18,7 +26,14 @@ use percent_encoding::percent_decode_str;
 use crate::dialect::Dialect;
 use crate::units::{ProviderId, RouteId, Secret};
 
+pub use attempts::{Attempts, Cooldown};
+pub use breaker::{Cause, View};
+pub use health::{Health, KeyView, TargetView};
 pub use model::{ModelSource, QUERY, may_be_model};
+pub use models::{Deployment, ModelTable, Routing};
+pub use plan::{Answer, Class, End, Outcome, Plan, Step, Try};
+pub use pool::{KeyMark, MOST, Pool, ProviderKey};
+pub use reset::time_to_reset;
 pub use table::{Match, RouteTable, TableError};
 pub use way::{Authority, Certificates, ClientCertificate, HttpProxy};
 
@@ -42,9 +57,8 @@ pub struct Provider {
     pub base_prefix: String,
     /// The header that carries the provider's key: `authorization`, `api-key`, `x-api-key`.
     pub auth_header: HeaderName,
-    /// The provider's key as that header's whole value (`Bearer ...`), marked sensitive; absent where the provider
-    /// needs none.
-    pub credential: Option<HeaderValue>,
+    /// Its keys.
+    pub keys: Pool,
     /// Headers that are set on each upstream request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters that are set on each upstream request: the name, and the whole pair percent-encoded,
@@ -75,6 +89,8 @@ pub struct Timeouts {
     pub first_byte_stream: Duration,
     /// The same for all other calls.
     pub first_byte_other: Duration,
+    /// From the request sent to a stream's first content; absent: as long as it likes.
+    pub first_token: Option<Duration>,
     /// Between two pieces of an answer.
     pub idle: Duration,
     /// From the first attempt to the answer's end.
@@ -87,6 +103,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(3),
             first_byte_stream: Duration::from_secs(120),
             first_byte_other: Duration::from_secs(600),
+            first_token: None,
             idle: Duration::from_secs(120),
             total: Duration::from_secs(900),
         }
@@ -98,6 +115,22 @@ impl Default for Timeouts {
 pub struct Target {
     /// Who is asked: the route's own provider, or one that was chosen in its place.
     pub provider: Arc<Provider>,
+    /// The place of the key in the provider's pool that the call takes.
+    pub key: usize,
+    /// Whether a policy chose it, so that no table of models does.
+    pub is_chosen: bool,
+}
+
+impl Target {
+    /// A provider with its first key.
+    pub fn new(provider: Arc<Provider>) -> Self {
+        Self { provider, key: 0, is_chosen: false }
+    }
+
+    /// The key as its header's whole value; absent where the provider needs none.
+    pub fn credential(&self) -> Option<&HeaderValue> {
+        self.provider.keys.keys().get(self.key)?.credential.as_ref()
+    }
 }
 
 /// How the calls of a route are carried.
@@ -172,7 +205,14 @@ impl Route {
 
     /// The target that its calls have unless another one is chosen.
     pub fn target(&self) -> Target {
-        Target { provider: Arc::clone(&self.provider) }
+        Target::new(Arc::clone(&self.provider))
+    }
+
+    /// Whether a stream of it has an end that tells itself: chat, completions, responses, messages.
+    pub fn ends_by_an_event(&self) -> bool {
+        ["/chat/completions", "/v1/completions", "/responses", "/messages"]
+            .iter()
+            .any(|end| self.pattern.ends_with(end))
     }
 
     /// What a path that matched this route has behind the provider's name: `/v1/models`.

@@ -16,7 +16,7 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         version_prefix: "/v1".to_owned(),
         base_prefix: String::new(),
         auth_header: http::header::AUTHORIZATION,
-        credential: Some(HeaderValue::from_static("Bearer sk-provider")),
+        keys: Pool::new(&ProviderId::new(id), vec![(HeaderValue::from_static("Bearer sk-provider"), 1)]),
         headers: Vec::new(),
         query: Vec::new(),
         dialect: crate::dialect::OPENAI,

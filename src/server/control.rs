@@ -17,6 +17,7 @@ use crate::config::{self, Live, Loaded, Report, Sources, Startup};
 use crate::keys::Stamp;
 use crate::ledger::Ledger;
 use crate::proxy::{Limiting, Parts, Peers, REFRESH};
+use crate::route::Health;
 use crate::telemetry::{Part, Reload, Telemetry};
 
 /// How often the key file is looked at: changes are in force within 2 s.
@@ -33,6 +34,8 @@ pub(super) struct Control {
     peers: Arc<Peers>,
     ledger: Ledger,
     limits: Arc<Limiting>,
+    /// What is known of targets and keys beyond one configuration.
+    health: Health,
     certificates: Certificates,
     /// What only a restart can change, as it was at start.
     startup: Startup,
@@ -57,7 +60,7 @@ impl KeysRead {
 }
 
 impl Control {
-    pub(super) fn new(sources: Sources, loaded: &Loaded, parts: &Parts) -> Self {
+    pub(super) fn new(sources: Sources, loaded: &Loaded, parts: &Parts, health: Health) -> Self {
         let Parts { live, telemetry, peers, ledger, limits, .. } = parts.clone();
         Self {
             sources,
@@ -66,6 +69,7 @@ impl Control {
             peers,
             ledger,
             limits,
+            health,
             certificates: Certificates::of(&loaded.snapshot.startup.listen),
             startup: loaded.snapshot.startup.clone(),
             keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
@@ -95,6 +99,7 @@ impl Control {
         self.telemetry.restart_required(!differences.is_empty());
         let snapshot = &loaded.snapshot;
         let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.tally(SystemTime::now()));
+        self.health.attach(&snapshot.models);
         self.live.replace(Arc::clone(snapshot));
         self.certificates.replace(&snapshot.startup.listen);
         *keys_read = KeysRead::applied(loaded.key_file_stamp);

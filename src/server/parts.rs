@@ -22,6 +22,7 @@ use crate::config::{self, Live, Loaded, Snapshot, Sources, Startup};
 use crate::ledger::{BudgetStore, Ledger};
 use crate::policy::Policies;
 use crate::proxy::{Gateway, Limiting, Parts, Peers};
+use crate::route::Health;
 use crate::telemetry::{LogSettings, LogWriter, Readiness, Telemetry, TelemetryError, TelemetrySettings, init_logger};
 
 /// A listener, and its address as bound.
@@ -71,6 +72,8 @@ impl Prepared {
             None => Ledger::off(),
         };
         let limits = Arc::new(Limiting::new(BudgetStore::open(&ledger, process)?));
+        let health = Health::default();
+        health.attach(&snapshot.models);
         let parts = Parts {
             live: Arc::new(Live::new(Arc::clone(snapshot))),
             telemetry: Arc::clone(&telemetry),
@@ -81,7 +84,7 @@ impl Prepared {
             peers: Arc::new(Peers::default()),
         };
         let lifecycle = Arc::new(Lifecycle::new(&parts));
-        let control = Arc::new(Control::new(sources, &loaded, &parts));
+        let control = Arc::new(Control::new(sources, &loaded, &parts, health));
 
         let conf = server_conf(snapshot.startup.threads);
         let gateway = Gateway::new(parts.clone(), process);

@@ -10,7 +10,6 @@ use http::Method;
 use parking_lot::RwLock;
 
 use super::family::OTHER;
-use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::flow::Record;
 
 /// Names of models that have series of their own; the rest is `other`.
@@ -38,33 +37,6 @@ pub(super) fn method(method: &Method) -> &'static str {
 /// The pattern of the route that was found.
 pub(super) fn route(record: &Record) -> &str {
     record.route.as_ref().map_or(UNKNOWN, |route| &route.pattern)
-}
-
-/// How the last attempt of a call ended.
-pub(super) fn outcome(record: &Record) -> &'static str {
-    match &record.refusal {
-        Some(Refusal::UpstreamAuth) => "auth_refused",
-        Some(Refusal::UpstreamTimeout(Silence::Connect)) => "connect_timeout",
-        Some(Refusal::UpstreamTimeout(Silence::Proxy)) => "proxy_timeout",
-        Some(Refusal::UpstreamTimeout(Silence::FirstByte)) => "first_byte_timeout",
-        Some(Refusal::UpstreamTimeout(Silence::Idle)) => "idle_timeout",
-        Some(Refusal::UpstreamTimeout(Silence::Total)) => "total_timeout",
-        Some(Refusal::Upstream(UpstreamFault::Resolve)) => "resolve_failed",
-        Some(Refusal::Upstream(UpstreamFault::Connect)) => "connect_failed",
-        Some(Refusal::Upstream(UpstreamFault::Proxy)) => "proxy_failed",
-        Some(Refusal::Upstream(UpstreamFault::Reset)) => "reset",
-        Some(Refusal::Upstream(UpstreamFault::BadAnswer)) => "bad_answer",
-        Some(Refusal::ClientGone) => "client_gone",
-        Some(Refusal::ShuttingDown) => "cut",
-        Some(Refusal::Bug(_)) => "internal_error",
-        _ => match record.upstream_status {
-            Some(100..=399) => "success",
-            Some(429) => "rate_limited",
-            Some(400..=499) => "client_error",
-            Some(_) => "server_error",
-            None => "no_answer",
-        },
-    }
 }
 
 /// The models that have series of their own: the first ones that a provider answered for.

@@ -76,12 +76,32 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
     let microseconds = record.overhead.as_micros();
     let attempts = record.attempts;
     let _ = write!(line, r#","durationMs":{milliseconds},"overheadUs":{microseconds},"attempts":{attempts}"#);
+    tried(line, record);
     spent(line, record);
     if let Some(client) = record.client {
         let _ = write!(line, r#","clientAddress":"{client}""#);
     }
     text(line, "code", record.refusal.as_ref().map(Refusal::code));
     text(line, "cause", record.refusal.as_ref().and_then(Refusal::cause).as_deref());
+}
+
+/// Each attempt, where there was more than one.
+fn tried(line: &mut Vec<u8>, record: &Record) {
+    if record.tried.len() < 2 {
+        return;
+    }
+    line.extend_from_slice(br#","tried":["#);
+    for (index, tried) in record.tried.iter().enumerate() {
+        line.extend_from_slice(if index == 0 { br#"{"providerName":"# } else { br#",{"providerName":"# });
+        string(line, tried.provider.as_str());
+        text(line, "model", tried.model.as_deref());
+        text(line, "outcome", Some(tried.outcome));
+        if let Some(status) = tried.status {
+            let _ = write!(line, r#","statusCode":"{status}""#);
+        }
+        let _ = write!(line, r#","durationMs":{}}}"#, whole_milliseconds(tried.duration));
+    }
+    line.push(b']');
 }
 
 /// What the call used and cost, where it was authenticated. Money is US dollars in a string, so that no reader rounds it.

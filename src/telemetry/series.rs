@@ -223,10 +223,11 @@ impl Series {
             },
         );
         self.overhead.observe(record.overhead.as_secs_f64());
-        if record.attempts > 0 {
-            self.count_attempts(provider, labels::outcome(record), 1);
-            // The record tells the end of the last attempt only.
-            self.count_attempts(provider, "retried", u64::from(record.attempts - 1));
+        if record.tried.is_empty() && record.attempts > 0 {
+            self.count_attempt(provider, record.outcome());
+        }
+        for tried in &record.tried {
+            self.count_attempt(tried.provider.as_str(), tried.outcome);
         }
     }
 
@@ -239,11 +240,9 @@ impl Series {
         })
     }
 
-    fn count_attempts(&self, provider: &str, outcome: &str, attempts: u64) {
-        if attempts > 0 {
-            let new = |labels: &[&str; 2]| self.attempts.get_metric_with_label_values(labels).ok();
-            self.by_outcome.with([provider, outcome], new, |counter| counter.inc_by(attempts));
-        }
+    fn count_attempt(&self, provider: &str, outcome: &str) {
+        let new = |labels: &[&str; 2]| self.attempts.get_metric_with_label_values(labels).ok();
+        self.by_outcome.with([provider, outcome], new, IntCounter::inc);
     }
 
     pub(super) fn enter(&self) -> InFlight {

@@ -2,6 +2,7 @@
 //!
 //! Never does: read a clock; look into a family instead of at what is exported.
 
+mod attempts;
 mod dashboard;
 mod spending;
 
@@ -74,6 +75,8 @@ fn served() -> Record {
         status: 200,
         refusal: None,
         attempts: 1,
+        tried: Vec::new(),
+        asked_model: None,
         upstream_status: Some(200),
         duration: Duration::from_micros(123_400),
         upstream_head: Some(Duration::from_micros(99_600)),
@@ -301,21 +304,6 @@ fn what_is_stale_is_fresh_again_after_the_next_good_reload() {
     assert_eq!(stale(Part::Keys, Reload::Refused), [false, true]);
     telemetry.keys_are_fresh();
     assert_has(&telemetry.render(NOW), "gateway_keys_stale 0");
-}
-
-#[test]
-fn attempts_are_counted_by_how_they_ended() {
-    let (telemetry, _) = telemetry(10_000, false);
-    let mut record = served();
-    record.attempts = 3;
-    record.upstream_status = None;
-    record.refusal = Some(Refusal::Upstream(UpstreamFault::Reset));
-    telemetry.observe(&record, false);
-    telemetry.panicked();
-    let text = telemetry.render(NOW);
-    assert_has(&text, r#"gateway_upstream_attempts_total{outcome="reset",provider="openai"} 1"#);
-    assert_has(&text, r#"gateway_upstream_attempts_total{outcome="retried",provider="openai"} 2"#);
-    assert_has(&text, "gateway_panics_total 1");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
+//! | `failover` | several targets of a model: what becomes of calls when one of them fails |
 //! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `limits` | limits and budgets: what they refuse, and what holds under load, crashes and reloads |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
@@ -31,6 +32,7 @@ mod clients_tls;
 mod commands;
 mod contract;
 mod exchange;
+mod failover;
 mod ledger;
 mod lifecycle;
 mod limits;

@@ -50,6 +50,9 @@ pub(super) fn as_json(loaded: &Loaded) -> serde_json::Value {
         "prices": { "version": &**loaded.snapshot.prices.version() },
         "providers": providers,
         "routes": routes,
+        "models": models::as_json(&loaded.snapshot),
+        "only_listed_models": loaded.snapshot.models.only_listed(),
+        "attempts": models::attempts_as_json(&loaded.snapshot.attempts),
         "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
     })
 }
@@ -75,9 +78,10 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
     let certificates = provider.certificates.as_ref();
     serde_json::json!({
         "name": provider.id.as_str(),
+        "keys": provider.keys.keys().iter().filter(|key| key.credential.is_some()).count(),
         "priced_as": provider.prices.as_deref(),
         "inject_usage": provider.inject_usage,
-        "key_in": provider.credential.as_ref().map(|_| provider.auth_header.as_str()),
+        "key_in": provider.keys.is_needed().then(|| provider.auth_header.as_str()),
         "proxy": provider.proxy.as_ref().map(ToString::to_string),
         "ca_file": certificates.is_some_and(|own| own.authorities.is_some()),
         "client_cert": certificates.is_some_and(|own| own.client.is_some()),
@@ -85,6 +89,7 @@ fn provider_as_json(provider: &Provider) -> serde_json::Value {
             "connect_ms": millis(times.connect),
             "first_byte_stream_ms": millis(times.first_byte_stream),
             "first_byte_other_ms": millis(times.first_byte_other),
+            "first_token_ms": times.first_token.map(millis),
             "idle_ms": millis(times.idle),
             "total_ms": millis(times.total),
         },
@@ -109,6 +114,6 @@ pub(in crate::cli) fn report_as_json(report: &Report) -> serde_json::Value {
     serde_json::json!({ "ok": false, "problems": problems })
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

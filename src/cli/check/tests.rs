@@ -4,7 +4,7 @@
 
 use super::*;
 
-fn run_with(yaml: Option<&str>, json: bool) -> (u8, String, String) {
+pub(super) fn run_with(yaml: Option<&str>, json: bool) -> (u8, String, String) {
     let directory = tempfile::tempdir().expect("a directory");
     if let Some(yaml) = yaml {
         std::fs::create_dir(directory.path().join("conf")).expect("made");

@@ -34,7 +34,7 @@ fn runs_without_a_file() {
     );
     let provider = &snapshot.providers[0];
     assert_eq!((provider.host.as_str(), provider.port, provider.tls), ("api.openai.com", 443, true));
-    let credential = provider.credential.as_ref().expect("a key");
+    let credential = provider.keys.keys()[0].credential.as_ref().expect("a key");
     assert_eq!(credential.as_bytes(), b"Bearer sk-canary");
     assert!(credential.is_sensitive());
     let key_file = directory.path().join("provision/secrets/hashed-api-keys.json");
@@ -65,7 +65,7 @@ fn the_process_wins_over_dotenv_and_files_are_read() {
     let loaded = load(&sources(directory.path(), Some("g.yaml"), &process)).expect("fine");
     let key = |id: &str| {
         let provider = loaded.snapshot.providers.iter().find(|provider| provider.id.as_str() == id).expect("it");
-        let credential = provider.credential.as_ref()?.to_str().ok()?;
+        let credential = provider.keys.keys()[0].credential.as_ref()?.to_str().ok()?;
         Some(format!("{}: {credential}", provider.auth_header))
     };
     assert_eq!(key("openai").as_deref(), Some("authorization: Bearer from-process"));

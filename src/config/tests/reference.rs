@@ -12,10 +12,11 @@ use crate::config::report::FieldPath;
 use crate::config::tree::Tree;
 
 const REFERENCE: &str = include_str!("../../../conf/gateway.yaml");
-const PICTURES: [&str; 4] = [
+const PICTURES: [&str; 5] = [
     include_str!("../file.rs"),
     include_str!("../file/answer.rs"),
     include_str!("../file/limits.rs"),
+    include_str!("../file/models.rs"),
     include_str!("../file/prices.rs"),
 ];
 
@@ -70,6 +71,7 @@ fn shows_the_default_of_each_field() {
     plain.admin.token = Some(values::Hidden(Secret::new(String::new())));
     plain.keys.file = Some(defaults::KEY_FILE.into());
     let openai = plain.providers.get_mut("openai").expect("openai");
+    openai.preset = Some("openai".to_owned());
     openai.version_path = Some("/v1".to_owned());
     openai.priced_as = Some("openai".to_owned());
     openai.proxy = Some(values::Hidden(Secret::new(String::new())));
@@ -124,7 +126,7 @@ fn walk(
         match kind.as_str() {
             "Provider" => walk(structs, kind, &path.key("openai"), tree, missing),
             // What they hold is shown in a comment, or where it stands once.
-            "Listen" | "BudgetEntry" => {}
+            "Listen" | "BudgetEntry" | "Model" | "ApiKey" => {}
             "LimitSet" if !matches!(field.as_str(), "gateway") => {}
             _ if structs.contains_key(kind) => walk(structs, kind, &path, tree, missing),
             _ => {}

@@ -227,7 +227,7 @@ impl Broken {
         Self { refusal, cause: format!("{}: {what}", peer.address()) }
     }
 
-    fn reset(cause: &str) -> Self {
+    pub(super) fn reset(cause: &str) -> Self {
         Self { refusal: Refusal::Upstream(UpstreamFault::Reset), cause: cause.to_owned() }
     }
 

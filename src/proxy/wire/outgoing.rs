@@ -11,16 +11,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 use crate::flow::protocols_without_key;
-use crate::route::{Provider, headers};
+use crate::route::{Target, headers};
 
 use super::named_by;
 
 /// What an upstream request consists of.
 pub(in crate::proxy) struct Outgoing<'a> {
     pub(in crate::proxy) method: &'a Method,
-    pub(in crate::proxy) target: &'a str,
+    pub(in crate::proxy) path: &'a str,
     pub(in crate::proxy) headers: &'a HeaderMap,
-    pub(in crate::proxy) provider: &'a Provider,
+    pub(in crate::proxy) target: &'a Target,
     /// Headers that stand in place of any others of their names.
     pub(in crate::proxy) set: &'a [(HeaderName, HeaderValue)],
     pub(in crate::proxy) carries: Carries<'a>,
@@ -48,7 +48,7 @@ impl Outgoing<'_> {
     /// The head as bytes, ready to send.
     pub(in crate::proxy) fn head(&self) -> Vec<u8> {
         let mut head = Vec::with_capacity(1024);
-        for part in [self.method.as_str(), " ", self.target, " HTTP/1.1\r\n"] {
+        for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
         self.each_header(|name, value| line(&mut head, name, value));
@@ -58,7 +58,7 @@ impl Outgoing<'_> {
 
     /// The head as Pingora's native loop sends it.
     pub(in crate::proxy) fn native_head(&self) -> pingora_core::Result<RequestHeader> {
-        let mut head = RequestHeader::build(self.method.clone(), self.target.as_bytes(), None)?;
+        let mut head = RequestHeader::build(self.method.clone(), self.path.as_bytes(), None)?;
         let mut outcome = Ok(());
         self.each_header(|name, value| {
             if outcome.is_ok() {
@@ -70,16 +70,17 @@ impl Outgoing<'_> {
 
     /// All headers in their order. The one place that decides which of the client's go upstream.
     fn each_header(&self, mut put: impl FnMut(&str, &[u8])) {
-        let provider = self.provider;
+        let provider = &*self.target.provider;
         put("host", provider.authority.as_bytes());
-        if let Some(credential) = &provider.credential {
+        if let Some(credential) = self.target.credential() {
             put(provider.auth_header.as_str(), credential.as_bytes());
         }
         put("accept-encoding", b"identity");
         put("x-request-id", self.request_id.as_bytes());
         self.each_of_the_body(&mut put);
         let is_set = |name: &HeaderName| self.set.iter().any(|(set, _)| set == name);
-        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(self.set) {
+        let set = self.set.iter().filter(|(name, _)| *name != provider.auth_header);
+        for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(set) {
             put(name.as_str(), value.as_bytes());
         }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());

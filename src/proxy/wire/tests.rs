@@ -3,7 +3,9 @@
 //! Never does: send anything; heads are bytes and maps.
 
 use super::*;
+use crate::route::Target;
 use crate::route::tests::provider;
+use std::sync::Arc;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
@@ -19,9 +21,9 @@ fn sent_as(pairs: &[(&str, &str)], carries: Carries<'_>) -> Vec<String> {
     let headers = headers(pairs);
     let outgoing = Outgoing {
         method: &Method::POST,
-        target: "/v1/chat/completions",
+        path: "/v1/chat/completions",
         headers: &headers,
-        provider: &provider,
+        target: &Target::new(Arc::clone(&provider)),
         set: &[],
         carries,
         request_id: "req_1",

@@ -112,7 +112,8 @@ async fn each_event_is_there_before_the_next_one_is_sent() {
                 assert_eq!(client.chunk().await.as_deref(), Some(part.as_bytes()));
             }
         }
-        provider.write_all(b"0\r\n\r\n").await.expect("sent");
+        provider.write_all(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n").await.expect("sent");
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"data: [DONE]\n\n"[..]));
         assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
     }
 }

@@ -35,6 +35,8 @@ pub use tls::{Authority, Certificate, GOOD, TlsProvider};
 pub const PROVIDER_KEY: &str = "sk-provider-canary-7f3a";
 /// The original's test key, which the key file of every world has, for the four original routes.
 pub const KEY: &str = "fake";
+/// What a provider does is told at once and as it is.
+const ONE_ATTEMPT: &str = "{ max_attempts: 1, cooldown: { consecutive_failures: 1000, first: 100ms, longest: 100ms } }";
 /// A deadline for what should take milliseconds; long, because the machine may be busy with other things.
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -79,6 +81,10 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// How the provider behaves.
     pub options: Option<ProviderOptions>,
+    /// What stands behind `attempts:`; by default one attempt, and hardly any rest behind a failure.
+    pub attempts: String,
+    /// What stands behind `models:`.
+    pub models: String,
     /// Further providers, as lines of YAML: `  inner: { base_url: ... }`.
     pub providers: String,
     /// The embedding program's policies.
@@ -247,6 +253,8 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     let default =
         |name: &str, value: &str| if setup.server.contains(name) { String::new() } else { format!(", {value}") };
     let ledger = if setup.ledger.is_empty() { String::new() } else { format!("ledger: {}\n", setup.ledger) };
+    let attempts = if setup.attempts.is_empty() { ONE_ATTEMPT } else { &setup.attempts };
+    let models = if setup.models.is_empty() { "{}" } else { &setup.models };
     format!(
         "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
@@ -259,6 +267,7 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
         setup.providers,
         and(&setup.telemetry),
     ) + &ledger
+        + &format!("attempts: {attempts}\nmodels: {models}\n")
         + &setup.sections
 }
 

@@ -1,0 +1,280 @@
+//! The attempts of a call, until one of them answers the client.
+//!
+//! Invariant: nothing was sent to the client until this is over; each attempt is judged once, by the plan, and told once,
+//! in the record.
+//! Never does: choose a target or a wait; that is the plan's.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use log::error;
+use pingora_core::protocols::http::ServerSession;
+
+use crate::error::Refusal;
+use crate::flow::{Pace, Underway};
+use crate::meter::Tap;
+use crate::route::{self, Class, End, Outcome, Plan, Step, Try, time_to_reset};
+
+use super::Gateway;
+use super::attempt::{Ask, Begun, attempt};
+use super::call::Call;
+use super::exchange::while_client_stays;
+use super::hold::{self, Held, Stopped};
+
+/// An answer that goes to the client, and the plan that waits for its end.
+pub(super) struct Answer {
+    pub(super) ask: Ask,
+    pub(super) plan: Plan,
+    pub(super) held: Box<Held>,
+}
+
+/// What came of an attempt.
+enum Made {
+    /// The answer goes to the client.
+    Commits(Box<Held>),
+    /// It does not, unless nothing better comes; absent where there is none to keep.
+    Judged(Option<Box<Held>>),
+}
+
+/// Asks one target after the other, as the plan says.
+///
+/// # Errors
+/// What the plan refuses with; `UnknownModel`; `ClientGone`.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    mut ask: Ask,
+) -> Result<Answer, Refusal> {
+    let mut plan = plan(session, call, &ask)?;
+    let mut kept = None;
+    loop {
+        match plan.next(Instant::now(), random()) {
+            Step::Wait(wait) => call.waiting(while_client_stays(session, tokio::time::sleep(wait))).await?,
+            Step::Try(one) => match Box::pin(make(gateway, session, call, &mut ask, (&mut plan, one))).await? {
+                Made::Commits(held) => {
+                    plan.judge(Outcome::Committed, Instant::now());
+                    ask.body = None;
+                    return Ok(Answer { ask, plan, held });
+                }
+                Made::Judged(None) => {}
+                Made::Judged(best) => kept = best,
+            },
+            Step::End(End::Refuse(refusal)) => return Err(refusal),
+            Step::End(End::PassOn) => {
+                let held = kept.ok_or(Refusal::Bug("an answer that was not kept"))?;
+                let arrived = call.arrived()?;
+                arrived.record.provider = Some(held.provider.id.clone());
+                arrived.record.upstream_status = Some(held.head.status.as_u16());
+                arrived.record.upstream_head = Some(held.after);
+                ask.body = None;
+                return Ok(Answer { ask, plan, held });
+            }
+        }
+    }
+}
+
+/// The plan of a call, by the model that its body asks for; a policy that chose a provider has chosen the target.
+fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Refusal> {
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
+    let underway = &ask.underway;
+    let provider = &underway.target.provider.id;
+    let model = ask.edits.model().filter(|_| !underway.target.is_chosen && underway.model.is_none());
+    let routing = match (&underway.model, model) {
+        // What a path names cannot be renamed: it goes to the provider in the path, where its name may be asked for.
+        (Some(named), _) if snapshot.models.only_listed() => {
+            snapshot.models.find(named).and_then(|_| snapshot.models.of_call(provider, None))
+        }
+        _ => snapshot.models.of_call(provider, model),
+    };
+    let routing = routing.ok_or(Refusal::UnknownModel)?;
+    let head = session.req_header();
+    let below = underway.route.below_provider(head.uri.path());
+    let unserved = routing.unserved(&snapshot.routes, provider, &head.method, below);
+    Ok(Plan::new(Arc::clone(routing), &snapshot.attempts, unserved, Instant::now()))
+}
+
+/// The plan of a call that has one attempt only, whose key is taken: where its provider is not at rest, and one of the keys.
+///
+/// # Errors
+/// `NoHealthyUpstream`, `UpstreamAuth`.
+pub(super) async fn only(
+    session: &mut ServerSession,
+    call: &mut Call,
+    underway: &mut Underway,
+) -> Result<Plan, Refusal> {
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
+    let routing = snapshot.models.of_call(&underway.target.provider.id, None).ok_or(Refusal::UnknownModel)?;
+    let mut plan = Plan::new(Arc::clone(routing), &snapshot.attempts, 0, Instant::now());
+    loop {
+        match plan.next(Instant::now(), random()) {
+            Step::Try(one) => {
+                underway.target.key = one.key;
+                return Ok(plan);
+            }
+            Step::Wait(wait) => call.waiting(while_client_stays(session, tokio::time::sleep(wait))).await?,
+            Step::End(End::Refuse(refusal)) => return Err(refusal),
+            Step::End(End::PassOn) => return Err(Refusal::Bug("an answer before any attempt")),
+        }
+    }
+}
+
+/// Makes one attempt and judges it, unless its answer goes to the client.
+async fn make(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    ask: &mut Ask,
+    (plan, one): (&mut Plan, Try),
+) -> Result<Made, Refusal> {
+    let deployment = plan.deployment(&one).ok_or(Refusal::Bug("an attempt without a target"))?;
+    ask.aim(deployment, one.key);
+    ask.keeps_body = !plan.is_last(Instant::now());
+    let begun = match attempt(gateway, session, call, ask, one.deadline).await {
+        Ok(begun) => begun,
+        Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
+        Err(refusal) => return failed(call, plan, refusal),
+    };
+    let mut held = Box::new(Held::new(begun, ask));
+    if !held.head.status.is_success() {
+        let stopped = hold::all(gateway, session, call, &mut held, MOST_OF_AN_ERROR).await?;
+        return match stopped {
+            Stopped::Broken(refusal) => failed(call, plan, refusal),
+            _ => judged(session, call, plan, held),
+        };
+    }
+    call.arrived()?.tap = Some(Tap::new(held.provider.dialect, held.shape, held.hides_usage));
+    if !plan.can_move_on(Instant::now()) {
+        return Ok(Made::Commits(held));
+    }
+    let stopped = if held.is_stream() {
+        hold::until_content(gateway, session, call, &mut held).await?
+    } else {
+        hold::all(gateway, session, call, &mut held, MOST_OF_AN_ANSWER).await?
+    };
+    match stopped {
+        Stopped::Broken(refusal) => failed(call, plan, refusal),
+        Stopped::Error => stream_failed(call, plan, held),
+        Stopped::Empty => {
+            let now = Instant::now();
+            call.arrived()?.tried("empty_stream", now);
+            plan.judge(Outcome::StreamEmpty, now);
+            Ok(Made::Judged(None))
+        }
+        Stopped::Enough => Ok(Made::Commits(held)),
+    }
+}
+
+fn failed(call: &mut Call, plan: &mut Plan, refusal: Refusal) -> Result<Made, Refusal> {
+    let now = Instant::now();
+    call.arrived()?.failed(Some(&refusal), now);
+    plan.judge(Outcome::Failed(refusal), now);
+    Ok(Made::Judged(None))
+}
+
+/// Judges an answer that is no success.
+fn judged(session: &ServerSession, call: &mut Call, plan: &mut Plan, held: Box<Held>) -> Result<Made, Refusal> {
+    let (status, now) = (held.head.status.as_u16(), Instant::now());
+    let arrived = call.arrived()?;
+    let class = if status == 401 && names_an_account(&session.req_header().headers) {
+        Class::ClientsAccount
+    } else {
+        held.class()
+    };
+    if matches!(status, 401 | 403) {
+        let (id, request_id) = (&held.provider.id, &arrived.record.request_id);
+        let cause = "refused the gateway's own key with status";
+        error!("call {request_id}: provider {id} {cause} {status}: check its api_key");
+        arrived.failed(Some(&Refusal::UpstreamAuth), now);
+    } else {
+        arrived.failed(None, now);
+    }
+    let reset = time_to_reset(&held.head.headers, SystemTime::now());
+    let keep = plan.judge(Outcome::Answered(route::Answer { status, class, reset }), now);
+    Ok(Made::Judged(keep.then_some(held)))
+}
+
+/// Judges a stream that told an error before its first content.
+fn stream_failed(call: &mut Call, plan: &mut Plan, mut held: Box<Held>) -> Result<Made, Refusal> {
+    let now = Instant::now();
+    let arrived = call.arrived()?;
+    (held.tap, held.pace) = (arrived.tap.take(), arrived.record.pace);
+    arrived.record.pace = Pace::default();
+    arrived.tried("stream_error", now);
+    let keep = plan.judge(Outcome::StreamFailed(held.class()), now);
+    Ok(Made::Judged(keep.then_some(held)))
+}
+
+/// Whether the client named an organisation or a project of its own, so that a 401 need not be about our key.
+fn names_an_account(headers: &HeaderMap) -> bool {
+    headers.contains_key("openai-organization") || headers.contains_key("openai-project")
+}
+
+/// Any number: keys of the standard library's hash differ from one to the next, and its output looks random.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Bytes of an error answer that are read before it is judged.
+const MOST_OF_AN_ERROR: usize = 64 * 1024;
+/// Bytes of another answer at which it goes to the client.
+const MOST_OF_AN_ANSWER: usize = 1024 * 1024;
+
+/// What an error answer's `error.code`, or else its `error.type`, means.
+fn class(pieces: &[Bytes]) -> Class {
+    let whole = pieces.concat();
+    let start = memchr::memchr(b'{', &whole).unwrap_or(0);
+    let mut values = serde_json::Deserializer::from_slice(&whole[start..]).into_iter::<serde_json::Value>();
+    let Some(Ok(value)) = values.next() else { return Class::Plain };
+    let error = value.get("error").unwrap_or(&value);
+    let error = if error.is_object() { error } else { &value };
+    let text = |name: &str| error.get(name).and_then(|code| code.as_str());
+    let classes = [text("code"), text("type")].into_iter().flatten().map(Class::of_code);
+    let found = classes.into_iter().find(|class| *class != Class::Plain);
+    // Azure tells what its filter found inside (learn.microsoft.com, openai/concepts/content-filter, read 2026-11).
+    let inner = error.pointer("/innererror/code").and_then(|code| code.as_str());
+    let filtered = inner == Some("ResponsibleAIPolicyViolation");
+    found.unwrap_or(if filtered { Class::ContentFilter } else { Class::Plain })
+}
+
+impl Held {
+    /// What the error in it means.
+    fn class(&self) -> Class {
+        class(&self.pieces)
+    }
+
+    fn new(begun: Begun, ask: &Ask) -> Self {
+        let Begun { connection, head, started, deadline } = begun;
+        Self::begin(ask, (connection, head), started, deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_answer_tells_its_class() {
+        let class = |text: &str| class(&[Bytes::from(text[..3].to_owned()), Bytes::from(text[3..].to_owned())]);
+        assert_eq!(class(r#"{"error":{"code":"context_length_exceeded"}}"#), Class::ContextLength);
+        assert_eq!(class(r#"{"error":{"code":null,"type":"insufficient_quota"}}"#), Class::Quota);
+        assert_eq!(class(r#"{"code":"content_filter","message":"x"}"#), Class::ContentFilter);
+        assert_eq!(
+            class(r#"{"error":{"code":"x","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#),
+            Class::ContentFilter
+        );
+        assert_eq!(class("data: {\"error\":{\"code\":\"content_filter\"}}\n\n"), Class::ContentFilter);
+        for plain in ["<html>", "   ", r#"{"error":"context_length_exceeded"}"#, r#"{"error":{"code":17}}"#, "{\"er"] {
+            assert_eq!(class(plain), Class::Plain, "{plain}");
+        }
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        let drawn: std::collections::HashSet<u64> = (0..1000).map(|_| random()).collect();
+        assert!(drawn.len() > 990);
+    }
+}
