@@ -1,6 +1,8 @@
 //! Limits and budgets: what they refuse, and what holds under load, crashes and reloads.
 
 mod answers;
+mod held;
+mod lasting;
 mod refusals;
 
 use serde_json::Value;

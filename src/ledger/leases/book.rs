@@ -240,3 +240,6 @@ impl Place {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
