@@ -54,10 +54,10 @@ pub(super) async fn rush(address: std::net::SocketAddr, calls: std::ops::Range<u
 
 #[tokio::test]
 async fn a_budget_holds_under_a_rush_and_can_be_used_up() {
-    const BUDGET: u64 = 2250;
-    let world = World::with(small("{ gateway: { budgets: [ { usd: 0.00225, per: total } ] } }")).await;
+    const BUDGET: u64 = 7500;
+    let world = World::with(small("{ gateway: { budgets: [ { usd: 0.0075, per: total } ] } }")).await;
     let (address, admin) = (world.gateway.addresses()[0], world.gateway.admin_address());
-    let rush = tokio::spawn(rush(address, 0..300));
+    let rush = tokio::spawn(rush(address, 0..1000));
     while !rush.is_finished() {
         let (spent, held) = used(admin).await;
         assert!(spent + held <= BUDGET, "{spent} and {held} of {BUDGET}");
@@ -65,7 +65,7 @@ async fn a_budget_holds_under_a_rush_and_can_be_used_up() {
     }
     let mut told = rush.await.expect("no panic");
     eventually("nothing is held", async || used(admin).await.1 == 0).await;
-    for number in 0..300 {
+    for number in 0..600 {
         told += call(address, 5 * number + 1).await.unwrap_or(0);
     }
     let refused = world.post(CHAT, &capped(20)).await;

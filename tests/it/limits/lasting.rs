@@ -57,6 +57,19 @@ async fn kill_9_in_the_middle_passes_no_budget() {
     let sections = setup.sections.replace("max_input_tokens: 100000", "max_input_tokens: 40");
     let mut service = Service::with(Setup { sections, ..setup }).await;
     let before = held::rush(service.address, 1..60).await;
+    // Ten calls are in flight when it dies.
+    service.provider.clear_received();
+    let mut open = Vec::new();
+    for _ in 0..10 {
+        service.provider.script(ai_gateway::demo::Script::delayed(SOON * 10));
+    }
+    for _ in 0..10 {
+        let (mut connection, body) = (service.connect().await, capped(20));
+        let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
+        connection.send(head("POST", CHAT, &headers, body.as_bytes()) + &body).await;
+        open.push(connection);
+    }
+    eventually("ten are in flight", async || service.provider.received().len() == 10).await;
     service.process.signal("KILL");
     assert_eq!(service.process.end().await.code, None);
     // It is silent for long enough, which we say it was.
