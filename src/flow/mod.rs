@@ -235,6 +235,9 @@ impl Arrived {
 
     /// Ends the call: what is left to say is how long it took, and what it used where that is not reckoned yet.
     pub fn settle(mut self, now: Instant) -> Record {
+        if !self.record.tried.is_empty() {
+            self.tried(self.record.outcome(), now);
+        }
         if !self.is_reckoned {
             self.reckon();
         }

@@ -54,7 +54,7 @@ impl Inner {
         let yaml = format!(
             "server: {{ listen: [\"127.0.0.1:0\"], threads: 2, shutdown: {{ readiness_delay: 10ms }} }}\n\
              admin: {{ listen: \"127.0.0.1:0\" }}\nkeys: {{ file: keys.json }}\nproviders: {{ openai: {{ base_url: \
-             \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{fields} }} }}\n"
+             \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{fields} }} }}\nattempts: {ONE_ATTEMPT}\n"
         );
         std::fs::write(self.folder.path().join("gateway.yaml"), yaml).expect("written");
     }

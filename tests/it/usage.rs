@@ -49,9 +49,18 @@ async fn world(pair: Pair, more: &str) -> World {
 
 /// The records that are there, newest first, as the admin service tells them.
 async fn records(admin: std::net::SocketAddr) -> Vec<Value> {
-    let answer = Connection::open(admin).await.request("GET", "/api/usage?limit=1000", &[bearer(TOKEN)], b"").await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json()["data"].as_array().expect("records").clone()
+    let mut found = Vec::new();
+    // On a busy machine its database may still be in the making.
+    eventually("the ledger can be read", async || {
+        let get = Connection::open(admin).await.request("GET", "/api/usage?limit=1000", &[bearer(TOKEN)], b"").await;
+        assert!(matches!(get.status, 200 | 503), "{}", get.text());
+        if get.status == 200 {
+            found = get.json()["data"].as_array().expect("records").clone();
+        }
+        get.status == 200
+    })
+    .await;
+    found
 }
 
 /// The record of the one call with this id, once it is over.

@@ -36,7 +36,8 @@ pub const PROVIDER_KEY: &str = "sk-provider-canary-7f3a";
 /// The original's test key, which the key file of every world has, for the four original routes.
 pub const KEY: &str = "fake";
 /// What a provider does is told at once and as it is.
-const ONE_ATTEMPT: &str = "{ max_attempts: 1, cooldown: { consecutive_failures: 1000, first: 100ms, longest: 100ms } }";
+pub const ONE_ATTEMPT: &str =
+    "{ max_attempts: 1, cooldown: { consecutive_failures: 1000, first: 100ms, longest: 100ms } }";
 /// A deadline for what should take milliseconds; long, because the machine may be busy with other things.
 pub const SOON: Duration = Duration::from_secs(30);
 
