@@ -251,6 +251,11 @@ class Gateway:
                 },
                 "admin": {"listen": f"127.0.0.1:{self.admin_port}", "token": self.admin_token},
                 "keys": {"file": str(self.key_file)},
+                # One provider that fails in every way is asked by all tests: each sees what one attempt comes to.
+                "attempts": {
+                    "max_attempts": 1,
+                    "cooldown": {"consecutive_failures": 1000, "first": "100ms", "longest": "100ms"},
+                },
                 "providers": {
                     name: {
                         "base_url": f"http://127.0.0.1:{upstream.port}",
