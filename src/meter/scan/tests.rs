@@ -144,7 +144,9 @@ proptest! {
         let body = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
         let body = body.expect("a value");
         let read = text(&body);
-        prop_assert_eq!(read.is_ok(), value.is_object());
+        // Refused although it is JSON: a field that is read here, in letters of another case.
+        let other_case = read.as_ref().is_err_and(|fault| fault.contains("letters' case"));
+        prop_assert!(read.is_ok() == value.is_object() || other_case);
         if let Ok(read) = read {
             prop_assert_eq!(read.model.as_deref(), value["model"].as_str());
             prop_assert_eq!(read.stream, value["stream"] == true);
@@ -160,10 +162,10 @@ proptest! {
         // A number that no f64 holds is JSON, but no tree.
         prop_assume!(!value.as_ref().is_err_and(|error| error.to_string().contains("out of range")));
         let object = value.is_ok_and(|value| value.is_object());
-        // A tree keeps the last of two members; the scan refuses two where it reads them.
+        // A tree keeps the last of two members; the scan refuses the second at once, whatever stands behind it.
         let twice = scan(&body).err().map(Fault::into_text);
         let twice = twice.is_some_and(|fault| fault.contains("stands twice") || fault.contains("letters' case"));
-        prop_assert_eq!(scan(&body).is_ok() || twice, object);
+        prop_assert!(twice || scan(&body).is_ok() == object);
     }
 
     #[test]
