@@ -16,6 +16,7 @@ use crate::telemetry::{InFlight, Telemetry};
 
 use super::limits::Held;
 use super::native::Native;
+use super::places::Place;
 use super::watch;
 
 /// One call.
@@ -28,6 +29,8 @@ pub struct Call {
     intended: bool,
     /// What it holds of its limits.
     pub(super) limits: Held,
+    /// Its place among all calls, once it is admitted.
+    pub(super) place: Option<Place>,
     /// Where Pingora's loop carries it.
     pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
@@ -51,6 +54,7 @@ impl Call {
             over: false,
             intended: false,
             limits: Held::default(),
+            place: None,
             native: None,
             telemetry,
             policies,

@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod native;
 mod peer;
+mod places;
 mod relay;
 mod tunnel;
 mod understand;
@@ -43,6 +44,7 @@ pub use call::Call;
 pub(crate) use limits::Limiting;
 pub(crate) use listener::{Guard, Heads};
 pub(crate) use peer::{Peers, REFRESH};
+use places::Places;
 use upstream::Upstream;
 pub(crate) use watch::Watched;
 
@@ -56,6 +58,7 @@ pub struct Gateway {
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
+    places: Arc<Places>,
     policies: Policies,
     request_ids: RequestIds,
 }
@@ -91,6 +94,7 @@ impl Gateway {
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
+            places: Arc::default(),
             policies,
             request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }
