@@ -4,12 +4,6 @@ use rusqlite::{Connection as Database, OpenFlags};
 
 use super::*;
 
-/// The same gateway again, in place of the one that ended.
-async fn again(service: &mut Service) {
-    service.process = Process::start(service.folder.path(), SERVE, &[]);
-    (service.address, service.admin) = service.process.serves().await;
-}
-
 async fn status(service: &Service, ceiling: u64) -> u16 {
     service.connect().await.post(CHAT, &capped(ceiling)).await.status
 }
@@ -22,7 +16,7 @@ async fn a_restart_forgets_nothing() {
     let once = used(service.admin).await.0;
     service.process.signal("TERM");
     assert_eq!(service.process.end().await.code, Some(0));
-    again(&mut service).await;
+    service.again().await;
     assert_eq!(status(&service, 500).await, 200);
     eventually("both count", async || used(service.admin).await == (2 * once, 0)).await;
     assert_eq!(status(&service, 850).await, 429, "what is left would have been enough for it at first");
@@ -77,7 +71,7 @@ async fn kill_9_in_the_middle_passes_no_budget() {
     database.busy_timeout(SOON).expect("set");
     database.execute("UPDATE instances SET seen_us = seen_us - 20000000", []).expect("changed");
     drop(database);
-    again(&mut service).await;
+    service.again().await;
     let after = held::rush(service.address, 60..360).await;
     eventually("nothing is held", async || used(service.admin).await.1 == 0).await;
     let spent = used(service.admin).await.0;
