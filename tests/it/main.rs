@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `admission` | who gets in, and how long a head may take |
+//! | `authorisation` | no spelling of a path, a method or a credential reaches what a key is not for |
 //! | `bounds` | what is bounded: calls, memory, files, floods over HTTP/2 |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
@@ -11,15 +12,17 @@
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `failover` | several targets of a model: what becomes of calls when one of them fails |
 //! | `faults` | no file descriptors, no mercy, panics: it goes on, or is back at once with what it knew |
+//! | `framing` | requests that two servers could understand differently |
 //! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `limits` | limits and budgets: what they refuse, and what holds under load, crashes and reloads |
 //! | `lifecycle` | start and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
-//! | `observability` | health, metrics and log: what is told of calls, and what never is |
+//! | `observability` | health, metrics and log: what is told of calls |
 //! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
 //! | `policy` | policies of an embedding program, and the examples as they run |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
 //! | `reload` | reloads: what they apply and refuse, a hundred of them under load, and bombs |
+//! | `secrets` | keys and prompts: where they must never be |
 //! | `slow` | nobody waits for somebody else: slow clients, readers and providers |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
@@ -32,6 +35,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod admission;
+mod authorisation;
 mod bounds;
 mod clients_tls;
 mod commands;
@@ -39,6 +43,7 @@ mod contract;
 mod exchange;
 mod failover;
 mod faults;
+mod framing;
 mod ledger;
 mod lifecycle;
 mod limits;
@@ -48,6 +53,7 @@ mod permissions;
 mod policy;
 mod property;
 mod reload;
+mod secrets;
 mod slow;
 mod smoke;
 mod support;
