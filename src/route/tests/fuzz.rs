@@ -88,7 +88,7 @@ fn is_plainly_below(path: &str, prefix: &str, decodes: usize) -> bool {
         let wanted: Vec<&str> = prefix.split('/').collect();
         let odd =
             |segment: &&str| *segment == "." || *segment == ".." || segment.contains(|c: char| c.is_ascii_control());
-        segments.len() > wanted.len() && segments.starts_with(&wanted) && !segments.iter().any(|segment| odd(segment))
+        segments.len() > wanted.len() && segments.starts_with(&wanted) && !segments.iter().any(odd)
     })
 }
 

@@ -16,6 +16,9 @@ const EMBEDDINGS: &str = "/openai/v1/embeddings";
 /// What memory may differ by between two moments of the same traffic, in KiB.
 const WOBBLE: u64 = 24 * 1024;
 
+/// One of the numbers of a size.
+type Of = fn(&Size) -> u64;
+
 /// What is to stay as it is.
 #[derive(Debug)]
 struct Size {
@@ -100,9 +103,9 @@ async fn nothing_grows_under_mixed_traffic() {
     let calls = calls.load(Ordering::Relaxed);
     assert!(calls > 20, "only {calls} calls");
     let [early, late] = [&sizes[sizes.len() / 4..sizes.len() / 2], &sizes[sizes.len() * 3 / 4..]];
-    let most = |of: &[Size], what: fn(&Size) -> u64| of.iter().map(what).max().expect("some");
-    println!("{calls} calls in {:?}: {:?} became {:?}", begun.elapsed(), early.first(), late.last());
-    let kinds: [(&str, fn(&Size) -> u64, u64); 4] = [
+    let most = |of: &[Size], what: Of| of.iter().map(what).max().expect("some");
+    heavy::told(&format!("{calls} calls in {:?}: {:?} became {:?}", begun.elapsed(), early.first(), late.last()));
+    let kinds: [(&str, Of, u64); 4] = [
         ("memory", |size| size.memory, WOBBLE),
         ("open files", |size| size.files as u64, 64),
         ("threads", |size| size.threads as u64, 4),

@@ -70,7 +70,7 @@ async fn open_streams_take_what_is_allowed_and_give_it_back(http: Http) {
     let grown = service.process.memory("VmRSS").saturating_sub(before);
     let in_flight = service.metric("gateway_inflight_requests").await;
     assert!(in_flight >= count as f64, "{in_flight} of {count}");
-    println!("{count} streams over {http:?} take {grown} KiB, {} each", grown / count);
+    heavy::told(&format!("{count} streams over {http:?} take {grown} KiB, {} each", grown / count));
     let allowed = BESIDES + EACH * count;
     assert!(grown < allowed, "{grown} KiB for {count} streams, {allowed} are allowed");
     assert_eq!(service.get(MODELS).await.status, 200, "others are served beside them");

@@ -85,8 +85,8 @@ async fn kill_9_again_and_again_loses_no_key_no_record_and_no_budget() {
     service.again().await;
     assert_eq!(service.metric("gateway_ledger_up").await, 1.0);
     // Nothing that was told is missing; what was held and is not known counts as spent.
-    let told = told.lock().expect("no panic");
     let is_safe = |at: &Instant| !kills.iter().any(|kill| at <= kill && kill.duration_since(*at) <= WRITTEN_AFTER);
+    let told = std::mem::take(&mut *told.lock().expect("no panic"));
     let told: u64 = told.iter().filter(|(at, _)| is_safe(at)).map(|(_, tokens)| tokens).sum();
     let mut used = 0;
     // A process asks the ledger what others have spent when it needs a share of its own.

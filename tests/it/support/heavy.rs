@@ -9,3 +9,9 @@ pub fn number(variable: &str, default: u64) -> u64 {
         Err(_) => default,
     }
 }
+
+/// Tells what a heavy test has measured; `tests/soak` shows it.
+#[expect(clippy::print_stdout, reason = "what a test measured is for its reader")]
+pub fn told(text: &str) {
+    println!("{text}");
+}
