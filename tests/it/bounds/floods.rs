@@ -56,6 +56,9 @@ async fn flooded(settings: &[u8], batches: usize, reads: bool, batch: impl FnMut
     service.process.comes_to_rest().await;
     let after = service.process.memory("VmRSS");
     assert!(after < before + GROWTH, "{before} KiB before, {after} KiB after {end:?}");
+    if end == End::Blocked {
+        eventually("who does not read is given up", async || service.metric("gateway_connections").await == 0.0).await;
+    }
     drop(raw);
     eventually("no connection is left", async || service.metric("gateway_connections").await == 0.0).await;
     assert_eq!(service.metric("gateway_panics_total").await, 0.0);
