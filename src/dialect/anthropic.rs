@@ -1,13 +1,17 @@
 //! Anthropic's API: Messages.
 //!
-//! Sources: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and .../prompt-caching.
+//! Sources: platform.claude.com/docs/en/api/messages, .../api/errors, .../api/rate-limits, .../api/versioning,
+//! .../build-with-claude/streaming and .../prompt-caching; anthropic-sdk-python 2.14 for what its clients look at.
 //! Never does: hide a usage: every answer tells it.
 
+use serde_json::{Value, json};
+
+use crate::error::Refusal;
 use crate::units::Usage;
 
 use super::counts::counts;
 use super::picture::{Does, Mark, Node, Part, Slot};
-use super::{Dialect, Event, Read, Unasked};
+use super::{Class, Dialect, Event, Read, Unasked};
 
 /// The dialect.
 #[derive(Debug)]
@@ -64,7 +68,68 @@ impl Dialect for Anthropic {
     fn without_usage(&self, _: &Read<'_>) -> Unasked {
         Unasked::Passes
     }
+
+    /// A spent tier is a 429 with a code of its own, a limit of one's own a 400 that only its text tells apart; so is what
+    /// is too long (read 2026-11).
+    fn class(&self, error: &Value) -> Class {
+        let text = |at: &str| error.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let message = text("/message");
+        let is_spent = text("/details/error_code") == "enforced_spend_limit_reached"
+            || text("/type") == "billing_error"
+            || SPENT.iter().any(|start| message.starts_with(start));
+        match is_spent {
+            true => Class::Quota,
+            false if TOO_LONG.iter().any(|part| message.contains(part)) => Class::ContextLength,
+            false => Class::Plain,
+        }
+    }
+
+    fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("anthropic-version", "2023-06-01")]
+    }
+
+    fn request_id_header(&self) -> &'static str {
+        "request-id"
+    }
+
+    fn refusal(&self, refusal: &Refusal, request_id: &str) -> String {
+        let error = json!({ "type": kind(refusal.status()), "message": refusal.message() });
+        json!({ "type": "error", "error": error, "request_id": request_id }).to_string()
+    }
+
+    /// SDKs raise on an event of this name, and pass over one without a name.
+    fn refusal_in_stream(&self, refusal: &Refusal, request_id: &str) -> String {
+        format!("event: error\ndata: {}\n\n", self.refusal(refusal, request_id))
+    }
 }
+
+/// Anthropic's `error.type` of a status: its table of errors, and what it says of statuses that are not in there (read
+/// 2026-11). It has no 502 and no 503; those are the gateway's, and what they say of it are these two.
+fn kind(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        409 => "conflict_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// How texts begin that say that our account may spend no more.
+const SPENT: [&str; 3] = [
+    "You have reached your specified API usage limits",
+    "You have reached your specified workspace API usage limits",
+    "Your credit balance is too low",
+];
+
+/// What texts hold that say that the request is longer than the model's context.
+const TOO_LONG: [&str; 2] = ["prompt is too long", "exceed context limit"];
 
 /// The counts of a `usage`. The three kinds of input are apart from each other.
 #[derive(Default)]
@@ -136,3 +201,40 @@ static ANSWER: Node = Node::of(&[
 ]);
 
 const USAGE: Node = Node::new(Does::Keep(Slot::Usage), &[("service_tier", Node::leaf(Does::Keep(Slot::Tier)))]);
+
+#[cfg(test)]
+mod tests {
+    use super::super::ANTHROPIC;
+    use super::*;
+    use crate::error::{KeyFault, UpstreamFault};
+
+    #[test]
+    fn refusals_have_anthropics_shape_and_types() {
+        let kind = |refusal: Refusal| {
+            let body: Value = serde_json::from_str(&ANTHROPIC.refusal(&refusal, "req_1")).expect("JSON");
+            assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &"req_1".into()));
+            body["error"]["type"].as_str().expect("a type").to_owned()
+        };
+        for (refusal, expected) in [
+            (Refusal::InvalidKey(KeyFault::Missing), "authentication_error"),
+            (Refusal::ScopeMissing, "permission_error"),
+            (Refusal::ModelNotAllowed, "permission_error"),
+            (Refusal::UnknownRoute, "not_found_error"),
+            (Refusal::UnknownModel, "not_found_error"),
+            (Refusal::InvalidJson("x".into()), "invalid_request_error"),
+            (Refusal::UnsupportedMediaType, "invalid_request_error"),
+            (Refusal::BodyTooLarge(1), "request_too_large"),
+            (Refusal::Overloaded, "overloaded_error"),
+            (Refusal::UpstreamAuth, "api_error"),
+            (Refusal::Upstream(UpstreamFault::Reset), "api_error"),
+            (Refusal::UpstreamTimeout(crate::error::Silence::Idle), "timeout_error"),
+            (Refusal::Bug("x"), "api_error"),
+        ] {
+            assert_eq!(kind(refusal), expected);
+        }
+        assert_eq!(
+            ANTHROPIC.refusal(&Refusal::UnknownRoute, "req_1"),
+            r#"{"type":"error","error":{"type":"not_found_error","message":"Route not found"},"request_id":"req_1"}"#
+        );
+    }
+}
