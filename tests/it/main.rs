@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `admission` | who gets in, and how long a head may take |
+//! | `anthropic` | providers that speak Anthropic's API: contract, usage, failover, limits |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
@@ -28,6 +29,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod admission;
+mod anthropic;
 mod clients_tls;
 mod commands;
 mod contract;
