@@ -69,12 +69,14 @@ impl Dialect for Anthropic {
         Unasked::Passes
     }
 
-    /// A spent tier is a 429 with a code of its own, a limit of one's own a 400 that only its text tells apart; so is what
-    /// is too long (read 2026-11).
+    /// By `details.error_code` where there is one (`types/shared` of the SDK has them all). A limit that an organisation set
+    /// itself is a 400 that only its text tells apart, and so is what is too long (read 2026-11).
     fn class(&self, error: &Value) -> Class {
         let text = |at: &str| error.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let message = text("/message");
-        let is_spent = text("/details/error_code") == "enforced_spend_limit_reached"
+        let code = text("/details/error_code");
+        let is_spent = code.ends_with("_spend_limit_reached")
+            || code == "organization_on_hold"
             || text("/type") == "billing_error"
             || SPENT.iter().any(|start| message.starts_with(start));
         match is_spent {
@@ -84,6 +86,8 @@ impl Dialect for Anthropic {
         }
     }
 
+    /// The first of the two versions: it takes all that a client may send which names none. That of 2026-10-21 refuses
+    /// `temperature` and others; nothing that is read here differs (.../api/migration-2026-10-21).
     fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
         &[("anthropic-version", "2023-06-01")]
     }
@@ -92,8 +96,10 @@ impl Dialect for Anthropic {
         "request-id"
     }
 
+    /// `details.error_code` is where SDKs look for what names the cause; none of the gateway's codes is one of Anthropic's.
     fn refusal(&self, refusal: &Refusal, request_id: &str) -> String {
-        let error = json!({ "type": kind(refusal.status()), "message": refusal.message() });
+        let (kind, details) = (kind(refusal.status()), json!({ "error_code": refusal.code() }));
+        let error = json!({ "type": kind, "message": refusal.message(), "details": details });
         json!({ "type": "error", "error": error, "request_id": request_id }).to_string()
     }
 
@@ -234,7 +240,7 @@ mod tests {
         }
         assert_eq!(
             ANTHROPIC.refusal(&Refusal::UnknownRoute, "req_1"),
-            r#"{"type":"error","error":{"type":"not_found_error","message":"Route not found"},"request_id":"req_1"}"#
+            r#"{"type":"error","error":{"type":"not_found_error","message":"Route not found","details":{"error_code":"unknown_url"}},"request_id":"req_1"}"#
         );
     }
 }

@@ -79,6 +79,8 @@ mod tests {
         let spent = r#"{"type":"error","error":{"type":"rate_limit_error","message":"x",
             "details":{"error_code":"enforced_spend_limit_reached"}}}"#;
         assert_eq!(class(ANTHROPIC, spent.as_bytes()), Class::Quota);
+        let ramp = spent.replace("enforced_spend_limit_reached", "ramp_limit_exceeded");
+        assert_eq!(class(ANTHROPIC, ramp.as_bytes()), Class::Plain, "one that passes");
         let begun = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\nevent: error\n\
                      data: {\"type\":\"error\",\"error\":{\"type\":\"billing_error\",\"message\":\"x\"}}\n\n";
         assert_eq!(class(ANTHROPIC, begun.as_bytes()), Class::Quota, "behind the beginning of a message");

@@ -113,6 +113,7 @@ fn own_error(answer: &Response, status: u16, kind: &str) -> String {
     let body = answer.json();
     assert_eq!((&body["type"], &body["error"]["type"]), (&"error".into(), &kind.into()), "{text}");
     assert_eq!(body["request_id"], id);
+    assert!(body["error"]["details"]["error_code"].is_string(), "{text}");
     let names: Vec<&String> = body.as_object().expect("an object").keys().collect();
     assert_eq!(names, ["type", "error", "request_id"]);
     body["error"]["message"].as_str().expect("a message").to_owned()

@@ -50,6 +50,7 @@ async fn a_spent_budget_is_not_worth_a_retry() {
     let refused = claude.ask(&capped(500)).await;
     let message = own_error(&refused, 429, "rate_limit_error");
     assert!(message.contains("The budget of the user test (usd/day)"), "{message}");
+    assert_eq!(refused.json()["error"]["details"]["error_code"], "insufficient_quota");
     assert_eq!(refused.header("x-should-retry"), Some("false"), "which Anthropic's SDKs obey, too");
 }
 
