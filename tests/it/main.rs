@@ -14,10 +14,11 @@
 //! | `limits` | limits and budgets: what they refuse, and what holds under load, crashes and reloads |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
-//! | `observability` | health, metrics and log: what is told of calls, and what never is |
+//! | `observability` | health, metrics and log: what is told of calls |
 //! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
 //! | `policy` | policies of an embedding program, and the examples as they run |
 //! | `property` | any cut of a body or an answer into chunks and writes changes nothing |
+//! | `secrets` | keys and prompts: where they must never be |
 //! | `smoke` | a call, from its key to its record |
 //! | `tls` | providers over TLS, good and bad certificates |
 //! | `tunnel` | providers behind an HTTP proxy, with authorities of their own, and that want a certificate |
@@ -43,6 +44,7 @@ mod observability;
 mod permissions;
 mod policy;
 mod property;
+mod secrets;
 mod smoke;
 mod support;
 mod tls;
