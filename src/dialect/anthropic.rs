@@ -65,6 +65,11 @@ impl Dialect for Anthropic {
         told.added_to(before)
     }
 
+    /// Fast mode has prices of its own, whatever the tier (.../about-claude/pricing, "Fast mode pricing", read 2026-11).
+    fn tier<'a>(&self, read: &Read<'a>) -> Option<&'a [u8]> {
+        read.raw(Slot::Speed).filter(|speed| *speed == b"\"fast\"").or_else(|| read.raw(Slot::Tier))
+    }
+
     fn without_usage(&self, _: &Read<'_>) -> Unasked {
         Unasked::Passes
     }
@@ -206,7 +211,10 @@ static ANSWER: Node = Node::of(&[
     ),
 ]);
 
-const USAGE: Node = Node::new(Does::Keep(Slot::Usage), &[("service_tier", Node::leaf(Does::Keep(Slot::Tier)))]);
+const USAGE: Node = Node::new(
+    Does::Keep(Slot::Usage),
+    &[("service_tier", Node::leaf(Does::Keep(Slot::Tier))), ("speed", Node::leaf(Does::Keep(Slot::Speed)))],
+);
 
 #[cfg(test)]
 mod tests {

@@ -32,8 +32,8 @@ pub fn class(dialect: &dyn Dialect, answer: &[u8]) -> Class {
         let value: Value = serde_json::from_slice(document).ok()?;
         Some(match value.get("error") {
             Some(error) if error.is_object() => error.clone(),
-            // Some put it on the first level. An event that tells no error is none.
-            _ if value.get("code").or(value.get("message")).is_some_and(Value::is_string) => value,
+            // Some put it on the first level. The type of an event is no class.
+            _ if ["code", "type", "message"].iter().any(|name| value[name].is_string()) => value,
             _ => return None,
         })
     });

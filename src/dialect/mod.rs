@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::error::Refusal;
 use crate::units::Usage;
 
+pub use counts::text;
 pub use fault::{Class, class};
 pub use picture::{Node, Slot};
 pub use walk::{Found, Holes, Walk};
@@ -38,6 +39,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
 
     /// What was used, as far as this document says: added to what came before in the same answer. Absent: it does not.
     fn usage(&self, read: &Read<'_>, before: Option<&Usage>) -> Option<Usage>;
+
+    /// What prices tell apart as a service tier, as a JSON string.
+    fn tier<'a>(&self, read: &Read<'a>) -> Option<&'a [u8]> {
+        read.raw(Slot::Tier)
+    }
 
     /// What becomes of an event for a client that did not ask for the usage.
     fn without_usage(&self, read: &Read<'_>) -> Unasked;
@@ -90,7 +96,7 @@ impl<'a> Read<'a> {
 
     /// A string that says something, of at most so many bytes.
     pub fn text(&self, slot: Slot, max: usize) -> Option<Cow<'a, str>> {
-        counts::text(self.raw(slot)?, max)
+        text(self.raw(slot)?, max)
     }
 
     /// What kind of event it is: its member `type`, or else its name. Kinds have no escapes.
