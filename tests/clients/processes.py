@@ -174,6 +174,14 @@ class Gateway:
     """
 
     ANTHROPIC_ROUTES = ("get /v1/models", "post /v1/messages", "post /v1/messages/count_tokens")
+    # Two targets, so that a failure of the first is a wait to the client and no more.
+    TWICE = {
+        "order": "ordered",
+        "targets": [
+            {"provider": "anthropic", "model": "claude-haiku-4-5"},
+            {"provider": "anthropic", "model": "claude-sonnet-4-5"},
+        ],
+    }
     ROUTES = (
         "get /v1/models",
         "get /v1/models/{model}",
@@ -279,16 +287,7 @@ class Gateway:
                     | ({"routes": routes} if upstream.dialect == "openai" else {"dialect": upstream.dialect})
                     for name, upstream in upstreams.items()
                 },
-                "models": {
-                    # Two targets, so that a failure of the first is a wait to the client and no more.
-                    "claude-twice": {
-                        "order": "ordered",
-                        "targets": [
-                            {"provider": "anthropic", "model": "claude-haiku-4-5"},
-                            {"provider": "anthropic", "model": "claude-sonnet-4-5"},
-                        ],
-                    }
-                },
+                "models": {"claude-twice": self.TWICE} if "anthropic" in upstreams else {},
             },
             indent=2,
         )

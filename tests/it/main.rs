@@ -5,11 +5,13 @@
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `admission` | who gets in, and how long a head may take |
 //! | `anthropic` | providers that speak Anthropic's API: contract, usage, failover, limits |
+//! | `authorisation` | no spelling of a path, a method or a credential reaches what a key is not for |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
 //! | `contract` | what clients of the original gateway rely on |
 //! | `exchange` | one call: bodies, answers, refusals, and the connection they share |
 //! | `failover` | several targets of a model: what becomes of calls when one of them fails |
+//! | `framing` | requests that two servers could understand differently |
 //! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `limits` | limits and budgets: what they refuse, and what holds under load, crashes and reloads |
 //! | `lifecycle` | start, reload and end of a gateway, by real signals |
@@ -31,11 +33,13 @@
 
 mod admission;
 mod anthropic;
+mod authorisation;
 mod clients_tls;
 mod commands;
 mod contract;
 mod exchange;
 mod failover;
+mod framing;
 mod ledger;
 mod lifecycle;
 mod limits;
