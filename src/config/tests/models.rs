@@ -192,6 +192,16 @@ fn the_dialect_alone_has_the_same_defaults() {
 }
 
 #[test]
+fn a_path_of_another_dialect_is_warned_of() {
+    let yaml = "providers: { openai: { api_key: k, routes: [ post /v1/messages, post /v1/chat/completions ] }, \
+                anthropic: { api_key: k, routes: [ post /v1/messages, post /v1/chat/completions ] } }";
+    let loaded = load_text(yaml, &[]).expect("fine");
+    let told: Vec<&str> =
+        loaded.warnings.iter().filter_map(|warning| warning.split_once(": this path is").map(|(at, _)| at)).collect();
+    assert_eq!(told, ["providers.anthropic.routes[1]", "providers.openai.routes[0]"]);
+}
+
+#[test]
 fn a_target_of_another_dialect_serves_no_route() {
     let yaml = "providers: { openai: { api_key: k, routes: [ post /v1/messages ] }, anthropic: { api_key: k } }\n\
                 models: { opus: { targets: [ { provider: anthropic } ] } }";
