@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `admission` | who gets in, and how long a head may take |
+//! | `anthropic` | providers that speak Anthropic's API: contract, usage, failover, limits |
 //! | `authorisation` | no spelling of a path, a method or a credential reaches what a key is not for |
 //! | `bounds` | what is bounded: calls, memory, files, floods over HTTP/2 |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
@@ -35,6 +36,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod admission;
+mod anthropic;
 mod authorisation;
 mod bounds;
 mod clients_tls;
