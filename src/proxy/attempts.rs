@@ -84,7 +84,10 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
     let provider = &underway.target.provider.id;
     let model = ask.edits.model().filter(|_| !underway.target.is_chosen && underway.model.is_none());
     let routing = match (&underway.model, model) {
-        // What a path names cannot be renamed: it goes to the provider in the path, where its name may be asked for.
+        (Some(named), _) if underway.route.tells_a_model() && !underway.target.is_chosen => {
+            snapshot.models.of_call(provider, Some(named))
+        }
+        // What else a path names is not renamed: it goes to the provider in the path, where its name may be asked for.
         (Some(named), _) if snapshot.models.only_listed() => {
             snapshot.models.find(named).and_then(|_| snapshot.models.of_call(provider, None))
         }
@@ -93,7 +96,11 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
     let routing = routing.ok_or(Refusal::UnknownModel)?;
     let head = session.req_header();
     let below = underway.route.below_provider(head.uri.path());
-    let unserved = routing.unserved(&snapshot.routes, provider, &head.method, below);
+    let mut unserved = routing.unserved(&snapshot.routes, provider, &head.method, below);
+    if underway.route.tells_a_model() {
+        // The one path that two dialects have in common.
+        unserved |= routing.speaking_otherwise(underway.route.provider.dialect.name());
+    }
     Ok(Plan::new(Arc::clone(routing), &snapshot.attempts, unserved, Instant::now()))
 }
 

@@ -99,6 +99,12 @@ impl Routing {
         unserved.fold(0, |set, (index, _)| set | bit(index))
     }
 
+    /// The targets whose provider speaks another dialect than this one, as bits by their places.
+    pub fn speaking_otherwise(&self, dialect: &str) -> u64 {
+        let others = self.0.iter().enumerate().filter(|(_, target)| target.provider.dialect.name() != dialect);
+        others.fold(0, |set, (index, _)| set | bit(index))
+    }
+
     /// Picks one of the first rank that has any left, by weight. `out` are those to leave out, as bits by their places.
     pub(super) fn pick(&self, out: u64, only_larger: bool, random: u64) -> Option<usize> {
         let left =
@@ -155,6 +161,23 @@ impl ModelTable {
         let mut listed: Vec<_> = exact.chain(prefixes).collect();
         listed.sort_by(|(one, _), (other, _)| one.cmp(other));
         listed
+    }
+
+    /// The names that are spelt out, in alphabetical order.
+    pub fn names(&self) -> Vec<(&str, &Routing)> {
+        let mut names: Vec<_> = self.exact.iter().map(|(name, routing)| (&**name, &**routing)).collect();
+        names.sort_by_key(|(name, _)| *name);
+        names
+    }
+
+    /// The targets of a name that is spelt out.
+    pub fn named(&self, name: &str) -> Option<&Routing> {
+        self.exact.get(name).map(|routing| &**routing)
+    }
+
+    /// Whether there is neither a name nor a prefix.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty()
     }
 
     /// Whether names that are not listed are refused.
