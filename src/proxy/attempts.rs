@@ -107,7 +107,7 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
 /// The plan of a call that has one attempt only, whose key is taken: where its provider is not at rest, and one of the keys.
 ///
 /// # Errors
-/// `NoHealthyUpstream`, `UpstreamAuth`.
+/// `NoHealthyUpstream`, `UpstreamLimited`, `UpstreamAuth`.
 pub(super) async fn only(
     session: &mut ServerSession,
     call: &mut Call,

@@ -67,7 +67,7 @@ pub(super) async fn answer(
     }
     match in_time(gateway, session, call, (ask, &listing)).await {
         Ok(answer) => relay(gateway, session, call, answer).await,
-        Err(refusal) if listing.has_names() && refusal.is_of_upstream() => {
+        Err(refusal) if listing.has_names() && !matches!(refusal, Refusal::ClientGone | Refusal::Bug(_)) => {
             let request_id = &call.arrived()?.record.request_id;
             let provider = &underway.target.provider.id;
             warn!("call {request_id}: the list of models is without that of provider {provider}: {}", refusal.code());
