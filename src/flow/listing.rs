@@ -128,10 +128,10 @@ fn is_routed(underway: &Underway) -> bool {
 
 /// Whether some target of a name can be asked for something under the provider in the path.
 fn is_served(snapshot: &Snapshot, underway: &Underway, routing: &Routing) -> bool {
-    let own = &underway.route.provider.id;
+    let own = &*underway.route.provider;
     let asks = |route: &Route| {
         let can_ask = route.method.as_ref().is_none_or(|method| *method == Method::POST);
-        route.provider.id == *own && route.kind == Kind::Json && can_ask
+        route.provider.id == own.id && route.kind == Kind::Json && can_ask
     };
     let serves = |route: &Route| {
         let below = route.below_provider(&route.pattern);
