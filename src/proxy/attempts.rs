@@ -85,7 +85,10 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
     let provider = &own.id;
     let model = ask.edits.model().filter(|_| !underway.target.is_chosen && underway.model.is_none());
     let routing = match (&underway.model, model) {
-        // What a path names cannot be renamed: it goes to the provider in the path, where its name may be asked for.
+        (Some(named), _) if underway.route.tells_a_model() && !underway.target.is_chosen => {
+            snapshot.models.of_call(provider, Some(named))
+        }
+        // What else a path names is not renamed: it goes to the provider in the path, where its name may be asked for.
         (Some(named), _) if snapshot.models.only_listed() => {
             snapshot.models.find(named).and_then(|_| snapshot.models.of_call(provider, None))
         }
@@ -101,7 +104,7 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
 /// The plan of a call that has one attempt only, whose key is taken: where its provider is not at rest, and one of the keys.
 ///
 /// # Errors
-/// `NoHealthyUpstream`, `UpstreamAuth`.
+/// `NoHealthyUpstream`, `UpstreamLimited`, `UpstreamAuth`.
 pub(super) async fn only(
     session: &mut ServerSession,
     call: &mut Call,

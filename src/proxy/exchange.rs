@@ -33,6 +33,7 @@ use super::body;
 use super::call::Call;
 use super::limits;
 use super::listener;
+use super::listing;
 use super::native;
 use super::relay::relay;
 use super::understand::{self, Understood};
@@ -129,6 +130,9 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let Understood { body, edits, worst } = understand::body(gateway, session, call, &mut underway, body)?;
     limits::admit(gateway, call, &underway, &worst).await?;
     let ask = Ask::new(underway, content_type, body, edits);
+    if listing::is_about(&ask) {
+        return Box::pin(listing::answer(gateway, session, call, ask)).await.map(|()| Handled::Answered);
+    }
     let answer = attempts::answer(gateway, session, call, ask).await?;
     Box::pin(relay(gateway, session, call, answer)).await.map(|()| Handled::Answered)
 }
@@ -232,7 +236,7 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
 }
 
 /// Writes an answer of the gateway's own. HTTP/2 would send a body in answer to HEAD, too.
-async fn whole(
+pub(super) async fn whole(
     session: &mut ServerSession,
     settings: &ServerSettings,
     head: Box<ResponseHeader>,

@@ -12,6 +12,7 @@ mod exchange;
 mod hold;
 mod limits;
 mod listener;
+mod listing;
 mod native;
 mod peer;
 mod places;

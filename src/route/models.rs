@@ -160,6 +160,23 @@ impl ModelTable {
         listed
     }
 
+    /// The names that are spelt out, in alphabetical order.
+    pub fn names(&self) -> Vec<(&str, &Routing)> {
+        let mut names: Vec<_> = self.exact.iter().map(|(name, routing)| (&**name, &**routing)).collect();
+        names.sort_by_key(|(name, _)| *name);
+        names
+    }
+
+    /// The targets of a name that is spelt out.
+    pub fn named(&self, name: &str) -> Option<&Routing> {
+        self.exact.get(name).map(|routing| &**routing)
+    }
+
+    /// Whether there is neither a name nor a prefix.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty()
+    }
+
     /// Whether names that are not listed are refused.
     pub fn only_listed(&self) -> bool {
         self.only_listed

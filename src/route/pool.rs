@@ -11,7 +11,7 @@ use std::time::Instant;
 use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
-use super::breaker::{Breaker, Rest};
+use super::breaker::{Breaker, Cause, Rest};
 use crate::units::{Mask, ProviderId};
 
 /// The keys of a provider. Never empty: a provider that needs none has one entry without a credential.
@@ -152,9 +152,12 @@ pub(super) fn bit(index: usize) -> u64 {
     1 << (index % 64)
 }
 
-/// The one of two rests that is over first.
+/// The end of two rests: that of the one which is over first. Of two causes neither is the reason for all: that is trouble, as
+/// failures are.
 pub(super) fn sooner(one: Option<Rest>, other: Rest) -> Option<Rest> {
-    Some(one.filter(|one| one.until <= other.until).unwrap_or(other))
+    let Some(one) = one else { return Some(other) };
+    let cause = if one.cause == other.cause { one.cause } else { Cause::Failures };
+    Some(Rest { until: one.until.min(other.until), cause })
 }
 
 /// Picks by weight: `random` is a point between 0 and 2^64 on the line on which the weights lie side by side.
@@ -221,16 +224,17 @@ mod tests {
     #[test]
     fn a_resting_key_is_left_out_and_the_soonest_end_is_told() {
         let (pool, now) = (pool(&[1, 1, 1]), Instant::now());
-        let rest = |seconds| Rest {
-            until: now + std::time::Duration::from_secs(seconds),
-            cause: super::super::breaker::Cause::RateLimit,
-        };
+        let rest = |seconds| Rest { until: now + std::time::Duration::from_secs(seconds), cause: Cause::RateLimit };
         let may = |index: usize, _: &ProviderKey| if index == 1 { Ok(()) } else { Err(rest(9)) };
         for random in [0, u64::MAX / 2, u64::MAX] {
             assert_eq!(pool.pick(0, random, may), Ok(1));
         }
         let none = |index: usize, _: &ProviderKey| Err(rest([5, 3, 9][index]));
         assert_eq!(pool.pick(0, 0, none), Err(Some(rest(3))));
+        let refused = |index: usize, _: &ProviderKey| {
+            Err(Rest { cause: if index == 0 { Cause::Refused } else { Cause::RateLimit }, ..rest(5) })
+        };
+        assert_eq!(pool.pick(0, 0, refused), Err(Some(Rest { cause: Cause::Failures, ..rest(5) })), "of two causes");
     }
 
     #[test]

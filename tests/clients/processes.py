@@ -170,7 +170,8 @@ class Upstream:
 class Gateway:
     """The gateway, before all providers, and before two that cannot serve: one with a wrong key, one that is down.
 
-    It listens in the clear, and at `tls_port` with a certificate that `ca_file` has the authority of.
+    It listens in the clear, and at `tls_port` with a certificate that `ca_file` has the authority of. `more` are sections of
+    its configuration that take the place of those below.
     """
 
     ANTHROPIC_ROUTES = ("get /v1/models", "post /v1/messages", "post /v1/messages/count_tokens")
@@ -197,7 +198,7 @@ class Gateway:
         "get /v1/realtime websocket",
     )
 
-    def __init__(self, folder: Path, upstreams: dict[str, Upstream]) -> None:
+    def __init__(self, folder: Path, upstreams: dict[str, Upstream], more: dict[str, Any] | None = None) -> None:
         self.folder, self.key_file, self.ca_file = folder, folder / "keys.json", folder / "ca.pem"
         self.port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
         wrong = Upstream(upstreams["openai"].port, "sk-managed-0000000000000000")
@@ -206,7 +207,7 @@ class Gateway:
         self.admin_token = secrets.token_hex(16)
         self._write_certificate()
         config = folder / "gateway.yaml"
-        config.write_text(self._config(upstreams))
+        config.write_text(self._config(upstreams, more or {}))
         self.key = self.create_key("tests", [scope for name in upstreams for scope in self.scopes(name)])["key"]
         self.restart()
 
@@ -255,7 +256,7 @@ class Gateway:
         shown.cert_chain_pems[0].write_to_path(self.folder / "tls.crt")
         (self.folder / "tls.key").chmod(0o600)
 
-    def _config(self, upstreams: dict[str, Upstream]) -> str:
+    def _config(self, upstreams: dict[str, Upstream], more: dict[str, Any]) -> str:
         tls = {"cert": str(self.folder / "tls.crt"), "key": str(self.folder / "tls.key")}
         routes = [self._entry(route) for route in self.ROUTES]
         # JSON is YAML, and needs no further package.
@@ -288,7 +289,8 @@ class Gateway:
                     for name, upstream in upstreams.items()
                 },
                 "models": {"claude-twice": self.TWICE} if "anthropic" in upstreams else {},
-            },
+            }
+            | more,
             indent=2,
         )
 

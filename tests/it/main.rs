@@ -17,6 +17,7 @@
 //! | `ledger` | the record of all calls: what is asked of it, and what becomes of it when things go wrong |
 //! | `limits` | limits and budgets: what they refuse, and what holds under load, crashes and reloads |
 //! | `lifecycle` | start and end of a gateway, by real signals |
+//! | `models` | which models there are, for whom, and a model that several providers serve |
 //! | `native` | routes whose bodies pass unread: uploads, media, WebSockets, and the rest of an API |
 //! | `observability` | health, metrics and log: what is told of calls |
 //! | `permissions` | what a key may do beyond its routes, and what a refusal says of it |
@@ -49,6 +50,7 @@ mod framing;
 mod ledger;
 mod lifecycle;
 mod limits;
+mod models;
 mod native;
 mod observability;
 mod permissions;

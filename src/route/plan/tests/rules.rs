@@ -232,6 +232,14 @@ fn the_most_useful_answer_is_passed_on() {
     game.tries();
     game.fails(SILENT);
     assert_eq!(game.refuses(), SILENT);
+    for (resets, kept) in [([9000, 5000], [true, true]), ([5000, 9000], [true, false])] {
+        let mut game = Game::of(vec![target("a", 2)]);
+        for (reset, is_kept) in resets.into_iter().zip(kept) {
+            game.tries();
+            assert_eq!(game.limited(429, reset), is_kept, "the one that tells the time of the first key that is free");
+        }
+        assert_eq!(game.ends(), End::PassOn);
+    }
 }
 
 #[test]
