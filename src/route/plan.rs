@@ -165,6 +165,11 @@ impl Plan {
         self.choose(now, random)
     }
 
+    /// Makes no further attempt: the next step is the end.
+    pub fn stop(&mut self) {
+        self.then = Then::Over;
+    }
+
     /// The target of an attempt.
     pub fn deployment(&self, attempt: &Try) -> Option<&Deployment> {
         self.routing.targets().get(attempt.target)

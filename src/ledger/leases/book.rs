@@ -152,12 +152,16 @@ fn bury(
 }
 
 /// What the records say was spent of a budget in its window, by one process or by all; calls of which nothing
-/// tells what they used at what was reserved for them, as the limiter counts them.
+/// tells what they used, and attempts that were not answered, at what was reserved for them, as the limiter counts them.
 fn recorded(transaction: &Transaction<'_>, wanted: &Wanted, instance: Option<&str>) -> Result<u128, LedgerError> {
     let amount = match wanted.budget.measure {
-        Measure::Usd => "CASE WHEN state = 'failed' THEN 0 ELSE coalesce(cost_picos, reserved_picos, 0) END",
+        Measure::Usd => {
+            "CASE WHEN state = 'failed' THEN 0 ELSE coalesce(cost_picos, reserved_picos, 0) END
+             + unanswered * coalesce(reserved_picos, 0)"
+        }
         Measure::Tokens => {
-            "CASE WHEN state = 'failed' OR state = 'settled' AND cost_picos = 0 THEN coalesce(input + output, 0) ELSE coalesce(input + output, reserved_tokens, 0) END"
+            "CASE WHEN state = 'failed' OR state = 'settled' AND cost_picos = 0 THEN coalesce(input + output, 0)
+             ELSE coalesce(input + output, reserved_tokens, 0) END + unanswered * coalesce(reserved_tokens, 0)"
         }
     };
     let subject = &wanted.budget.subject;
