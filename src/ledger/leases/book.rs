@@ -15,8 +15,8 @@ use super::super::{LedgerError, schema};
 use crate::limit::{BudgetId, Grant, Returned, Wanted, Window};
 use crate::units::{Limit, Measure, Owner};
 
-/// How long another connection may hold the lock.
-const BUSY: Duration = Duration::from_secs(1);
+/// How long others may hold the lock, all together: the ledger's own writes, another process's, and their way to the disk.
+const BUSY: Duration = Duration::from_secs(5);
 /// How long the leases of a window are kept behind its end, in seconds.
 const REST: i64 = 86_400;
 
