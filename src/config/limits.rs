@@ -140,7 +140,37 @@ fn limits(check: &mut Check<'_>, path: &FieldPath, set: &LimitSet) -> Limits {
     limits
 }
 
+/// One rule as the configuration has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'l> {
+    /// Whose: `gateway`, `key`, `user` or `team`.
+    pub kind: &'static str,
+    /// Their name; absent for the gateway, and where it is of each key.
+    pub name: Option<&'l str>,
+    /// Of calls for this model alone.
+    pub model: Option<&'l str>,
+    /// What is limited.
+    pub limits: &'l Limits,
+}
+
 impl LimitRules {
+    /// By whose midnights budgets are renewed.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// Each rule that limits something.
+    pub fn each(&self) -> impl Iterator<Item = Rule<'_>> {
+        let of_gateway = self.models.iter().map(|(model, limits)| (Some(model.as_str()), limits));
+        let of_gateway = std::iter::once((None, &self.gateway)).chain(of_gateway);
+        let of_gateway = of_gateway.map(|(model, limits)| Rule { kind: "gateway", name: None, model, limits });
+        let named = [("key", &self.keys), ("user", &self.users), ("team", &self.teams)];
+        let named = named
+            .into_iter()
+            .flat_map(|(kind, all)| all.iter().flat_map(move |(name, own)| rules(kind, Some(name.as_str()), own)));
+        of_gateway.chain(rules("key", None, &self.key)).chain(named).filter(|rule| !rule.limits.is_empty())
+    }
+
     /// Puts the limits of each key together, and says which rules are for nobody.
     pub(super) fn table(self: &Arc<Self>, ring: &KeyRing) -> (LimitTable, Vec<String>) {
         let mut known: HashMap<Subject, Arc<Limits>> = HashMap::new();
@@ -223,6 +253,12 @@ impl LimitRules {
     }
 }
 
+fn rules<'l>(kind: &'static str, name: Option<&'l str>, own: &'l OwnLimits) -> impl Iterator<Item = Rule<'l>> {
+    let models = own.models.iter().map(|(model, limits)| (Some(model.as_str()), limits));
+    let all = std::iter::once((None, &own.all)).chain(models);
+    all.map(move |(model, limits)| Rule { kind, name, model, limits })
+}
+
 /// The same limits in as many sets as there are sources of them: each keeps its own `shadow`, and leaves out what an
 /// earlier one has.
 fn layered<'l>(sources: impl Iterator<Item = &'l Limits>) -> Vec<Limits> {
@@ -273,7 +309,7 @@ impl LimitTable {
     }
 
     /// What the configuration says, for when the keys change.
-    pub(super) fn rules(&self) -> &Arc<LimitRules> {
+    pub fn rules(&self) -> &Arc<LimitRules> {
         &self.rules
     }
 }

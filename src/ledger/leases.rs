@@ -6,6 +6,8 @@
 //! Never does: hold up a call that needs no lease; grant what it could not write.
 
 mod book;
+mod records;
+mod report;
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,6 +20,8 @@ use tokio::sync::oneshot;
 use super::{Ledger, LedgerError};
 use crate::limit::{Grant, LeaseFault, Leases, Returned, Wanted};
 use book::Book;
+
+pub use report::{BudgetLine, budgets};
 
 /// How long the records of calls that were admitted before may take to the disk. A lease is granted behind them, so that
 /// what a crash loses is of the last lease at most.

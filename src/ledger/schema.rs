@@ -84,8 +84,13 @@ CREATE INDEX calls_by_key ON calls (key_id, started_us);
 /// Each attempt of a call that had more than one, as JSON.
 const TRIED: &str = "ALTER TABLE calls ADD COLUMN tried TEXT;";
 
-/// Attempts that were sent and not answered: budgets count each at what was reserved for the call.
-const UNANSWERED: &str = "ALTER TABLE calls ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;";
+/// Attempts that were sent and not answered: budgets count each at what was reserved for the call. And since when all calls
+/// are still there: of a window that began before, the records do not tell what was spent in it.
+const UNANSWERED: &str = "
+ALTER TABLE calls ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE kept (one INTEGER PRIMARY KEY CHECK (one = 1), since_us INTEGER NOT NULL) STRICT;
+INSERT INTO kept (one, since_us) VALUES (1, 0);
+";
 
 /// Brings a database to this build's version.
 ///

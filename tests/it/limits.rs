@@ -3,6 +3,7 @@
 mod answers;
 mod held;
 mod lasting;
+mod of_models;
 mod refusals;
 mod rush;
 mod unanswered;

@@ -88,6 +88,16 @@ fn what_a_killed_instance_leased_counts_until_its_records_tell() {
 }
 
 #[test]
+fn where_records_of_the_window_are_gone_all_that_was_leased_counts() {
+    let (_folder, mut book) = book();
+    book.lease(THEIRS, &wanted("eve", 0, 1_000_000, [500_000, 1]), at(1001)).expect("leased");
+    book.lease(THEIRS, &wanted("eve", 0, 1_000_000, [1000, 1]), at(1001)).expect("leased");
+    book.connection.execute("UPDATE kept SET since_us = 1", []).expect("changed");
+    let grant = book.lease(OURS, &wanted("eve", 0, 1_000_000, [10, 1]), at(1016)).expect("leased");
+    assert_eq!(grant, Grant { amount: 10, spent_elsewhere: 501_000, held_elsewhere: 0 });
+}
+
+#[test]
 fn the_rows_of_a_window_rest_a_day_behind_its_end() {
     let (_folder, mut book) = book();
     let windows = |book: &Book| -> i64 {
