@@ -5,7 +5,7 @@
 use super::super::super::tests::{at, sample};
 use super::*;
 use crate::limit::Zone;
-use crate::units::{Per, Subject};
+use crate::units::{Measure, Owner, Per, Subject};
 
 const OURS: &str = "a";
 const THEIRS: &str = "b";
