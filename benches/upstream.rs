@@ -20,6 +20,11 @@ mod error {
     pub use ai_gateway::error::*;
 }
 
+/// The same.
+mod units {
+    pub use ai_gateway::units::*;
+}
+
 /// The file as the gateway has it: it is private there.
 #[path = "../src/proxy"]
 mod proxy {

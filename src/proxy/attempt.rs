@@ -166,6 +166,7 @@ async fn exchange(
         gateway.peers.failed(provider, &peer);
         fail(broken)
     })?;
+    connection.masks(ask.underway.target.mask());
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
     let harmless = matches!(*sending.method, Method::GET | Method::HEAD);
     ask.sent = true;

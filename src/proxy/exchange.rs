@@ -13,10 +13,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Method, StatusCode, Version};
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
 use log::{debug, error};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -152,7 +152,7 @@ pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession)
     }
 }
 
-fn check_head(session: &ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
+fn check_head(session: &mut ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
     let head = session.req_header();
     if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_URI {
         return Err(Refusal::UriTooLong);
@@ -161,9 +161,25 @@ fn check_head(session: &ServerSession, settings: &ServerSettings) -> Result<(), 
         // RFC 9112 section 3.2 asks for it; Pingora does not.
         return Err(Refusal::BadHeader("host is missing"));
     }
+    if let Some(odd) = oddity(head) {
+        // What stands behind this head may be anything.
+        session.set_keepalive(None);
+        return Err(Refusal::BadHeader(odd));
+    }
     // What stands around each name and value on the wire: a colon, a space and the line's end.
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size > settings.max_header_bytes { Err(Refusal::HeadersTooLarge) } else { Ok(()) }
+}
+
+/// What Pingora's parser lets through and another server may understand differently.
+fn oddity(head: &RequestHeader) -> Option<&'static str> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if is_chunked(coding) => None,
+        (Some(_), _) => Some("transfer-encoding may be chunked and nothing else"),
+        (None, _) => None,
+    }
 }
 
 /// Answers what is no call: health checks and CORS preflights.

@@ -163,7 +163,7 @@ impl ProxyHttp for Gateway {
         ended: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
-        native::answer_moves(session.as_downstream_mut(), call, body.as_ref(), ended).map(|()| None)
+        native::answer_moves(session.as_downstream_mut(), call, body, ended).map(|()| None)
     }
 
     fn fail_to_connect(

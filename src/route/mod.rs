@@ -24,7 +24,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use crate::dialect::Dialect;
-use crate::units::{ProviderId, RouteId, Secret};
+use crate::units::{Mask, ProviderId, RouteId, Secret};
 
 pub use attempts::{Attempts, Cooldown};
 pub use breaker::{Cause, View};
@@ -130,6 +130,11 @@ impl Target {
     /// The key as its header's whole value; absent where the provider needs none.
     pub fn credential(&self) -> Option<&HeaderValue> {
         self.provider.keys.keys().get(self.key)?.credential.as_ref()
+    }
+
+    /// Finds the key in what the provider answers.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.provider.keys.keys().get(self.key)?.mask.as_ref()
     }
 }
 

@@ -12,7 +12,7 @@ use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
 use super::breaker::{Breaker, Rest};
-use crate::units::ProviderId;
+use crate::units::{Mask, ProviderId};
 
 /// The keys of a provider. Never empty: a provider that needs none has one entry without a credential.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct ProviderKey {
     pub credential: Option<HeaderValue>,
     /// How often it is taken, compared with the others. At least 1.
     pub weight: u32,
+    /// Finds the key in what the provider answers.
+    pub mask: Option<Mask>,
     /// What tells it from others.
     pub mark: KeyMark,
     /// Rests where the provider refused the key as such, whatever the model.
@@ -67,7 +69,8 @@ impl Pool {
         let key = |mut credential: Option<HeaderValue>, weight| {
             credential.iter_mut().for_each(|value| value.set_sensitive(true));
             let mark = KeyMark::of(provider, credential.as_ref());
-            ProviderKey { credential, weight, mark, breaker: Kept::default() }
+            let mask = credential.as_ref().and_then(|value| Mask::of(key_in(value)));
+            ProviderKey { credential, weight, mask, mark, breaker: Kept::default() }
         };
         if keys.is_empty() {
             return Self(Box::new([key(None, 1)]));
@@ -110,6 +113,12 @@ impl Pool {
         let weights = self.0.iter().enumerate().filter(|(index, _)| fit & bit(*index) != 0);
         by_weight(weights.map(|(index, key)| (index, key.weight)), random).ok_or(soonest)
     }
+}
+
+/// The key in the value of a header.
+fn key_in(credential: &HeaderValue) -> &[u8] {
+    let value = credential.as_bytes();
+    value.strip_prefix(b"Bearer ").unwrap_or(value)
 }
 
 impl KeyMark {

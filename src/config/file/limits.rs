@@ -81,7 +81,7 @@ pub struct LimitSet {
     /// Of the calls that ask for a model, by the name that they ask for, beside the limits of all calls. For a key, a user or
     /// a team; those of the gateway are `limits.models`. Default: none.
     #[serde(deserialize_with = "mappings")]
-    pub models: BTreeMap<String, LimitSet>,
+    pub models: BTreeMap<String, Self>,
 }
 
 /// A budget.
