@@ -92,7 +92,8 @@ fn where_records_of_the_window_are_gone_all_that_was_leased_counts() {
     let (_folder, mut book) = book();
     book.lease(THEIRS, &wanted("eve", 0, 1_000_000, [500_000, 1]), at(1001)).expect("leased");
     book.lease(THEIRS, &wanted("eve", 0, 1_000_000, [1000, 1]), at(1001)).expect("leased");
-    book.connection.execute("UPDATE kept SET since_us = 1", []).expect("changed");
+    let since = micros_since_1970(at(1));
+    book.connection.execute("UPDATE kept SET since_us = ?1", [since]).expect("changed");
     let grant = book.lease(OURS, &wanted("eve", 0, 1_000_000, [10, 1]), at(1016)).expect("leased");
     assert_eq!(grant, Grant { amount: 10, spent_elsewhere: 501_000, held_elsewhere: 0 });
 }
