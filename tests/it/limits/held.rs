@@ -103,7 +103,7 @@ async fn places_are_never_more_than_the_limit_and_all_free_in_the_end() {
     let received = world.provider.received();
     assert!((2..=10).contains(&most_at_once(&received)), "{} at once", most_at_once(&received));
     let left = received.iter().filter(|request| request.cancelled).count();
-    assert!(answered >= 10 && left >= 10, "{answered} answered, {left} left");
+    assert!(answered >= 10 && left >= 1, "{answered} answered, {left} left");
     world.provider.clear_scripts();
     world.provider.script(ai_gateway::demo::Script::delayed(Duration::from_secs(600)).always());
     world.provider.clear_received();
