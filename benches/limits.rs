@@ -1,7 +1,7 @@
 //! What limits cost a call: its look-up, the reservation and the settlement, without limits and with them.
 //!
 //! `cargo bench --bench limits`. Without limits there is no lock and no allocation, which a few nanoseconds show; `elsewhere`
-//! is a call without limits in a gateway that has some for other keys. Of two threads at once only ratios mean anything.
+//! is a call without limits in a gateway that has some for other keys. Only ratios within one run mean anything.
 
 #![expect(missing_docs, clippy::expect_used, reason = "a bench is no library and may panic")]
 
