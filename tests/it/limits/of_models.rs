@@ -22,8 +22,10 @@ async fn a_budget_for_one_model_leaves_the_others_alone() {
         key: { models: { gpt-4o-mini: { requests_per_minute: 2 } } } }";
     let world = World::with(priced(limits)).await;
     assert_eq!(world.post(CHAT, &for_model("gpt-4o")).await.status, 200);
+    let settled = |all: Vec<Value>| all.iter().any(|one| one["kind"] == "user_model" && one["reserved"] == "0");
+    let address = world.gateway.admin_address();
+    eventually("it is settled", async || settled(standing(address).await)).await;
     let refused = world.post(CHAT, &for_model("gpt-4o")).await;
-    let refused = if refused.status == 200 { world.post(CHAT, &for_model("gpt-4o")).await } else { refused };
     let message = refused.error(429, "insufficient_quota", "insufficient_quota");
     assert!(message.starts_with("The budget of the user test for the model gpt-4o (usd/day)"), "{message}");
     for _ in 0..2 {
