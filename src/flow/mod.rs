@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::Snapshot;
+use crate::dialect::{Dialect, OPENAI};
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::{Scan, Seen, Tap};
@@ -193,6 +194,16 @@ impl Arrived {
             (None, None) if makes => underway.key.permits_model(None),
             (None, _) => Ok(()),
         }
+    }
+
+    /// The API family that its client speaks: that of its provider, and below a provider's name also where no route is.
+    pub fn dialect(&self) -> &'static dyn Dialect {
+        let of_route = self.record.route.as_ref().map(|route| route.provider.dialect);
+        let named = || {
+            let name = self.record.path.split('/').nth(1)?;
+            Some(self.snapshot.providers.iter().find(|provider| provider.id.as_str() == name)?.dialect)
+        };
+        of_route.or_else(named).unwrap_or(OPENAI)
     }
 
     /// Takes note that an attempt begins. One before it whose end nobody told was repeated on a new connection.

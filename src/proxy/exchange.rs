@@ -250,10 +250,11 @@ pub(super) fn facts<'a>(
 ) -> Result<Facts<'a>, Refusal> {
     let head = session.req_header();
     let limits = call.limits.leeway();
-    let request_id = &call.arrived()?.record.request_id;
+    let arrived = call.arrived()?;
+    let (request_id, dialect) = (&arrived.record.request_id, arrived.dialect());
     let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let (cors, shown) = (&settings.cors, settings.answer_headers);
-    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure, limits })
+    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure, limits, dialect })
 }
 
 pub(super) fn unspeakable(_: Unspeakable) -> Refusal {

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use crate::config::{AnswerHeaders, Cors};
+use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::route::{Provider, Route};
 use crate::units::Usd;
@@ -94,6 +95,8 @@ pub(super) struct Facts<'a> {
     pub(super) secure: bool,
     /// What it tells of limits.
     pub(super) limits: Leeway,
+    /// The API family in whose shape the gateway's own errors are.
+    pub(super) dialect: &'static dyn Dialect,
 }
 
 /// What an answer's own headers tell of its call: the times of `server-timing` and `provider-response-time`, and the cost.
@@ -115,7 +118,7 @@ const HSTS: &str = "max-age=15552000; includeSubDomains";
 
 const COST: HeaderName = HeaderName::from_static("x-gateway-cost-usd");
 
-const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
+const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
     x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing, \
     x-gateway-cost-usd, x-gateway-max-output-tokens, x-upstream-ratelimit-limit-requests, \
@@ -179,11 +182,12 @@ pub(super) fn refusal(
     provider: Option<&str>,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
-    let body = refusal.body();
+    let body = facts.dialect.refusal(refusal, facts.request_id);
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
     reply.text("content-type", "application/json")?;
     reply.text("content-length", &body.len().to_string())?;
+    reply.text(facts.dialect.request_id_header(), facts.request_id)?;
     if let Some(wait) = refusal.retry_after() {
         // Rounded up: sooner would be refused again.
         reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));

@@ -220,6 +220,13 @@ impl Route {
             .any(|end| self.pattern.ends_with(end))
     }
 
+    /// Whether a request of this method makes a model work. Counting the tokens of a message costs nothing. Source:
+    /// platform.claude.com/docs/en/build-with-claude/token-counting, read 2026-11.
+    pub fn generates(&self, method: &http::Method) -> bool {
+        let may = matches!(*method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
+        may && !self.pattern.ends_with("/messages/count_tokens")
+    }
+
     /// What a path that matched this route has behind the provider's name: `/v1/models`.
     pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
         path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()

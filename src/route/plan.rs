@@ -16,7 +16,8 @@ use super::models::{Deployment, Routing};
 use super::pool::{another, bit, may_use, sooner};
 use crate::error::{Refusal, Silence};
 
-pub use outcome::{Answer, Class, Outcome};
+pub use crate::dialect::Class;
+pub use outcome::{Answer, Outcome};
 
 /// The plan of one call.
 #[derive(Debug)]

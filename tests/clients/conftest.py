@@ -63,6 +63,7 @@ def gateway(
 ) -> Iterator[Gateway]:
     upstreams = {
         "openai": Upstream(running_provider.port, running_provider.key),
+        "anthropic": Upstream(running_provider.port, running_provider.key, "anthropic"),
         "realtime": Upstream(realtime.port, realtime.key),
         "engine": Upstream(engine.port, engine.key) if engine else Upstream(free_port(), "sk-none"),
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `support` | the world of a test: gateway, provider, key file, log, raw HTTP client |
 //! | `admission` | who gets in, and how long a head may take |
+//! | `anthropic` | providers that speak Anthropic's API: contract, usage, failover, limits |
 //! | `authorisation` | no spelling of a path, a method or a credential reaches what a key is not for |
 //! | `clients_tls` | clients over TLS: HTTP/1.1, HTTP/2, certificates and their change |
 //! | `commands` | the commands: keys, check, demo, migrate, and the original's environment |
@@ -31,6 +32,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 mod admission;
+mod anthropic;
 mod authorisation;
 mod clients_tls;
 mod commands;

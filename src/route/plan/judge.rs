@@ -107,7 +107,7 @@ impl Plan {
                 self.refused(answer.status, now);
                 false
             }
-            (402, _) | (429, Class::Quota) => {
+            (402, _) | (400 | 429, Class::Quota) => {
                 self.report(&Report::of_lane(Say::Rests(Cause::RateLimit, answer.reset)), now);
                 self.with_another_key(now);
                 self.keep(Worth::Trouble)

@@ -52,6 +52,14 @@ fn what_is_wrong_with_the_request_is_never_retried_and_passes_on() {
 }
 
 #[test]
+fn a_400_that_says_that_our_account_is_spent_goes_on_and_rests_the_key() {
+    let mut game = Game::of(ordered(&["a", "b"]));
+    game.tries();
+    assert!(game.answers_as(400, Class::Quota));
+    assert_eq!(game.tries(), (1, 0), "at once, and never at the same target");
+}
+
+#[test]
 fn a_silent_target_is_not_retried() {
     for refusal in [SILENT, Refusal::UpstreamTimeout(Silence::FirstToken), Refusal::UpstreamTimeout(Silence::Idle)] {
         let mut game = Game::of(ordered(&["a", "b"]));
