@@ -110,27 +110,30 @@ impl<'a> Members<'a> {
 
     fn name(&mut self) -> Option<Cow<'a, str>> {
         self.next()?;
-        let raw = self.string()?;
-        let inside = raw.get(1..raw.len() - 1)?;
-        if !inside.contains(&b'\\') {
-            return std::str::from_utf8(inside).ok().map(Cow::Borrowed);
+        let (raw, is_plain) = self.string()?;
+        if is_plain {
+            return std::str::from_utf8(raw.get(1..raw.len() - 1)?).ok().map(Cow::Borrowed);
         }
         let Text(name) = serde_json::from_slice(raw).ok()?;
         Some(name)
     }
 
-    /// A string with its quotes.
-    fn string(&mut self) -> Option<&'a [u8]> {
+    /// A string with its quotes, and whether it has no escapes.
+    fn string(&mut self) -> Option<(&'a [u8], bool)> {
         let start = self.at;
         self.take(b'"')?;
+        let mut is_plain = true;
         loop {
             match self.text.get(self.at)? {
                 b'"' => break self.at += 1,
-                b'\\' => self.at += 2,
+                b'\\' => {
+                    is_plain = false;
+                    self.at += 2;
+                }
                 _ => self.at += 1,
             }
         }
-        self.text.get(start..self.at)
+        Some((self.text.get(start..self.at)?, is_plain))
     }
 
     /// A number, or one of `true`, `false` and `null`.
