@@ -54,7 +54,7 @@ pub(super) async fn answer(
     loop {
         match plan.next(Instant::now(), random()) {
             Step::Wait(wait) => call.waiting(while_client_stays(session, tokio::time::sleep(wait))).await?,
-            Step::Try(one) => match Box::pin(make(gateway, session, call, &mut ask, (&mut plan, one))).await? {
+            Step::Try(one) => match make(gateway, session, call, &mut ask, (&mut plan, one)).await? {
                 Made::Commits(held) => {
                     plan.judge(Outcome::Committed, Instant::now());
                     ask.body = None;
@@ -192,7 +192,7 @@ fn judged(session: &ServerSession, call: &mut Call, plan: &mut Plan, held: Box<H
     } else {
         arrived.failed(None, now);
     }
-    let reset = time_to_reset(&held.head.headers, SystemTime::now());
+    let reset = time_to_reset(&held.head.headers.map(), SystemTime::now());
     let keep = plan.judge(Outcome::Answered(route::Answer { status, class, reset }), now);
     Ok(Made::Judged(keep.then_some(held)))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Version};
+use http::{HeaderValue, Method, Version};
 use log::{error, warn};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::ALPN;
@@ -233,7 +233,8 @@ pub(super) fn answer(
     let theirs = AnswerHead::of(head.status, head.headers.clone(), length);
     let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
     if head.status.as_u16() != 101 {
-        arrived.tap = Some(Tap::new(provider.dialect, shape(&head.headers), false));
+        arrived.tap =
+            Some(Tap::new(provider.dialect, shape(|name| head.headers.get(name).map(HeaderValue::as_bytes)), false));
     }
     let snapshot = Arc::clone(&arrived.snapshot);
     let reply = facts(session, call, &snapshot.server)

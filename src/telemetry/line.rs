@@ -216,3 +216,42 @@ fn address(line: &mut Vec<u8>, address: IpAddr) {
 pub(super) fn whole_milliseconds(duration: Duration) -> u64 {
     u64::try_from((duration.as_micros() + 500) / 1000).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl Fn(&mut Vec<u8>)) -> String {
+        let mut line = Vec::new();
+        write(&mut line);
+        String::from_utf8(line).expect("text")
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_the_standard_library_does() {
+        for value in [0, 9, 10, 99, 1_234_567_890, u64::MAX] {
+            assert_eq!(written(|line| number(line, value)), value.to_string());
+        }
+        for text in ["127.0.0.1", "0.0.0.0", "255.10.9.100", "::1", "2001:db8::7"] {
+            let parsed = text.parse().expect("an address");
+            assert_eq!(written(|line| address(line, parsed)), text);
+        }
+    }
+
+    #[test]
+    fn texts_are_json_whatever_is_in_them() {
+        for text in ["", "plain", "\u{e9}\u{1f600}\u{7f}", "a \"quote\"", "back\\slash", "line\nfeed", "\u{0}"] {
+            assert_eq!(written(|line| string(line, text)), serde_json::Value::from(text).to_string());
+        }
+    }
+
+    #[test]
+    fn the_second_is_kept_only_for_itself() {
+        for millis in [0, 1, 999, 1000, 1_795_737_600_042, 1_795_737_600_999, 1_795_737_601_000, 42] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            assert_eq!(written(|line| timestamp(line, at)), humantime::format_rfc3339_millis(at).to_string());
+        }
+        let late = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(written(|line| timestamp(line, late)), "");
+    }
+}

@@ -10,9 +10,11 @@
 
 mod answer;
 mod framing;
+mod headers;
 mod http1;
 mod http2;
 mod links;
+mod quiet;
 
 use std::time::Duration;
 
@@ -26,7 +28,9 @@ use tokio::time::timeout;
 use crate::error::{Refusal, Silence, UpstreamFault};
 
 pub(super) use answer::{AnswerHead, Length};
+pub(super) use headers::{Headers, Lines};
 use links::{Links, Turn};
+use quiet::Quiet;
 
 /// What a tunnel through a proxy that took too long fails with.
 pub(super) const PROXY_TIMED_OUT: ErrorType = ErrorType::Custom("ProxyTimedout");
@@ -48,6 +52,7 @@ const AT_HAND: usize = 256 * 1024;
 /// The connections to all providers.
 pub(super) struct Upstream {
     connector: TransportConnector,
+    quiet: Quiet,
     links: Links,
 }
 
@@ -70,7 +75,11 @@ enum Carrier {
 
 impl Upstream {
     pub(super) fn new() -> Self {
-        Self { connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))), links: Links::default() }
+        Self {
+            connector: TransportConnector::new(Some(ConnectorOptions::new(1))),
+            quiet: Quiet::default(),
+            links: Links::default(),
+        }
     }
 
     /// Takes what is there, or makes a connection where none is or `fresh` asks for another than the one that failed.
@@ -86,7 +95,7 @@ impl Upstream {
         {
             return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true))));
         }
-        let pooled = if fresh { None } else { self.connector.reused_stream(peer).await };
+        let pooled = if fresh { None } else { self.quiet.take(key) };
         match pooled {
             Some(stream) => Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, true, key)))),
             // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
@@ -135,7 +144,7 @@ impl Upstream {
         if let Carrier::Http1(exchange) = connection.0
             && let Some((stream, key)) = exchange.into_kept()
         {
-            self.connector.release_stream(stream, key, Some(POOL_IDLE));
+            self.quiet.keep(key, stream);
         }
     }
 }
@@ -143,10 +152,10 @@ impl Upstream {
 impl Connection {
     /// Sends the request, whose head is given as HTTP/1.1 spells it. A provider that answers before it has read everything
     /// is heard: the rest is then not sent. What goes wrong is for [`Self::head`] to tell, so that this cannot fail.
-    pub(super) async fn send(&mut self, head: Vec<u8>, body: &Bytes) {
+    pub(super) async fn send(&mut self, head: &[u8], body: &Bytes) {
         match &mut self.0 {
             Carrier::Http1(exchange) => exchange.send(head, body).await,
-            Carrier::Http2(exchange) => exchange.send(&head, body).await,
+            Carrier::Http2(exchange) => exchange.send(head, body).await,
         }
     }
 
@@ -169,6 +178,22 @@ impl Connection {
         match &mut self.0 {
             Carrier::Http1(exchange) => exchange.chunk().await,
             Carrier::Http2(exchange) => exchange.chunk().await,
+        }
+    }
+
+    /// From here on [`Self::chunk`] may give a body whose length is known as one piece, with empty ones before it while more is
+    /// to come. For bodies that are small.
+    pub(super) fn gather(&mut self) {
+        if let Carrier::Http1(exchange) = &mut self.0 {
+            exchange.gather();
+        }
+    }
+
+    /// What came of a body that is gathered, where it will not come whole.
+    pub(super) fn so_far(&mut self) -> Bytes {
+        match &mut self.0 {
+            Carrier::Http1(exchange) => exchange.so_far(),
+            Carrier::Http2(_) => Bytes::new(),
         }
     }
 
