@@ -46,9 +46,9 @@ mod proxy {
                 }
             }
             head.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-            connection.send(head, body).await;
+            connection.send(&head, body).await;
             let answer = connection.head(false).await.expect("a head");
-            let mut size = answer.headers.len();
+            let mut size = answer.headers.map().len();
             while let Some(piece) = connection.chunk().await.expect("a piece") {
                 size += piece.len();
             }
