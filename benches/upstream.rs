@@ -20,11 +20,20 @@ mod error {
     pub use ai_gateway::error::*;
 }
 
+/// The same.
+mod units {
+    pub use ai_gateway::units::*;
+}
+
 /// The file as the gateway has it: it is private there.
 #[path = "../src/proxy"]
 mod proxy {
     #[path = "upstream/mod.rs"]
-    #[expect(dead_code, reason = "the gateway uses more of it than the bench")]
+    #[expect(
+        dead_code,
+        unused_imports,
+        reason = "the gateway uses more of it than the bench, whose tests are not built"
+    )]
     pub mod upstream;
 
     use super::{Bytes, HttpPeer};

@@ -4,6 +4,7 @@
 //! Never does: any IO, any look-up, any decision.
 
 mod limits;
+mod mask;
 mod money;
 mod usage;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use limits::{Amount, Budget, Limit, Limits, Measure, Owner, Per, Subject};
+pub use mask::{Mask, Masking};
 pub use money::{NotMoney, Usd};
 pub use usage::Usage;
 

@@ -4,7 +4,7 @@
 //! Never does: read a request's body.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use super::{AdminState, api, usage};
 use crate::error::Refusal;
 use crate::ledger::LedgerFigures;
+use crate::route::Health;
 use crate::telemetry::LedgerState;
 
 /// All paths.
@@ -59,6 +60,7 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
         state.telemetry.ledger(&LedgerState { up, queued, lag, dropped, size });
     }
     state.telemetry.limits(&state.limiter.tally(), &api::standing(&state));
+    state.telemetry.targets(&Health::view(&state.live.pin().models, Instant::now()));
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, kind)], state.telemetry.render(SystemTime::now()))
 }

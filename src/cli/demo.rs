@@ -108,10 +108,10 @@ struct Own {
 
 /// A key of the demo's own, and the key file in base64 that holds it.
 fn create_key() -> Result<(Secret, String), Failure> {
-    let all = Scope::new("*", "/openai/*").map_err(Failure::wrong)?;
+    let scopes = ["/openai/*", "/anthropic/*"].map(|path| Scope::new("*", path).map_err(Failure::wrong));
     let new = NewKey {
         username: "demo".to_owned(),
-        scopes: vec![all],
+        scopes: scopes.into_iter().collect::<Result<_, _>>()?,
         expires_at: None,
         models: None,
         team: None,
@@ -129,7 +129,9 @@ fn sources(own: &Own, proxy: SocketAddr, admin: SocketAddr) -> Sources {
     let yaml = format!(
         "server: {{ listen: [\"{proxy}\"], shutdown: {{ readiness_delay: 10ms }} }}\n\
          admin: {{ listen: \"{admin}\" }}\n\
-         providers: {{ openai: {{ base_url: \"http://{provider}\", api_key: {PROVIDER_KEY} }} }}\n\
+         providers:\n  \
+           openai: {{ base_url: \"http://{provider}\", api_key: {PROVIDER_KEY} }}\n  \
+           anthropic: {{ base_url: \"http://{provider}\", dialect: anthropic, api_key: {PROVIDER_KEY} }}\n\
          ledger: {{ path: {ledger} }}\n"
     );
     // None of the process's variables: a demo is the same everywhere.
@@ -146,16 +148,23 @@ fn free(port: u16) -> SocketAddr {
     }
 }
 
-fn base_url(running: &Running) -> String {
+fn origin(running: &Running) -> String {
     let address = running.addresses().first().map(ToString::to_string).unwrap_or_default();
-    format!("http://{address}/openai/v1")
+    format!("http://{address}")
+}
+
+fn base_url(running: &Running) -> String {
+    format!("{}/openai/v1", origin(running))
 }
 
 const QUESTION: &str = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}"#;
 
+const MESSAGE: &str =
+    r#"{"model": "claude-haiku-4-5", "max_tokens": 200, "messages": [{"role": "user", "content": "Say hello"}]}"#;
+
 fn welcome(running: &Running, key: &Secret, own: &Own) -> String {
     let (base_url, key, admin) = (base_url(running), key.expose(), running.admin_address());
-    let ledger = own.ledger.display();
+    let (origin, ledger) = (origin(running), own.ledger.display());
     format!(
         r#"
 AI Gateway is serving a built-in provider. Nothing leaves this machine.
@@ -179,6 +188,10 @@ stream = client.chat.completions.create(
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()
+
+or Anthropic's API:
+
+curl {origin}/anthropic/v1/messages -H "x-api-key: {key}" -H "Content-Type: application/json" -d '{MESSAGE}'
 
 and see what was used:
 

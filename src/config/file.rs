@@ -197,7 +197,8 @@ pub struct Provider {
     /// What goes upstream in place of the client's `/v1`. Default: `/v1`, or the version that `base_url` ends in.
     /// May be empty.
     pub version_path: Option<String>,
-    /// The API family: `openai`. (`anthropic` is not available yet.) Default `openai`.
+    /// The API family: `openai` or `anthropic`. `anthropic` has other defaults: `auth` is the header `x-api-key`, and the
+    /// routes are messages, messages/count_tokens, models and models/{model}. Default `openai`.
     pub dialect: Dialect,
     /// Our key for the provider. Default: the variable `<NAME>_API_KEY`; without it calls carry no credential.
     pub api_key: Option<Hidden>,
@@ -270,7 +271,7 @@ pub enum Dialect {
     /// OpenAI's, and of all who copy it.
     #[default]
     Openai,
-    /// Not available yet.
+    /// Anthropic's: Messages.
     Anthropic,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of well-known providers, so that a name and a key suffice.
+//! What is known of well-known providers, so that a name and a key suffice, and of those that speak no OpenAI.
 //!
 //! Invariant: what is written in the file goes before what a preset says.
 //! Never does: guess; a provider whose name is no preset's, or that has a base URL of its own, is as it is written.
@@ -7,8 +7,6 @@ use super::entries::RouteEntry;
 use super::file::{Auth, Dialect, File, Provider};
 use super::report::FieldPath;
 use super::tree::Tree;
-use super::values::Hidden;
-use crate::units::Secret;
 
 /// What is known of a provider.
 #[derive(Debug)]
@@ -18,24 +16,11 @@ pub(super) struct Preset {
     /// Where the path of the base URL says nothing of the version.
     version_path: Option<&'static str>,
     dialect: Dialect,
-    /// The header that holds the key alone; absent: bearer.
-    auth_header: Option<&'static str>,
-    headers: &'static [(&'static str, &'static str)],
-    /// Empty: those of every provider.
-    routes: &'static [&'static str],
 }
 
 impl Preset {
     const fn openai(name: &'static str, base_url: &'static str) -> Self {
-        Self {
-            name,
-            base_url,
-            version_path: None,
-            dialect: Dialect::Openai,
-            auth_header: None,
-            headers: &[],
-            routes: &[],
-        }
+        Self { name, base_url, version_path: None, dialect: Dialect::Openai }
     }
 }
 
@@ -43,7 +28,7 @@ impl Preset {
 ///
 /// | preset | source |
 /// |---|---|
-/// | anthropic | platform.claude.com/docs/api/versioning; n8n's `AnthropicApi.credentials.ts` (URL, `x-api-key`, version) |
+/// | anthropic | platform.claude.com/docs/en/api/overview; anthropic-sdk-python 2.14, `_client.py` |
 /// | deepseek | api-docs.deepseek.com ("base_url (OpenAI)"; its `/v1` is an alias) |
 /// | fireworks | ai-sdk.dev/v5/providers/ai-sdk-providers/fireworks (the default prefix) |
 /// | gemini | ai.google.dev/gemini-api/docs/openai |
@@ -54,13 +39,7 @@ impl Preset {
 /// | together | docs.together.ai/docs/inference/openai-compatibility (it was `api.together.xyz` before) |
 /// | xai | reference.langchain.com, `xai_api_base`; docs.x.ai/docs/introduction (`api.x.ai`) |
 pub(super) const ALL: [Preset; 10] = [
-    Preset {
-        dialect: Dialect::Anthropic,
-        auth_header: Some("x-api-key"),
-        headers: &[("anthropic-version", "2023-06-01")],
-        routes: &["get /v1/models", "get /v1/models/{model}", "post /v1/messages", "post /v1/messages/count_tokens"],
-        ..Preset::openai("anthropic", "https://api.anthropic.com")
-    },
+    Preset { dialect: Dialect::Anthropic, ..Preset::openai("anthropic", "https://api.anthropic.com") },
     Preset::openai("deepseek", "https://api.deepseek.com"),
     Preset::openai("fireworks", "https://api.fireworks.ai/inference/v1"),
     Preset {
@@ -75,6 +54,13 @@ pub(super) const ALL: [Preset; 10] = [
     Preset::openai("xai", "https://api.x.ai/v1"),
 ];
 
+/// The routes of a provider that speaks Anthropic's API and lists none: what its SDKs and Claude Code ask for.
+const ANTHROPICS_ROUTES: [&str; 4] =
+    ["get /v1/models", "get /v1/models/{model}", "post /v1/messages", "post /v1/messages/count_tokens"];
+
+/// The header of Anthropic's keys. Source: platform.claude.com/docs/en/api/overview, read 2026-11.
+const ANTHROPICS_KEY: &str = "x-api-key";
+
 /// The hint that lists them.
 pub(super) const NAMES: &str =
     "there are anthropic, deepseek, fireworks, gemini, groq, mistral, openai, openrouter, together, xai";
@@ -84,7 +70,7 @@ pub(super) fn find(name: &str) -> Option<&'static Preset> {
     ALL.iter().find(|preset| preset.name == name)
 }
 
-/// Fills in what presets say of the providers of a file, but for what is written there.
+/// Fills in what presets and dialects say of the providers of a file, but for what is written there.
 pub(super) fn apply(file: &mut File, tree: &Tree) {
     for (id, provider) in &mut file.providers {
         let path = FieldPath::of("providers").key(id);
@@ -95,8 +81,12 @@ pub(super) fn apply(file: &mut File, tree: &Tree) {
             None if provider.base_url.is_some() || is_wrong("base_url") || is_wrong("preset") => None,
             None => find(id),
         };
+        let is_written = |field: &str| is_written(field) || is_wrong(field);
         if let Some(preset) = preset {
-            fill_in(provider, preset, &|field| is_written(field) || is_wrong(field));
+            fill_in(provider, preset, &is_written);
+        }
+        if provider.dialect == Dialect::Anthropic {
+            speak_anthropics(provider, &is_written);
         }
     }
 }
@@ -111,15 +101,13 @@ fn fill_in(provider: &mut Provider, preset: &Preset, is_written: &dyn Fn(&str) -
     if !is_written("dialect") {
         provider.dialect = preset.dialect;
     }
-    if let Some(header) = preset.auth_header.filter(|_| !is_written("auth")) {
-        provider.auth = Auth::Header(header.to_owned());
+}
+
+fn speak_anthropics(provider: &mut Provider, is_written: &dyn Fn(&str) -> bool) {
+    if !is_written("auth") {
+        provider.auth = Auth::Header(ANTHROPICS_KEY.to_owned());
     }
-    for (name, value) in preset.headers {
-        if !provider.headers.keys().any(|own| own.eq_ignore_ascii_case(name)) {
-            provider.headers.insert((*name).to_owned(), Hidden(Secret::new((*value).to_owned())));
-        }
-    }
-    if !preset.routes.is_empty() && !is_written("routes") {
-        provider.routes = preset.routes.iter().map(|line| RouteEntry::line(line)).collect();
+    if !is_written("routes") {
+        provider.routes = ANTHROPICS_ROUTES.map(RouteEntry::line).to_vec();
     }
 }

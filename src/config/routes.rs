@@ -64,6 +64,13 @@ pub(super) fn compile(
                 continue;
             }
         };
+        if let Some(other) = of_another_dialect(line.path, provider) {
+            check.warn(format!(
+                "{path}: this path is of the dialect {other}, and the provider's is {}: what its calls use may not be known, and \
+                 errors have the other's shape; let a second provider have it",
+                provider.dialect.name()
+            ));
+        }
         let model = model_source(entry.model.as_deref(), &line, provider).unwrap_or_else(|(message, hint)| {
             check.refuse_with(&item.key("model"), message, hint);
             ModelSource::Unseen
@@ -94,6 +101,14 @@ pub(super) fn compile(
             ),
         }
     }
+}
+
+/// The dialect of a path that is known as another one's than the provider's.
+fn of_another_dialect(path: &str, provider: &Provider) -> Option<&'static str> {
+    // Behind a variable there are other messages: OpenAI's of a thread.
+    let known = [("/v1/chat/completions", "openai"), ("/v1/responses", "openai"), ("/v1/messages", "anthropic")];
+    let (_, dialect) = known.into_iter().find(|(known, _)| path == *known)?;
+    (dialect != provider.dialect.name()).then_some(dialect)
 }
 
 /// Reads a line.

@@ -13,9 +13,9 @@ use super::compile::Check;
 use super::file::{self, Dialect};
 use super::read::is_out_of_place;
 use super::report::FieldPath;
-use super::values::{Hidden, NOT_YET};
+use super::values::Hidden;
 use super::{certificates, credential, presets, prices, proxies, routes};
-use crate::dialect::OPENAI;
+use crate::dialect::{self, ANTHROPIC, OPENAI};
 use crate::meter::price::PriceBook;
 use crate::route::{self, Pool, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
@@ -84,9 +84,6 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
     if is_unknown {
         check.refuse_with(&path.key("preset"), "there is no preset of this name", presets::NAMES);
     }
-    if written.dialect == Dialect::Anthropic {
-        check.refuse_with(&path.key("dialect"), NOT_YET, "a later version brings it");
-    }
     let base = base(check, path, written.base_url.as_deref(), is_unknown);
     if is_beyond_the_api(&base.path, written.version_path.is_some()) {
         check.warn(format!(
@@ -115,10 +112,17 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         keys: Pool::new(&ProviderId::new(id), keys),
         auth_header,
         query: query(&written.query),
-        dialect: OPENAI,
+        dialect: family(written.dialect),
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
         prices: None,
         inject_usage: written.inject_usage.or(written.dialect == Dialect::Openai),
+    }
+}
+
+fn family(written: Dialect) -> &'static dyn dialect::Dialect {
+    match written {
+        Dialect::Openai => OPENAI,
+        Dialect::Anthropic => ANTHROPIC,
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::journal::Used;
 use super::request::Head;
 use super::script::{After, CutAt, Fault, Framing, HowCut, Interim, Reply, Script, Version};
-use super::{ProviderOptions, control, openai};
+use super::{ProviderOptions, anthropic, control, openai};
 
 /// An answer before it is framed.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl Answer {
             Reply::Events(events) => Self::events(events.iter().map(|event| event.clone().into()).collect()),
             Reply::Echo => control::echo(head, body),
             Reply::Normal if options.control && head.path() == control::ECHO => control::echo(head, body),
+            Reply::Normal if anthropic::is_asked(head) => anthropic::answer(head, body, script.words, options),
             Reply::Normal => openai::answer(head, body, script.words, options),
         })
     }

@@ -1,4 +1,4 @@
-//! A built-in provider that speaks OpenAI's protocol, and misbehaves on request: `ai-gateway demo` shows the gateway with
+//! A built-in provider that speaks OpenAI's protocol and Anthropic's, and misbehaves on request: `ai-gateway demo` shows the gateway with
 //! it, and the tests use it as their upstream.
 //!
 //! Invariant: an answer follows from the request and the script alone, never from a clock, so that the same request sent
@@ -6,6 +6,7 @@
 //! Never does: know anything of the gateway; keep a connection or a task alive after [`Provider::stop`].
 
 mod answer;
+mod anthropic;
 mod connection;
 mod control;
 mod http2;
@@ -13,6 +14,7 @@ mod journal;
 mod openai;
 mod request;
 mod script;
+mod seed;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -41,7 +43,7 @@ pub struct ProviderOptions {
     pub listen: SocketAddr,
     /// The one key that is accepted; absent: any request is served.
     pub api_key: Option<String>,
-    /// The models that exist.
+    /// The models that exist; where none of these begins like Anthropic's, there are two of its own besides.
     pub models: Vec<String>,
     /// The pause between two events of a stream.
     pub pace: Duration,

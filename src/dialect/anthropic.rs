@@ -1,13 +1,17 @@
 //! Anthropic's API: Messages.
 //!
-//! Sources: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and .../prompt-caching.
+//! Sources: platform.claude.com/docs/en/api/messages, .../api/errors, .../api/rate-limits, .../api/versioning,
+//! .../build-with-claude/streaming and .../prompt-caching; anthropic-sdk-python 2.14 for what its clients look at.
 //! Never does: hide a usage: every answer tells it.
 
+use serde_json::{Value, json};
+
+use crate::error::Refusal;
 use crate::units::Usage;
 
 use super::counts::counts;
 use super::picture::{Does, Mark, Node, Part, Slot};
-use super::{Dialect, Event, Read, Unasked};
+use super::{Class, Dialect, Event, Read, Unasked};
 
 /// The dialect.
 #[derive(Debug)]
@@ -61,10 +65,82 @@ impl Dialect for Anthropic {
         told.added_to(before)
     }
 
+    /// Fast mode has prices of its own, whatever the tier (.../about-claude/pricing, "Fast mode pricing", read 2026-11).
+    fn tier<'a>(&self, read: &Read<'a>) -> Option<&'a [u8]> {
+        read.raw(Slot::Speed).filter(|speed| *speed == b"\"fast\"").or_else(|| read.raw(Slot::Tier))
+    }
+
     fn without_usage(&self, _: &Read<'_>) -> Unasked {
         Unasked::Passes
     }
+
+    /// By `details.error_code` where there is one (`types/shared` of the SDK has them all). A limit that an organisation set
+    /// itself is a 400 that only its text tells apart, and so is what is too long (read 2026-11).
+    fn class(&self, error: &Value) -> Class {
+        let text = |at: &str| error.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let message = text("/message");
+        let code = text("/details/error_code");
+        let is_spent = code.ends_with("_spend_limit_reached")
+            || code == "organization_on_hold"
+            || text("/type") == "billing_error"
+            || SPENT.iter().any(|start| message.starts_with(start));
+        match is_spent {
+            true => Class::Quota,
+            false if TOO_LONG.iter().any(|part| message.contains(part)) => Class::ContextLength,
+            false => Class::Plain,
+        }
+    }
+
+    /// The first of the two versions: it takes all that a client may send which names none. That of 2026-10-21 refuses
+    /// `temperature` and others; nothing that is read here differs (.../api/migration-2026-10-21).
+    fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("anthropic-version", "2023-06-01")]
+    }
+
+    fn request_id_header(&self) -> &'static str {
+        "request-id"
+    }
+
+    /// `details.error_code` is where SDKs look for what names the cause; none of the gateway's codes is one of Anthropic's.
+    fn refusal(&self, refusal: &Refusal, request_id: &str) -> String {
+        let (kind, details) = (kind(refusal.status()), json!({ "error_code": refusal.code() }));
+        let error = json!({ "type": kind, "message": refusal.message(), "details": details });
+        json!({ "type": "error", "error": error, "request_id": request_id }).to_string()
+    }
+
+    /// SDKs raise on an event of this name, and pass over one without a name.
+    fn refusal_in_stream(&self, refusal: &Refusal, request_id: &str) -> String {
+        format!("event: error\ndata: {}\n\n", self.refusal(refusal, request_id))
+    }
 }
+
+/// Anthropic's `error.type` of a status: its table of errors, and what it says of statuses that are not in there (read
+/// 2026-11). It has no 502 and no 503; those are the gateway's, and what they say of it are these two.
+fn kind(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        409 => "conflict_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// How texts begin that say that our account may spend no more.
+const SPENT: [&str; 3] = [
+    "You have reached your specified API usage limits",
+    "You have reached your specified workspace API usage limits",
+    "Your credit balance is too low",
+];
+
+/// What texts hold that say that the request is longer than the model's context.
+const TOO_LONG: [&str; 2] = ["prompt is too long", "exceed context limit"];
 
 /// The counts of a `usage`. The three kinds of input are apart from each other.
 #[derive(Default)]
@@ -135,4 +211,44 @@ static ANSWER: Node = Node::of(&[
     ),
 ]);
 
-const USAGE: Node = Node::new(Does::Keep(Slot::Usage), &[("service_tier", Node::leaf(Does::Keep(Slot::Tier)))]);
+const USAGE: Node = Node::new(
+    Does::Keep(Slot::Usage),
+    &[("service_tier", Node::leaf(Does::Keep(Slot::Tier))), ("speed", Node::leaf(Does::Keep(Slot::Speed)))],
+);
+
+#[cfg(test)]
+mod tests {
+    use super::super::ANTHROPIC;
+    use super::*;
+    use crate::error::{KeyFault, UpstreamFault};
+
+    #[test]
+    fn refusals_have_anthropics_shape_and_types() {
+        let kind = |refusal: Refusal| {
+            let body: Value = serde_json::from_str(&ANTHROPIC.refusal(&refusal, "req_1")).expect("JSON");
+            assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &"req_1".into()));
+            body["error"]["type"].as_str().expect("a type").to_owned()
+        };
+        for (refusal, expected) in [
+            (Refusal::InvalidKey(KeyFault::Missing), "authentication_error"),
+            (Refusal::ScopeMissing, "permission_error"),
+            (Refusal::ModelNotAllowed, "permission_error"),
+            (Refusal::UnknownRoute, "not_found_error"),
+            (Refusal::UnknownModel, "not_found_error"),
+            (Refusal::InvalidJson("x".into()), "invalid_request_error"),
+            (Refusal::UnsupportedMediaType, "invalid_request_error"),
+            (Refusal::BodyTooLarge(1), "request_too_large"),
+            (Refusal::Overloaded, "overloaded_error"),
+            (Refusal::UpstreamAuth, "api_error"),
+            (Refusal::Upstream(UpstreamFault::Reset), "api_error"),
+            (Refusal::UpstreamTimeout(crate::error::Silence::Idle), "timeout_error"),
+            (Refusal::Bug("x"), "api_error"),
+        ] {
+            assert_eq!(kind(refusal), expected);
+        }
+        assert_eq!(
+            ANTHROPIC.refusal(&Refusal::UnknownRoute, "req_1"),
+            r#"{"type":"error","error":{"type":"not_found_error","message":"Route not found","details":{"error_code":"unknown_url"}},"request_id":"req_1"}"#
+        );
+    }
+}

@@ -13,7 +13,7 @@ pub(super) fn counts(object: &[u8], mut told: impl FnMut(&str, &str, Number)) {
 }
 
 /// Reads a JSON string of at most so many bytes that says something.
-pub(super) fn text(raw: &[u8], max: usize) -> Option<Cow<'_, str>> {
+pub fn text(raw: &[u8], max: usize) -> Option<Cow<'_, str>> {
     let Text(text) = serde_json::from_slice(raw).ok()?;
     (1..=max).contains(&text.len()).then_some(text)
 }

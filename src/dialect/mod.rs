@@ -1,10 +1,11 @@
-//! API families: what an answer says about itself, each family in a file.
+//! API families: what an answer says about itself, and how errors are told, each family in a file.
 //!
 //! Invariant: everything that differs between families is behind [`Dialect`]; what is common reads the JSON.
 //! Never does: IO; keep a byte of an answer; fail: what it cannot read is absent.
 
 mod anthropic;
 mod counts;
+mod fault;
 mod openai;
 mod picture;
 mod walk;
@@ -12,8 +13,13 @@ mod walk;
 use std::borrow::Cow;
 use std::fmt;
 
+use serde_json::Value;
+
+use crate::error::Refusal;
 use crate::units::Usage;
 
+pub use counts::text;
+pub use fault::{Class, class};
 pub use picture::{Node, Slot};
 pub use walk::{Found, Holes, Walk};
 
@@ -34,8 +40,32 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     /// What was used, as far as this document says: added to what came before in the same answer. Absent: it does not.
     fn usage(&self, read: &Read<'_>, before: Option<&Usage>) -> Option<Usage>;
 
+    /// What prices tell apart as a service tier, as a JSON string.
+    fn tier<'a>(&self, read: &Read<'a>) -> Option<&'a [u8]> {
+        read.raw(Slot::Tier)
+    }
+
     /// What becomes of an event for a client that did not ask for the usage.
     fn without_usage(&self, read: &Read<'_>) -> Unasked;
+
+    /// What the object of an error means.
+    fn class(&self, error: &Value) -> Class;
+
+    /// Headers that every request has, with what they are where neither the client nor the configuration says.
+    fn default_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// The header in which this family's clients look for the id of a request.
+    fn request_id_header(&self) -> &'static str {
+        "x-request-id"
+    }
+
+    /// A refusal of the gateway's own as a body, in the shape that this family's clients read.
+    fn refusal(&self, refusal: &Refusal, request_id: &str) -> String;
+
+    /// The same as an event of a stream that has begun, with its blank line.
+    fn refusal_in_stream(&self, refusal: &Refusal, request_id: &str) -> String;
 }
 
 /// OpenAI's, and of all who copy it.
@@ -66,7 +96,7 @@ impl<'a> Read<'a> {
 
     /// A string that says something, of at most so many bytes.
     pub fn text(&self, slot: Slot, max: usize) -> Option<Cow<'a, str>> {
-        counts::text(self.raw(slot)?, max)
+        text(self.raw(slot)?, max)
     }
 
     /// What kind of event it is: its member `type`, or else its name. Kinds have no escapes.

@@ -4,11 +4,14 @@
 //! images, images-streaming); what others add is named where it is read.
 //! Never does: tell the APIs apart by anything but the members that stand in an answer.
 
+use serde_json::Value;
+
+use crate::error::Refusal;
 use crate::units::Usage;
 
 use super::counts::{Number, counts};
 use super::picture::{Does, Mark, Node, Part, Slot};
-use super::{Dialect, Event, Read, Unasked};
+use super::{Class, Dialect, Event, Read, Unasked};
 
 /// The dialect.
 #[derive(Debug)]
@@ -58,6 +61,30 @@ impl Dialect for OpenAi {
             Some(_) if read.found.is(Mark::Choices) => Unasked::IsDropped,
             _ => Unasked::Passes,
         }
+    }
+
+    /// By `code`, or else `type`. Sources: platform.openai.com/docs/guides/error-codes; Azure tells what its filter found
+    /// inside: learn.microsoft.com/azure/ai-services/openai/concepts/content-filter; both read 2026-11.
+    fn class(&self, error: &Value) -> Class {
+        let text = |at: &str| error.pointer(at).and_then(Value::as_str);
+        let told = [text("/code"), text("/type")].into_iter().flatten().map(|code| match code {
+            "context_length_exceeded" | "string_above_max_length" => Class::ContextLength,
+            "content_filter" | "content_policy_violation" | "moderation_blocked" => Class::ContentFilter,
+            "insufficient_quota" | "billing_hard_limit_reached" => Class::Quota,
+            _ => Class::Plain,
+        });
+        let filtered = text("/innererror/code") == Some("ResponsibleAIPolicyViolation");
+        let inner = if filtered { Class::ContentFilter } else { Class::Plain };
+        told.into_iter().find(|class| *class != Class::Plain).unwrap_or(inner)
+    }
+
+    fn refusal(&self, refusal: &Refusal, _: &str) -> String {
+        refusal.body()
+    }
+
+    /// SDKs raise on an event with an `error`; `[DONE]` never follows.
+    fn refusal_in_stream(&self, refusal: &Refusal, _: &str) -> String {
+        format!("data: {}\n\n", refusal.body())
     }
 }
 

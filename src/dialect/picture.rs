@@ -74,6 +74,8 @@ pub enum Slot {
     Model,
     /// The service tier that the call got.
     Tier,
+    /// The speed that the call got, where that is told apart from its tier.
+    Speed,
     /// What was used.
     Usage,
     /// What was used, where only some providers say it.
@@ -82,9 +84,10 @@ pub enum Slot {
 
 impl Slot {
     /// All, in their order.
-    pub const ALL: [Self; Self::COUNT] = [Self::Kind, Self::Model, Self::Tier, Self::Usage, Self::OtherUsage];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Kind, Self::Model, Self::Tier, Self::Speed, Self::Usage, Self::OtherUsage];
     /// How many there are.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
     /// The most that is kept of a value. A longer one is passed over.
     pub const MAX_BYTES: usize = 16 * 1024;
 }

@@ -102,7 +102,7 @@ impl Exceeded {
             ),
             (Excess::Unbounded, _) => format!(
                 "The most tokens that this call may use are not known, and {subject} has a budget ({name}): send \
-                 max_completion_tokens (max_output_tokens for responses)"
+                 max_completion_tokens (max_output_tokens for responses, max_tokens for messages)"
             ),
         }
     }

@@ -6,6 +6,7 @@
 
 mod client;
 mod credential;
+mod listing;
 mod reckon;
 mod record;
 mod spent;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::Snapshot;
+use crate::dialect::{Dialect, OPENAI};
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::{Scan, Seen, Tap};
@@ -25,6 +27,7 @@ use crate::route::{Kind, ModelSource, Provider, Route, Target};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
+pub use listing::{Listing, listed_model};
 pub use reckon::reckon;
 pub use record::{Certainty, Pace, Record, Reserved, Spent, Tried};
 pub use spent::Asked;
@@ -111,7 +114,7 @@ impl Arrived {
     ///
     /// # Errors
     /// `UnknownRoute`, `InvalidKey`, `ExpiredKey`, `RevokedKey`, `ScopeMissing`, `ModelNotAllowed` where path or route
-    /// tell the model, `BadQuery` where it is to be in the query and is not plain there, and `RouteNotMetered` where nothing
+    /// tell the model (`UnknownModel` where it is only looked up), `BadQuery` where it is to be in the query and is not plain there, and `RouteNotMetered` where nothing
     /// would tell it and the key has a list of models.
     pub fn admit(
         &mut self,
@@ -140,7 +143,9 @@ impl Arrived {
         match (&model, &found.route.model) {
             (Some(model), _) => {
                 self.record.model = Some(cut(model, MAX_NAME));
-                key.permits_model(Some(model))?;
+                // What a key may not use is not in its list of models either.
+                let is_hidden = found.route.tells_a_model();
+                key.permits_model(Some(model)).map_err(|no| if is_hidden { Refusal::UnknownModel } else { no })?;
             }
             (None, ModelSource::Unseen) if found.route.kind.is_native() && key.record.models.is_some() => {
                 return Err(Refusal::RouteNotMetered);
@@ -175,6 +180,16 @@ impl Arrived {
             (None, None) if makes => underway.key.permits_model(None),
             (None, _) => Ok(()),
         }
+    }
+
+    /// The API family that its client speaks: that of its provider, and below a provider's name also where no route is.
+    pub fn dialect(&self) -> &'static dyn Dialect {
+        let of_route = self.record.route.as_ref().map(|route| route.provider.dialect);
+        let named = || {
+            let name = self.record.path.split('/').nth(1)?;
+            Some(self.snapshot.providers.iter().find(|provider| provider.id.as_str() == name)?.dialect)
+        };
+        of_route.or_else(named).unwrap_or(OPENAI)
     }
 
     /// Takes note that an attempt begins. One before it whose end nobody told was repeated on a new connection.
@@ -235,7 +250,7 @@ impl Arrived {
 
     /// Ends the call: what is left to say is how long it took, and what it used where that is not reckoned yet.
     pub fn settle(mut self, now: Instant) -> Record {
-        if !self.record.tried.is_empty() {
+        if !self.record.tried.is_empty() || self.record.asked_model.is_some() {
             self.tried(self.record.outcome(), now);
         }
         if !self.is_reckoned {

@@ -19,7 +19,7 @@ const TEMPLATE: u64 = 64;
 /// request for several choices is charged its input once, and its output for each.
 pub fn reckon(scan: &Scan<'_>, body: &[u8], price: Option<&Price>, default_output: Option<u64>) -> Ask {
     let most_input = price.and_then(Price::max_input_tokens);
-    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE);
+    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE + scan.instructions(body));
     let input_bound = match most_input {
         Some(most) if bytes >= most => Some(most),
         most if scan.is_open_ended(body) => most,

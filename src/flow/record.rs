@@ -42,7 +42,8 @@ pub struct Record {
     pub refusal: Option<Refusal>,
     /// Attempts at providers for this call, also those that found no connection.
     pub attempts: u32,
-    /// Each of those attempts once the call is over; empty where there was one only, and it answered.
+    /// Each of those attempts once the call is over; empty where there was one only, for the model that the request names,
+    /// and it answered.
     pub tried: Vec<Tried>,
     /// The model that the provider was asked for, where that is another one than the request names.
     pub asked_model: Option<Arc<str>>,
@@ -168,6 +169,15 @@ impl Record {
     pub fn answered_model(&self) -> Option<&str> {
         let answered = self.upstream_status.is_some_and(|status| status == 101 || (200..300).contains(&status));
         self.model.as_deref().filter(|_| answered)
+    }
+
+    /// The attempts, where the rest of the record does not tell them: several, one for a model of another name, or one whose
+    /// failure is not the call's own.
+    pub fn told_attempts(&self) -> &[Tried] {
+        match &*self.tried {
+            [one] if one.model.is_none() && (self.status >= 400 || one.outcome == "success") => &[],
+            all => all,
+        }
     }
 
     /// How the last attempt ended, in a word that a metric may have as a label.

@@ -71,7 +71,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn judge(&self) -> (Certainty, Option<Usage>) {
         use Certainty::{Estimated, Failed, Settled, Unknown};
-        let generates = matches!(self.record.method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
+        let generates = self.route.generates(&self.record.method);
         let is_read = self.route.kind == Kind::Json;
         match self.record.upstream_status {
             Some(200..=299) => {}

@@ -142,7 +142,7 @@ fn settle(record: &Record, connection: &Connection, instance: &str) -> rusqlite:
     Ok(())
 }
 
-/// Each attempt, where there was more than one.
+/// Each attempt, where the rest of the row does not tell it.
 fn tried(record: &Record) -> Option<String> {
     let tried = |tried: &Tried| {
         serde_json::json!({
@@ -153,7 +153,8 @@ fn tried(record: &Record) -> Option<String> {
             "duration_us": micros(tried.duration),
         })
     };
-    (record.tried.len() > 1).then(|| serde_json::Value::from_iter(record.tried.iter().map(tried)).to_string())
+    let told = record.told_attempts();
+    (!told.is_empty()).then(|| serde_json::Value::from_iter(told.iter().map(tried)).to_string())
 }
 
 /// A time as the table has it.

@@ -94,6 +94,11 @@ impl Scan<'_> {
         self.refers || content::is_open_ended(body)
     }
 
+    /// Tokens of input that a provider may add for what the request holds. As [`Self::is_open_ended`].
+    pub fn instructions(&self, body: &[u8]) -> u64 {
+        content::instructions(body)
+    }
+
     /// The change that puts another model in the place of the one that is asked for, or adds it.
     pub fn rename_model(&self, model: &str) -> Splice {
         let name = serde_json::Value::from(model).to_string();

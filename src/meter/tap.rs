@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::dialect::{Dialect, Event, Read, Slot, Unasked, Walk};
+use crate::dialect::{Dialect, Event, Read, Slot, Unasked, Walk, text};
 use crate::units::Usage;
 
 use super::sse::{Fields, Part, Splitter};
@@ -240,10 +240,10 @@ impl Meter {
         if told.model.is_none() {
             told.model = read.text(Slot::Model, MAX_MODEL).map(Into::into);
         }
-        if let Some(raw) = read.raw(Slot::Tier) {
+        if let Some(raw) = dialect.tier(read) {
             let is_known =
                 told.service_tier.as_deref().is_some_and(|tier| raw.get(1..raw.len() - 1) == Some(tier.as_bytes()));
-            if !is_known && let Some(tier) = read.text(Slot::Tier, MAX_TIER) {
+            if !is_known && let Some(tier) = text(raw, MAX_TIER) {
                 told.service_tier = Some(tier.into());
             }
         }

@@ -184,6 +184,7 @@ impl<'c> Look<'c> {
 
     /// Sends the call to another configured provider, under that one's base URL, key and timeouts. It must speak
     /// the same dialect and have a route of the same kind and model for the same method and path. The client's key needs no scope there: it is the policy's choice.
+    /// It is the call's one target then: `models` and `only_listed_models` have no say.
     ///
     /// # Errors
     /// `UnknownProvider`, `NotServed`; `Header` where a header that was set carries that provider's key.

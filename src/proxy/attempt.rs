@@ -67,7 +67,9 @@ impl Ask {
         self.underway.target = Target { provider: Arc::clone(provider), key, is_chosen };
         self.model = deployment.model.clone().filter(|model| self.edits.model() != Some(&**model));
         let may_ask = self.underway.route.tells_usage_on_request(provider);
-        let (changes, hides_usage) = self.edits.for_target(self.model.as_deref(), may_ask);
+        // Where the path names the model, that is where it is changed.
+        let in_body = self.model.as_deref().filter(|_| self.underway.model.is_none());
+        let (changes, hides_usage) = self.edits.for_target(in_body, may_ask);
         self.hides_usage = hides_usage;
         self.sent = false;
         if let Some(body) = &mut self.body {
@@ -130,9 +132,11 @@ pub(super) async fn attempt(
 /// The request's head as it goes out, and its method.
 fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u8>, Method), Refusal> {
     let head = session.req_header();
-    let path = head.uri.path();
+    let (path, route) = (head.uri.path(), &ask.underway.route);
     let provider = &ask.underway.target.provider;
-    let target = ask.underway.route.upstream_target(provider, path, head.uri.query());
+    let renamed = ask.model.as_deref().filter(|_| ask.underway.model.is_some());
+    let renamed = renamed.map(|model| route.with_model(path, model));
+    let target = route.upstream_target(provider, renamed.as_deref().unwrap_or(path), head.uri.query());
     let headers: &HeaderMap = &head.headers;
     let needs_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     let length = ask.body.as_ref().map(|body| body.bytes.len()).filter(|length| *length > 0 || needs_length);
@@ -167,6 +171,7 @@ async fn exchange(
         gateway.peers.failed(provider, &peer);
         fail(broken)
     })?;
+    connection.masks(ask.underway.target.mask());
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
     let harmless = matches!(*sending.method, Method::GET | Method::HEAD);
     ask.sent = true;

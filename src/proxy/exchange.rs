@@ -13,10 +13,10 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Method, StatusCode, Version};
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
 use log::{debug, error};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 
@@ -32,6 +32,7 @@ use super::body;
 use super::call::Call;
 use super::limits;
 use super::listener;
+use super::listing;
 use super::native;
 use super::relay::relay;
 use super::understand::{self, Understood};
@@ -126,6 +127,9 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let Understood { body, edits, worst } = understand::body(gateway, session, call, &mut underway, body)?;
     limits::admit(gateway, call, &underway, &worst).await?;
     let ask = Ask::new(underway, content_type, body, edits);
+    if listing::is_about(&ask) {
+        return Box::pin(listing::answer(gateway, session, call, ask)).await.map(|()| Handled::Answered);
+    }
     let answer = attempts::answer(gateway, session, call, ask).await?;
     relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }
@@ -150,7 +154,7 @@ pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession)
     }
 }
 
-fn check_head(session: &ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
+fn check_head(session: &mut ServerSession, settings: &ServerSettings) -> Result<(), Refusal> {
     let head = session.req_header();
     if head.uri.path_and_query().map_or(0, |target| target.as_str().len()) > MAX_URI {
         return Err(Refusal::UriTooLong);
@@ -159,9 +163,25 @@ fn check_head(session: &ServerSession, settings: &ServerSettings) -> Result<(), 
         // RFC 9112 section 3.2 asks for it; Pingora does not.
         return Err(Refusal::BadHeader("host is missing"));
     }
+    if let Some(odd) = oddity(head) {
+        // What stands behind this head may be anything.
+        session.set_keepalive(None);
+        return Err(Refusal::BadHeader(odd));
+    }
     // What stands around each name and value on the wire: a colon, a space and the line's end.
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if size > settings.max_header_bytes { Err(Refusal::HeadersTooLarge) } else { Ok(()) }
+}
+
+/// What Pingora's parser lets through and another server may understand differently.
+fn oddity(head: &RequestHeader) -> Option<&'static str> {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if is_chunked(coding) => None,
+        (Some(_), _) => Some("transfer-encoding may be chunked and nothing else"),
+        (None, _) => None,
+    }
 }
 
 /// Answers what is no call: health checks and CORS preflights.
@@ -213,7 +233,7 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
 }
 
 /// Writes an answer of the gateway's own. HTTP/2 would send a body in answer to HEAD, too.
-async fn whole(
+pub(super) async fn whole(
     session: &mut ServerSession,
     settings: &ServerSettings,
     head: Box<ResponseHeader>,
@@ -232,10 +252,11 @@ pub(super) fn facts<'a>(
 ) -> Result<Facts<'a>, Refusal> {
     let head = session.req_header();
     let limits = call.limits.leeway();
-    let request_id = &call.arrived()?.record.request_id;
+    let arrived = call.arrived()?;
+    let (request_id, dialect) = (&arrived.record.request_id, arrived.dialect());
     let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     let (cors, shown) = (&settings.cors, settings.answer_headers);
-    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure, limits })
+    Ok(Facts { request_id, cors, shown, request: &head.headers, version: head.version, secure, limits, dialect })
 }
 
 pub(super) fn unspeakable(_: Unspeakable) -> Refusal {

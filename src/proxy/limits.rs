@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName};
 use tokio::sync::Mutex;
 
 use crate::config::Snapshot;
@@ -165,7 +165,7 @@ pub(super) struct Worst {
 /// Reckons what a call may need at most, and sets the ceiling that its key has for calls which name none.
 pub(super) fn worst(call: &mut Call, underway: &Underway, scan: &Scan<'_>, body: &Bytes) -> Result<Worst, Refusal> {
     let arrived = call.arrived()?;
-    if !generates(&arrived.record.method) {
+    if !underway.route.generates(&arrived.record.method) {
         return Ok(Worst { ask: NOTHING, ceiling: None });
     }
     let snapshot = Arc::clone(&arrived.snapshot);
@@ -207,12 +207,13 @@ fn dearer(one: Ask, other: Ask) -> Ask {
     }
 }
 
-/// How a route spells the ceiling of output. Source: OpenAI's API reference, read 2026-11.
+/// How a route spells the ceiling of output. Source: OpenAI's and Anthropic's API references, read 2026-11.
 fn ceiling_field(pattern: &str) -> Option<&'static str> {
     let fields = [
         ("/chat/completions", "max_completion_tokens"),
         ("/v1/completions", "max_tokens"),
         ("/v1/responses", "max_output_tokens"),
+        ("/v1/messages", "max_tokens"),
     ];
     fields.into_iter().find_map(|(end, field)| pattern.ends_with(end).then_some(field))
 }
@@ -242,7 +243,7 @@ pub(super) async fn admit(gateway: &Gateway, call: &mut Call, underway: &Underwa
 /// As [`admit`], and `RouteNotMetered` where its tokens or its cost are limited.
 pub(super) async fn admit_unread(gateway: &Gateway, call: &mut Call, underway: &Underway) -> Result<(), Refusal> {
     let arrived = call.arrived()?;
-    let generates = underway.route.kind == Kind::Websocket || generates(&arrived.record.method);
+    let generates = underway.route.kind == Kind::Websocket || underway.route.generates(&arrived.record.method);
     let snapshot = Arc::clone(&arrived.snapshot);
     let metered = |bound: &Bound| {
         let limits = &bound.limits;
@@ -263,11 +264,6 @@ fn bounds<'s>(snapshot: &'s Snapshot, underway: &Underway, arrived: &Arrived) ->
 
 fn is_limited(bounds: &[&[Bound]]) -> bool {
     bounds.iter().any(|bounds| !bounds.is_empty())
-}
-
-/// Whether a request of this method can make a model work.
-fn generates(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::DELETE)
 }
 
 const NOTHING: Ask = Ask { input_bound: Some(0), output_ceiling: Some(0), priced: true, worst_cost: Some(Usd::ZERO) };

@@ -13,6 +13,7 @@ mod exchange;
 mod hold;
 mod limits;
 mod listener;
+mod listing;
 mod native;
 mod peer;
 mod relay;
@@ -174,7 +175,7 @@ impl ProxyHttp for Hooks {
         ended: bool,
         call: &mut Call,
     ) -> Result<Option<Duration>> {
-        native::answer_moves(session.as_downstream_mut(), call, body.as_ref(), ended).map(|()| None)
+        native::answer_moves(session.as_downstream_mut(), call, body, ended).map(|()| None)
     }
 
     fn fail_to_connect(

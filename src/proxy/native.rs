@@ -2,14 +2,14 @@
 //!
 //! Invariant: a call comes here only after the exchange has admitted it; heads go through the same rules (`wire`) and end in
 //! the same record; a request is sent again only where it has no body and nothing of an answer was seen.
-//! Never does: hold a body, change one, decide about keys or scopes.
+//! Never does: hold a body, change one but for the provider's key in it, decide about keys or scopes.
 
 mod fault;
+mod moves;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Version};
 use log::{error, warn};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -19,10 +19,11 @@ use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 
 use crate::config::ServerSettings;
-use crate::error::{Refusal, Silence, UpstreamFault};
+use crate::error::{Refusal, UpstreamFault};
 use crate::flow::Underway;
 use crate::meter::Tap;
 use crate::route::{self, Class, Kind, Outcome, Plan, Provider, time_to_reset};
+use crate::units::{Mask, Masking};
 
 use super::Gateway;
 use super::attempts;
@@ -31,15 +32,12 @@ use super::call::Call;
 use super::exchange::{self, facts, part_when_draining, unspeakable};
 use super::relay::shape;
 use super::upstream::{AnswerHead, Broken, Length};
-use super::watch;
 use super::wire::{self, Carries, Outgoing, Told};
+use moves::answered_before_the_end;
+pub(super) use moves::{answer_moves, request_moves};
 
 /// How long a quiet connection to a provider is kept.
 const POOL_IDLE: Duration = Duration::from_secs(60);
-/// Bytes a second that a body has to come with on the whole, once `limits.body_timeout` is over.
-const LEAST_RATE: u64 = 1024;
-/// How long a client over HTTP/2 may take to end or reset its body behind the whole answer.
-const LINGER: Duration = Duration::from_secs(2);
 /// Requests that one call sends at most.
 const MAX_ATTEMPTS: u32 = 2;
 
@@ -56,6 +54,8 @@ pub(super) struct Native {
     deadline: Instant,
     /// What the gateway itself had taken until the call was handed over.
     own: Duration,
+    /// Covers the provider's key in its answer.
+    masking: Option<Masking>,
     /// How the answer's body ends, and when its head was there.
     answered: Option<(Length, Duration)>,
     /// Why one of our hooks broke the call off.
@@ -96,7 +96,9 @@ pub(super) async fn begin(
     let deadline = started + underway.target.provider.timeouts.total;
     call.goes_upstream();
     let own = call.own_time();
-    call.native = Some(Native { underway, plan, started, uploaded: 0, deadline, own, answered: None, refusal: None });
+    let masking = underway.target.mask().map(Mask::begin);
+    call.native =
+        Some(Native { underway, plan, started, uploaded: 0, deadline, own, masking, answered: None, refusal: None });
     Ok(())
 }
 
@@ -230,7 +232,10 @@ pub(super) fn answer(
         answered_before_the_end(session);
     }
     part_when_draining(gateway, session);
-    let theirs = AnswerHead::of(head.status, head.headers.clone(), length);
+    let mut theirs = AnswerHead::of(head.status, head.headers.clone(), length);
+    if let Some(masking) = &native.masking {
+        theirs.headers.mask(masking.mask());
+    }
     let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
     if head.status.as_u16() != 101 {
         arrived.tap =
@@ -243,55 +248,6 @@ pub(super) fn answer(
     call.arrived().map_err(|refusal| explain(&refusal))?.record.status = head.status.as_u16();
     *head = *reply;
     Ok(())
-}
-
-/// Looks at the clock when the client's body moves on. The time for the answer begins at its end.
-///
-/// # Errors
-/// `BodyTooSlow` for a body that drips: each byte would begin the times of single reads anew, without an end.
-pub(super) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Result<()> {
-    let websocket = call.native()?.underway.route.kind == Kind::Websocket;
-    let patience = call.arrived().map_err(|refusal| explain(&refusal))?.snapshot.server.body_timeout;
-    if ended {
-        is_asked(call);
-    }
-    let native = call.native()?;
-    native.uploaded += bytes as u64;
-    let took = native.started.elapsed();
-    if ended {
-        native.deadline = Instant::now() + native.underway.target.provider.timeouts.total;
-    } else if !websocket && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
-        return Err(call.broken_off(Refusal::BodyTooSlow));
-    }
-    Ok(())
-}
-
-/// Shows a piece to the meter, and ends an answer that has taken longer than is allowed in all. A WebSocket may last.
-pub(super) fn answer_moves(
-    session: &mut ServerSession,
-    call: &mut Call,
-    piece: Option<&Bytes>,
-    ended: bool,
-) -> Result<()> {
-    if let (Some(piece), Ok(arrived)) = (piece, call.arrived()) {
-        // No usage is hidden here, so that the piece itself goes on.
-        arrived.passes(piece.clone(), Instant::now());
-    }
-    if ended {
-        answered_before_the_end(session);
-    }
-    let native = call.native()?;
-    if native.underway.route.kind != Kind::Websocket && Instant::now() > native.deadline {
-        return Err(call.broken_off(Refusal::UpstreamTimeout(Silence::Total)));
-    }
-    Ok(())
-}
-
-/// Over HTTP/2 Pingora would wait without an end for the rest of a body that nobody reads any more.
-fn answered_before_the_end(session: &mut ServerSession) {
-    if !session.is_body_done() {
-        watch::end_within(LINGER);
-    }
 }
 
 /// Decides whether a request that broke on its connection is sent again: on a connection that the provider may have closed

@@ -125,7 +125,9 @@ async fn pass(
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
-    cut(session, settings, &broken.refusal, events && unframed && out.tail.is_between_events()).await;
+    let may_tell = events && unframed && out.tail.is_between_events();
+    let event = may_tell.then(|| provider.dialect.refusal_in_stream(&broken.refusal, request_id));
+    cut(session, settings, event).await;
     Err(broken.refusal)
 }
 
@@ -229,25 +231,22 @@ async fn rest(
 
 /// Gives up the length of a stream: what is taken out of it would be missing.
 fn unframe(head: &mut AnswerHead) {
-    if let Headers::Map(headers) = &mut head.headers {
-        headers.remove(CONTENT_LENGTH);
-    }
+    head.headers.remove(&CONTENT_LENGTH);
     head.length = Length::Chunked;
 }
 
 /// Ends an answer that was cut, as well as its client can be told: in-band where an event may begin.
-async fn cut(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal, may_tell: bool) {
-    if may_tell {
-        tell(session, settings, refusal).await;
+async fn cut(session: &mut ServerSession, settings: &ServerSettings, event: Option<String>) {
+    if let Some(event) = event {
+        tell(session, settings, event).await;
     } else if session.is_http2() {
         tokio::time::sleep(BEFORE_RESET).await;
     }
 }
 
-/// Tells a client inside its stream that it was cut. SDKs raise on an event with an `error`; `[DONE]` never follows. Over
-/// HTTP/1.1 the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
-async fn tell(session: &mut ServerSession, settings: &ServerSettings, refusal: &Refusal) {
-    let event = format!("data: {}\n\n", refusal.body());
+/// Tells a client inside its stream that it was cut, in the shape on which its SDK raises; no end follows. Over HTTP/1.1
+///  the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
+async fn tell(session: &mut ServerSession, settings: &ServerSettings, event: String) {
     let end = session.is_http2();
     // The stream is lost either way.
     let _ = written(settings, session.write_response_body(event.into(), end)).await;

@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
 use crate::config::{AnswerHeaders, Cors};
+use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::route::{Provider, Route};
 use crate::units::Usd;
@@ -87,6 +88,8 @@ pub(super) struct Facts<'a> {
     pub(super) secure: bool,
     /// What it tells of limits.
     pub(super) limits: Leeway,
+    /// The API family in whose shape the gateway's own errors are.
+    pub(super) dialect: &'static dyn Dialect,
 }
 
 /// What an answer's own headers tell of its call: the times of `server-timing` and `provider-response-time`, and the cost.
@@ -113,7 +116,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
-const EXPOSED: &str = "x-request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
+const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
     x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing, \
     x-gateway-cost-usd";
@@ -199,11 +202,12 @@ pub(super) fn refusal(
     provider: Option<&str>,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
-    let body = refusal.body();
+    let body = facts.dialect.refusal(refusal, facts.request_id);
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
     reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply.set(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    reply.text(HeaderName::from_static(facts.dialect.request_id_header()), facts.request_id)?;
     if let Some(wait) = refusal.retry_after() {
         // Rounded up: sooner would be refused again.
         reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));

@@ -11,9 +11,20 @@ pub fn is_own(name: &HeaderName) -> bool {
     is_of_one_hop(name) || is_of_the_message(name) || name == "via"
 }
 
-/// Tells whether a header may carry who the caller is: the client's key in any of its headers, and cookies.
+/// Tells whether a header may carry who the caller is: the client's key in any header that providers take keys from, and
+/// cookies. Sources: ai.google.dev/gemini-api/docs/api-key and learn.microsoft.com/azure/api-management/api-management-subscriptions,
+/// read 2026-11, for the last two.
 pub fn is_credential(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "authorization" | "proxy-authorization" | "api-key" | "x-api-key" | "cookie")
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "proxy-authorization"
+            | "api-key"
+            | "x-api-key"
+            | "cookie"
+            | "x-goog-api-key"
+            | "ocp-apim-subscription-key"
+    )
 }
 
 /// Tells whether some servers take a header for another method, path or host than the one that was authorised.
@@ -23,7 +34,11 @@ pub fn redirects(name: &HeaderName) -> bool {
         "x-http-method-override"
             | "x-http-method"
             | "x-method-override"
+            | "x-original-method"
+            | "x-original-uri"
             | "x-original-url"
+            | "x-override-url"
+            | "x-http-path-override"
             | "x-rewrite-url"
             | "x-original-host"
             | "x-host"

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::dialect::Dialect;
-use crate::units::{ProviderId, RouteId, Secret};
+use crate::units::{Mask, ProviderId, RouteId, Secret};
 
 pub use attempts::{Attempts, Cooldown};
 pub use breaker::{Cause, View};
@@ -131,6 +131,11 @@ impl Target {
     pub fn credential(&self) -> Option<&HeaderValue> {
         self.provider.keys.keys().get(self.key)?.credential.as_ref()
     }
+
+    /// Finds the key in what the provider answers.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.provider.keys.keys().get(self.key)?.mask.as_ref()
+    }
 }
 
 /// How the calls of a route are carried.
@@ -215,6 +220,37 @@ impl Route {
             .any(|end| self.pattern.ends_with(end))
     }
 
+    /// Whether it lists models, in a way that is read.
+    pub fn lists_models(&self) -> bool {
+        self.looks_up(&["/v1/models", "/models"])
+    }
+
+    /// Whether it tells of one model, in a way that is read: its path names one, and nothing is asked of it.
+    pub fn tells_a_model(&self) -> bool {
+        self.looks_up(&["/v1/models/{model}", "/models/{model}"])
+    }
+
+    fn looks_up(&self, patterns: &[&str]) -> bool {
+        self.method == Some(http::Method::GET)
+            && self.kind == Kind::Json
+            && patterns.contains(&self.below_provider(&self.pattern))
+    }
+
+    /// A path that matched this route with another model in place of `{model}`.
+    pub fn with_model(&self, path: &str, model: &str) -> String {
+        let model = utf8_percent_encode(model, SEGMENT).to_string();
+        let pairs = self.pattern.split('/').zip(path.split('/'));
+        let segments: Vec<&str> = pairs.map(|(own, theirs)| if own == "{model}" { &model } else { theirs }).collect();
+        segments.join("/")
+    }
+
+    /// Whether a request of this method makes a model work. Counting the tokens of a message costs nothing. Source:
+    /// platform.claude.com/docs/en/build-with-claude/token-counting, read 2026-11.
+    pub fn generates(&self, method: &http::Method) -> bool {
+        let may = matches!(*method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
+        may && !self.pattern.ends_with("/messages/count_tokens")
+    }
+
     /// What a path that matched this route has behind the provider's name: `/v1/models`.
     pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
         path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()
@@ -260,6 +296,10 @@ impl Route {
         target.push_str(rest.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(rest));
     }
 }
+
+/// What is encoded in a segment of a path: all but what RFC 3986 calls unreserved, and `:` and `@`.
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'@');
 
 /// Whether a pair of a query has this name once it is decoded, as a server would.
 fn is_named(pair: &str, name: &str) -> bool {

@@ -87,13 +87,16 @@ impl Routing {
     }
 
     /// The targets whose provider has no JSON route for this call, as bits by their places. `below` is the path behind
-    /// the provider's name: `/v1/chat/completions`. The route's own provider has one, or the call would not be here.
-    pub fn unserved(&self, routes: &RouteTable, own: &ProviderId, method: &http::Method, below: &str) -> u64 {
+    /// the provider's name: `/v1/chat/completions`. The route's own provider has one, or the call would not be here. One of
+    /// another dialect has none, whatever its paths: nothing is translated.
+    pub fn unserved(&self, routes: &RouteTable, own: &Provider, method: &http::Method, below: &str) -> u64 {
         let serves = |provider: &Provider| {
-            provider.id == *own || {
-                let path = format!("/{}{below}", provider.id);
-                routes.find(method, &path).is_some_and(|found| found.route.kind == Kind::Json)
-            }
+            let speaks_alike = provider.dialect.name() == own.dialect.name();
+            provider.id == own.id
+                || speaks_alike && {
+                    let path = format!("/{}{below}", provider.id);
+                    routes.find(method, &path).is_some_and(|found| found.route.kind == Kind::Json)
+                }
         };
         let unserved = self.0.iter().enumerate().filter(|(_, target)| !serves(&target.provider));
         unserved.fold(0, |set, (index, _)| set | bit(index))
@@ -155,6 +158,23 @@ impl ModelTable {
         let mut listed: Vec<_> = exact.chain(prefixes).collect();
         listed.sort_by(|(one, _), (other, _)| one.cmp(other));
         listed
+    }
+
+    /// The names that are spelt out, in alphabetical order.
+    pub fn names(&self) -> Vec<(&str, &Routing)> {
+        let mut names: Vec<_> = self.exact.iter().map(|(name, routing)| (&**name, &**routing)).collect();
+        names.sort_by_key(|(name, _)| *name);
+        names
+    }
+
+    /// The targets of a name that is spelt out.
+    pub fn named(&self, name: &str) -> Option<&Routing> {
+        self.exact.get(name).map(|routing| &**routing)
+    }
+
+    /// Whether there is neither a name nor a prefix.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty()
     }
 
     /// Whether names that are not listed are refused.

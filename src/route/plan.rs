@@ -16,7 +16,8 @@ use super::models::{Deployment, Routing};
 use super::pool::{another, bit, may_use, sooner};
 use crate::error::{Refusal, Silence};
 
-pub use outcome::{Answer, Class, Outcome};
+pub use crate::dialect::Class;
+pub use outcome::{Answer, Outcome};
 
 /// The plan of one call.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Plan {
     last: Option<Refusal>,
     /// What the best answer so far is worth.
     kept: Worth,
+    /// When one may ask again, as the answer says that is kept.
+    kept_until: Option<Instant>,
 }
 
 /// What to do next.
@@ -108,7 +111,8 @@ enum Then {
     Over,
 }
 
-/// Which answer is the most useful one to a client: of two of one kind, the later.
+/// Which answer is the most useful one to a client: of two of one kind the later, but of two that say when to ask again the one
+/// that says sooner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Worth {
     #[default]
@@ -137,6 +141,7 @@ impl Plan {
             has_waited: false,
             last: None,
             kept: Worth::Nothing,
+            kept_until: None,
         }
     }
 
@@ -221,7 +226,7 @@ impl Plan {
 
     /// The next target that lets the call in.
     fn choose(&mut self, now: Instant, random: u64) -> Step {
-        let mut rests = Rests::default();
+        let mut soonest = None;
         for manner in [Manner::Strict, Manner::Lenient] {
             let (mut barred, mut random) = (self.out, random);
             while let Some(target) = self.routing.pick(barred, self.only_larger, random) {
@@ -233,12 +238,12 @@ impl Plan {
                         self.at = Some(At { target, key, keys_out: 0, attempts: 1, retried: false, tickets });
                         return Step::Try(self.attempt(target, key));
                     }
-                    Err(rest) => rests.add(rest),
+                    Err(rest) => soonest = rest.and_then(|rest| sooner(soonest, rest)).or(soonest),
                 }
                 barred |= bit(target);
             }
         }
-        let Some(rest) = rests.soonest else {
+        let Some(rest) = soonest else {
             self.then = Then::Over;
             return Step::End(self.end());
         };
@@ -248,8 +253,11 @@ impl Plan {
             return Step::Wait(wait);
         }
         if self.last.is_none() {
-            let refused = rests.all_refused;
-            self.last = Some(if refused { Refusal::UpstreamAuth } else { Refusal::NoHealthyUpstream(wait) });
+            self.last = Some(match rest.cause {
+                Cause::Refused => Refusal::UpstreamAuth,
+                Cause::RateLimit => Refusal::UpstreamLimited(wait),
+                Cause::Failures => Refusal::NoHealthyUpstream(wait),
+            });
         }
         self.then = Then::Over;
         Step::End(self.end())
@@ -349,28 +357,6 @@ enum Manner {
     Strict,
     /// A rate limit that may be another model's does not.
     Lenient,
-}
-
-/// What bars the way to all targets.
-#[derive(Debug)]
-struct Rests {
-    soonest: Option<Rest>,
-    all_refused: bool,
-}
-
-impl Default for Rests {
-    fn default() -> Self {
-        Self { soonest: None, all_refused: true }
-    }
-}
-
-impl Rests {
-    fn add(&mut self, rest: Option<Rest>) {
-        if let Some(rest) = rest {
-            self.soonest = sooner(self.soonest, rest);
-            self.all_refused &= rest.cause == Cause::Refused;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use std::time::Instant;
 use http::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
-use super::breaker::{Breaker, Rest};
-use crate::units::ProviderId;
+use super::breaker::{Breaker, Cause, Rest};
+use crate::units::{Mask, ProviderId};
 
 /// The keys of a provider. Never empty: a provider that needs none has one entry without a credential.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct ProviderKey {
     pub credential: Option<HeaderValue>,
     /// How often it is taken, compared with the others. At least 1.
     pub weight: u32,
+    /// Finds the key in what the provider answers.
+    pub mask: Option<Mask>,
     /// What tells it from others.
     pub mark: KeyMark,
     /// Rests where the provider refused the key as such, whatever the model.
@@ -67,7 +69,8 @@ impl Pool {
         let key = |mut credential: Option<HeaderValue>, weight| {
             credential.iter_mut().for_each(|value| value.set_sensitive(true));
             let mark = KeyMark::of(provider, credential.as_ref());
-            ProviderKey { credential, weight, mark, breaker: Kept::default() }
+            let mask = credential.as_ref().and_then(|value| Mask::of(key_in(value)));
+            ProviderKey { credential, weight, mask, mark, breaker: Kept::default() }
         };
         if keys.is_empty() {
             return Self(Box::new([key(None, 1)]));
@@ -112,6 +115,12 @@ impl Pool {
     }
 }
 
+/// The key in the value of a header.
+fn key_in(credential: &HeaderValue) -> &[u8] {
+    let value = credential.as_bytes();
+    value.strip_prefix(b"Bearer ").unwrap_or(value)
+}
+
 impl KeyMark {
     fn of(provider: &ProviderId, credential: Option<&HeaderValue>) -> Self {
         let mut hash = Sha256::new();
@@ -143,9 +152,12 @@ pub(super) fn bit(index: usize) -> u64 {
     1 << (index % 64)
 }
 
-/// The one of two rests that is over first.
+/// The end of two rests: that of the one which is over first. Of two causes neither is the reason for all: that is trouble, as
+/// failures are.
 pub(super) fn sooner(one: Option<Rest>, other: Rest) -> Option<Rest> {
-    Some(one.filter(|one| one.until <= other.until).unwrap_or(other))
+    let Some(one) = one else { return Some(other) };
+    let cause = if one.cause == other.cause { one.cause } else { Cause::Failures };
+    Some(Rest { until: one.until.min(other.until), cause })
 }
 
 /// Picks by weight: `random` is a point between 0 and 2^64 on the line on which the weights lie side by side.
@@ -212,16 +224,17 @@ mod tests {
     #[test]
     fn a_resting_key_is_left_out_and_the_soonest_end_is_told() {
         let (pool, now) = (pool(&[1, 1, 1]), Instant::now());
-        let rest = |seconds| Rest {
-            until: now + std::time::Duration::from_secs(seconds),
-            cause: super::super::breaker::Cause::RateLimit,
-        };
+        let rest = |seconds| Rest { until: now + std::time::Duration::from_secs(seconds), cause: Cause::RateLimit };
         let may = |index: usize, _: &ProviderKey| if index == 1 { Ok(()) } else { Err(rest(9)) };
         for random in [0, u64::MAX / 2, u64::MAX] {
             assert_eq!(pool.pick(0, random, may), Ok(1));
         }
         let none = |index: usize, _: &ProviderKey| Err(rest([5, 3, 9][index]));
         assert_eq!(pool.pick(0, 0, none), Err(Some(rest(3))));
+        let refused = |index: usize, _: &ProviderKey| {
+            Err(Rest { cause: if index == 0 { Cause::Refused } else { Cause::RateLimit }, ..rest(5) })
+        };
+        assert_eq!(pool.pick(0, 0, refused), Err(Some(Rest { cause: Cause::Failures, ..rest(5) })), "of two causes");
     }
 
     #[test]

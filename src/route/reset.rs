@@ -10,7 +10,9 @@ use http::HeaderMap;
 /// The provider's own time until it may be asked again, where it says one. The most exact header goes first:
 /// `retry-after-ms` (Azure OpenAI and OpenAI's SDKs), `retry-after` in seconds or as a date (RFC 9110 section 10.2.3),
 /// then `x-ratelimit-reset-*` (platform.openai.com/docs/guides/rate-limits: `1s`, `6m0s`), of which those count whose
-/// `x-ratelimit-remaining-*` is 0; where none is, the soonest.
+/// `x-ratelimit-remaining-*` is 0; where none is, the soonest. Last `anthropic-ratelimit-*-reset`, a time as in RFC 3339,
+/// of limits that are used up alone: it says when a bucket is full again, which others are without any trouble
+/// (platform.claude.com/docs/en/api/rate-limits, "Response headers"; all read 2026-11).
 pub fn time_to_reset(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let milliseconds = || text("retry-after-ms").and_then(decimal).map(|ms| from_seconds(ms / 1000.0));
@@ -25,8 +27,24 @@ pub fn time_to_reset(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> 
         let used_up = limits.iter().flatten().filter(|(_, is_used_up)| *is_used_up).map(|(span, _)| *span).max();
         used_up.or_else(|| limits.iter().flatten().map(|(span, _)| *span).min())
     };
-    milliseconds().or_else(seconds).or_else(limits).map(|span| span.min(A_DAY))
+    let anthropics = || {
+        ANTHROPICS.iter().filter_map(|[remaining, reset]| {
+            (text(remaining).and_then(decimal) == Some(0.0))
+                .then(|| text(reset))
+                .flatten()
+                .and_then(|at| until(at, wall))
+        })
+    };
+    milliseconds().or_else(seconds).or_else(limits).or_else(|| anthropics().max()).map(|span| span.min(A_DAY))
 }
+
+/// What is left of a limit of Anthropic's, and when it is whole again.
+const ANTHROPICS: [[&str; 2]; 4] = [
+    ["anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"],
+    ["anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+    ["anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"],
+    ["anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"],
+];
 
 const A_DAY: Duration = Duration::from_secs(86_400);
 
@@ -34,10 +52,18 @@ fn retry_after(text: &str, wall: SystemTime) -> Option<Duration> {
     if let Some(seconds) = decimal(text) {
         return Some(from_seconds(seconds));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    let at = Duration::from_secs(u64::try_from(date.as_second()).unwrap_or_default());
-    // A date that has passed says: now.
-    Some(at.saturating_sub(wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
+    Some(after(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?, wall))
+}
+
+/// The time until a date of RFC 3339, with its offset.
+fn until(text: &str, wall: SystemTime) -> Option<Duration> {
+    text.parse().ok().map(|at| after(at, wall))
+}
+
+/// The time from now to then. A date that has passed says: now.
+fn after(then: jiff::Timestamp, wall: SystemTime) -> Duration {
+    let at = Duration::from_secs(u64::try_from(then.as_second()).unwrap_or_default());
+    at.saturating_sub(wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A span in Go's notation: numbers with units `h`, `m`, `s`, `ms`, `us` (or `µs`), `ns`, each once at most as it comes;
@@ -136,6 +162,25 @@ mod tests {
         assert_eq!(reset("5", "0"), millis(1000));
         assert_eq!(reset("0", "0"), millis(360_000));
         assert_eq!(reset("5", "150"), millis(1000), "the soonest");
+    }
+
+    #[test]
+    fn anthropics_limits_count_where_they_are_used_up() {
+        let reset = |requests, output| {
+            told(&[
+                ("anthropic-ratelimit-requests-remaining", requests),
+                ("anthropic-ratelimit-requests-reset", "1994-11-06T08:50:07Z"),
+                ("anthropic-ratelimit-output-tokens-remaining", output),
+                ("anthropic-ratelimit-output-tokens-reset", "1994-11-06T09:51:37+01:00"),
+            ])
+        };
+        assert_eq!(reset("0", "100"), millis(30_000));
+        assert_eq!(reset("5", "0"), millis(120_000), "with its offset");
+        assert_eq!(reset("0", "0"), millis(120_000), "the later");
+        assert_eq!(reset("5", "100"), None, "of 529, say, which is about neither");
+        let odd = [("anthropic-ratelimit-tokens-remaining", "0"), ("anthropic-ratelimit-tokens-reset", "soon")];
+        assert_eq!(told(&odd), None);
+        assert_eq!(told(&[odd[0], odd[1], ("retry-after", "7")]), millis(7000), "it goes first");
     }
 
     #[test]

@@ -137,13 +137,14 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
     text(line, "cause", record.refusal.as_ref().and_then(Refusal::cause).as_deref());
 }
 
-/// Each attempt, where there was more than one.
+/// Each attempt, where the rest of the line does not tell it.
 fn tried(line: &mut Vec<u8>, record: &Record) {
-    if record.tried.len() < 2 {
+    let told = record.told_attempts();
+    if told.is_empty() {
         return;
     }
     line.extend_from_slice(br#","tried":["#);
-    for (index, tried) in record.tried.iter().enumerate() {
+    for (index, tried) in told.iter().enumerate() {
         line.extend_from_slice(if index == 0 { br#"{"providerName":"# } else { br#",{"providerName":"# });
         string(line, tried.provider.as_str());
         text(line, "model", tried.model.as_deref());

@@ -16,6 +16,7 @@ mod readiness;
 mod series;
 mod spending;
 mod summary;
+mod targets;
 
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,7 @@ use prometheus::TextEncoder;
 
 use crate::flow::Record;
 use crate::limit::{Standing, Tally};
+use crate::route::TargetView;
 use crate::units::Limit;
 use compat::Compat;
 use family::Budget;
@@ -30,6 +32,7 @@ use labels::Models;
 use limits::LimitSeries;
 use series::Series;
 use spending::Spending;
+use targets::TargetSeries;
 
 pub use log::{LogSettings, LogWriter};
 pub use logger::init_logger;
@@ -132,6 +135,7 @@ pub struct Telemetry {
     series: Series,
     spending: Spending,
     limits: LimitSeries,
+    targets: TargetSeries,
     compat: Option<Compat>,
     models: Models,
     log: LogWriter,
@@ -149,6 +153,7 @@ impl Telemetry {
         Ok(Self {
             spending: Spending::new(series.registry(), &budget)?,
             limits: LimitSeries::new(series.registry(), &budget)?,
+            targets: TargetSeries::new(series.registry(), &budget)?,
             series,
             compat: settings.compat_metrics.then(|| Compat::new(&budget, max)),
             models: Models::default(),
@@ -227,6 +232,11 @@ impl Telemetry {
     /// Notes how limits stand.
     pub fn limits(&self, tally: &Tally, standings: &[Standing]) {
         self.limits.set(tally, standings);
+    }
+
+    /// Notes how targets stand.
+    pub fn targets(&self, targets: &[TargetView]) {
+        self.targets.set(targets);
     }
 
     /// Counts a panic; there must never be one.

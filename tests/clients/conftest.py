@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from openai import OpenAI
 
-from processes import BINARY, Engine, Gateway, Provider, Upstream, free_port
+from processes import BINARY, Engine, Gateway, Provider, Upstream, free_port, request, wait_until
 from realtime import Realtime
 
 TEST_SECONDS = 60
@@ -63,12 +64,56 @@ def gateway(
 ) -> Iterator[Gateway]:
     upstreams = {
         "openai": Upstream(running_provider.port, running_provider.key),
+        "anthropic": Upstream(running_provider.port, running_provider.key, "anthropic"),
         "realtime": Upstream(realtime.port, realtime.key),
         "engine": Upstream(engine.port, engine.key) if engine else Upstream(free_port(), "sk-none"),
     }
     gateway = Gateway(tmp_path_factory.mktemp("gateway"), upstreams)
     yield gateway
     gateway.stop()
+
+
+@dataclass
+class Failover:
+    """A gateway whose models have a second provider behind the scriptable one."""
+
+    gateway: Gateway
+    backup: Provider
+
+    def is_rested(self) -> bool:
+        """Whether all targets may be asked, so that a test meets the first of them."""
+        lines = request(self.gateway.admin_port, "GET", "/metrics").body.decode().splitlines()
+        states = [line for line in lines if line.startswith("gateway_target_state{")]
+        return bool(states) and all(line.endswith(" 0") for line in states)
+
+
+@pytest.fixture(scope="session")
+def running_failover(running_provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failover]:
+    backup = Provider(tmp_path_factory.mktemp("backup"))
+    upstreams = {
+        "openai": Upstream(running_provider.port, running_provider.key),
+        "backup": Upstream(backup.port, backup.key),
+    }
+    # The provider that is down is one that the gateway of all tests has, too.
+    behind = {"provider": "backup", "model": "gpt-4o-mini"}
+    more = {
+        "models": {
+            "gpt-4o": {"order": "ordered", "targets": [{"provider": "openai"}, behind]},
+            "down-first": {"order": "ordered", "targets": [{"provider": "down"}, behind]},
+        },
+        "attempts": {"cooldown": {"consecutive_failures": 1000, "first": "100ms", "longest": "100ms"}},
+    }
+    gateway = Gateway(tmp_path_factory.mktemp("failover"), upstreams, more)
+    yield Failover(gateway, backup)
+    gateway.stop()
+    backup.stop()
+
+
+@pytest.fixture
+def failover(running_failover: Failover, provider: Provider) -> Failover:
+    running_failover.backup.forget()
+    wait_until(running_failover.is_rested, "all targets may be asked")
+    return running_failover
 
 
 @pytest.fixture

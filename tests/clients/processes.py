@@ -164,14 +164,25 @@ class Upstream:
 
     port: int
     key: str
+    dialect: str = "openai"
 
 
 class Gateway:
     """The gateway, before all providers, and before two that cannot serve: one with a wrong key, one that is down.
 
-    It listens in the clear, and at `tls_port` with a certificate that `ca_file` has the authority of.
+    It listens in the clear, and at `tls_port` with a certificate that `ca_file` has the authority of. `more` are sections of
+    its configuration that take the place of those below.
     """
 
+    ANTHROPIC_ROUTES = ("get /v1/models", "post /v1/messages", "post /v1/messages/count_tokens")
+    # Two targets, so that a failure of the first is a wait to the client and no more.
+    TWICE = {
+        "order": "ordered",
+        "targets": [
+            {"provider": "anthropic", "model": "claude-haiku-4-5"},
+            {"provider": "anthropic", "model": "claude-sonnet-4-5"},
+        ],
+    }
     ROUTES = (
         "get /v1/models",
         "get /v1/models/{model}",
@@ -187,15 +198,16 @@ class Gateway:
         "get /v1/realtime websocket",
     )
 
-    def __init__(self, folder: Path, upstreams: dict[str, Upstream]) -> None:
+    def __init__(self, folder: Path, upstreams: dict[str, Upstream], more: dict[str, Any] | None = None) -> None:
         self.folder, self.key_file, self.ca_file = folder, folder / "keys.json", folder / "ca.pem"
         self.port, self.tls_port, self.admin_port = free_port(), free_port(), free_port()
         wrong = Upstream(upstreams["openai"].port, "sk-managed-0000000000000000")
         upstreams = upstreams | {"wrongkey": wrong, "down": Upstream(free_port(), "sk-down")}
+        self.upstreams = upstreams
         self.admin_token = secrets.token_hex(16)
         self._write_certificate()
         config = folder / "gateway.yaml"
-        config.write_text(self._config(upstreams))
+        config.write_text(self._config(upstreams, more or {}))
         self.key = self.create_key("tests", [scope for name in upstreams for scope in self.scopes(name)])["key"]
         self.restart()
 
@@ -209,13 +221,18 @@ class Gateway:
         self.process.stop()
 
     def base_url(self, provider: str = "openai") -> str:
-        return f"http://127.0.0.1:{self.port}/{provider}/v1"
+        return f"{self.origin(provider)}/v1"
+
+    def origin(self, provider: str) -> str:
+        """What SDKs want that have the version in their own paths."""
+        return f"http://127.0.0.1:{self.port}/{provider}"
 
     def tls_url(self, provider: str = "openai") -> str:
         return f"https://localhost:{self.tls_port}/{provider}/v1"
 
     def scopes(self, provider: str) -> list[str]:
-        return [f"{method}:/{provider}{path}" for method, path, *_ in map(str.split, self.ROUTES)]
+        routes = self.ANTHROPIC_ROUTES if self.upstreams[provider].dialect == "anthropic" else self.ROUTES
+        return [f"{method}:/{provider}{path}" for method, path, *_ in map(str.split, routes)]
 
     def create_key(self, user: str, scopes: list[str], models: Sequence[str] = ()) -> dict[str, str]:
         """Makes a key; has `key` and `id`. Without `models` it may use any."""
@@ -239,7 +256,7 @@ class Gateway:
         shown.cert_chain_pems[0].write_to_path(self.folder / "tls.crt")
         (self.folder / "tls.key").chmod(0o600)
 
-    def _config(self, upstreams: dict[str, Upstream]) -> str:
+    def _config(self, upstreams: dict[str, Upstream], more: dict[str, Any]) -> str:
         tls = {"cert": str(self.folder / "tls.crt"), "key": str(self.folder / "tls.key")}
         routes = [self._entry(route) for route in self.ROUTES]
         # JSON is YAML, and needs no further package.
@@ -266,11 +283,14 @@ class Gateway:
                             "idle": "3s",
                             "total": "60s",
                         },
-                        "routes": routes,
                     }
+                    # Those of the other dialect have its default routes.
+                    | ({"routes": routes} if upstream.dialect == "openai" else {"dialect": upstream.dialect})
                     for name, upstream in upstreams.items()
                 },
-            },
+                "models": {"claude-twice": self.TWICE} if "anthropic" in upstreams else {},
+            }
+            | more,
             indent=2,
         )
 

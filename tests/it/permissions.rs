@@ -30,7 +30,7 @@ async fn a_key_with_models_uses_these_and_no_other() {
         answer.error(403, "invalid_request_error", "model_not_allowed");
         assert_eq!(answer.json()["error"]["param"], "model");
     }
-    world.get("/openai/v1/models/gpt-4o").await.error(403, "invalid_request_error", "model_not_allowed");
+    world.get("/openai/v1/models/gpt-4o").await.error(404, "invalid_request_error", "model_not_found");
     assert_eq!(world.provider.received().len(), 0);
 }
 

@@ -84,8 +84,8 @@ fn a_route_that_a_target_lacks_is_told_once() {
         ]
     );
     let routing = loaded.snapshot.models.find("a").expect("listed");
-    let openai = crate::units::ProviderId::new("openai");
-    let unserved = |path: &str| routing.unserved(&loaded.snapshot.routes, &openai, &http::Method::POST, path);
+    let openai = loaded.snapshot.providers.iter().find(|provider| provider.id.as_str() == "openai").expect("there");
+    let unserved = |path: &str| routing.unserved(&loaded.snapshot.routes, openai, &http::Method::POST, path);
     assert_eq!((unserved("/v1/chat/completions"), unserved("/v1/embeddings")), (0b00, 0b10));
 }
 
@@ -161,7 +161,7 @@ fn what_is_written_goes_before_a_preset() {
 }
 
 #[test]
-fn anthropic_has_a_header_for_its_key_a_version_and_its_own_routes() {
+fn anthropic_has_a_header_for_its_key_and_its_own_routes() {
     let mut tree = Tree::parse("g.yaml", "providers: { claude: { preset: anthropic, api_key: k } }").expect("a tree");
     let mut file = read::read(&mut tree, &mut Vec::new()).expect("a picture");
     presets::apply(&mut file, &tree);
@@ -171,8 +171,47 @@ fn anthropic_has_a_header_for_its_key_a_version_and_its_own_routes() {
         (&claude.dialect, &claude.auth),
         (&file::Dialect::Anthropic, &file::Auth::Header("x-api-key".to_owned()))
     );
-    assert_eq!(claude.headers.keys().collect::<Vec<_>>(), ["anthropic-version"]);
+    assert!(claude.headers.is_empty(), "clients may name the version");
     assert_eq!(claude.routes[2].route, "post /v1/messages");
+}
+
+#[test]
+fn the_dialect_alone_has_the_same_defaults() {
+    let yaml = "providers: { mine: { base_url: 'https://a.example.com/v1', dialect: anthropic, api_key: k }, \
+                token: { preset: anthropic, auth: bearer, api_key: k, routes: [ post /v1/messages ] } }";
+    let loaded = load_text(yaml, &[]).expect("fine");
+    let [mine, token] = &loaded.snapshot.providers[..] else { panic!("two providers") };
+    assert_eq!((mine.dialect.name(), mine.auth_header.as_str(), mine.inject_usage), ("anthropic", "x-api-key", false));
+    assert_eq!((token.dialect.name(), token.auth_header.as_str()), ("anthropic", "authorization"));
+    assert_eq!(token.host, "api.anthropic.com");
+    let patterns: Vec<&str> = loaded.snapshot.routes.iter().map(|route| route.pattern.as_str()).collect();
+    let own = ["/mine/v1/models", "/mine/v1/models/{model}", "/mine/v1/messages", "/mine/v1/messages/count_tokens"];
+    assert_eq!(patterns, [&own[..], &["/token/v1/messages"]].concat());
+    let upstream = loaded.snapshot.routes.iter().nth(2).expect("messages").upstream_url();
+    assert_eq!(upstream, "https://a.example.com/v1/messages");
+}
+
+#[test]
+fn a_path_of_another_dialect_is_warned_of() {
+    let yaml = "providers: { openai: { api_key: k, routes: [ post /v1/messages, post /v1/chat/completions ] }, \
+                anthropic: { api_key: k, routes: [ post /v1/messages, post /v1/chat/completions ] } }";
+    let loaded = load_text(yaml, &[]).expect("fine");
+    let told: Vec<&str> =
+        loaded.warnings.iter().filter_map(|warning| warning.split_once(": this path is").map(|(at, _)| at)).collect();
+    assert_eq!(told, ["providers.anthropic.routes[1]", "providers.openai.routes[0]"]);
+}
+
+#[test]
+fn a_target_of_another_dialect_serves_no_route() {
+    let yaml = "providers: { openai: { api_key: k, routes: [ post /v1/messages ] }, anthropic: { api_key: k } }\n\
+                models: { opus: { targets: [ { provider: anthropic } ] } }";
+    let loaded = load_text(yaml, &[]).expect("fine");
+    let routing = loaded.snapshot.models.find("opus").expect("listed");
+    let unserved = |own: &str| {
+        let own = loaded.snapshot.providers.iter().find(|provider| provider.id.as_str() == own).expect("there");
+        routing.unserved(&loaded.snapshot.routes, own, &http::Method::POST, "/v1/messages")
+    };
+    assert_eq!((unserved("anthropic"), unserved("openai")), (0, 1), "whatever its paths");
 }
 
 #[test]

@@ -9,18 +9,17 @@ mod completions;
 mod embeddings;
 mod images;
 mod responses;
-mod seed;
 #[cfg(test)]
 mod tests;
-mod tools;
+pub(super) mod tools;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use self::seed::Seed;
 use super::ProviderOptions;
 use super::answer::Answer;
 use super::request::Head;
+use super::seed::{self, Seed};
 
 /// A request's JSON object.
 type Object = Map<String, Value>;

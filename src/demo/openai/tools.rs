@@ -58,7 +58,7 @@ fn name_of(function: &Value) -> Option<&str> {
 }
 
 /// A value that a JSON schema allows, as far as that is told by `enum`, `type`, `properties` and `items`.
-fn value(schema: &Value, seed: &mut Seed, depth: usize) -> Value {
+pub(in crate::demo) fn value(schema: &Value, seed: &mut Seed, depth: usize) -> Value {
     if let Some(first) = schema.get("enum").and_then(Value::as_array).and_then(|values| values.first()) {
         return first.clone();
     }

@@ -36,6 +36,9 @@ fn input_is_bounded_by_the_bytes_or_by_the_model() {
     assert_eq!(asked(text, None, None), (Some(bytes), Some(7)));
     let long = format!(r#"{{"messages":[{{"content":"{}"}}],"max_tokens":7}}"#, "x".repeat(5000));
     assert_eq!(asked(&long, Some(&price), None), (Some(1000), Some(7)));
+    let tool = r#"{"messages":[],"tools":[{"name":"f","input_schema":{}}],"max_tokens":7}"#;
+    assert_eq!(asked(tool, None, None), (Some(tool.len() as u64 + TEMPLATE + 2048), Some(7)), "Anthropic adds some");
+    assert_eq!(asked(tool, Some(&price), None), (Some(1000), Some(7)));
     let image = r#"{"messages":[{"content":[{"type":"image_url","image_url":{}}]}],"max_tokens":7}"#;
     assert_eq!(asked(image, Some(&price), None), (Some(1000), Some(7)));
     assert_eq!(asked(image, None, None), (None, Some(7)));

@@ -61,6 +61,22 @@ pub(super) fn is_open_ended(body: &[u8]) -> bool {
         || is_disguised(body)
 }
 
+/// Tokens of instructions that a provider puts before a request for what it holds, such as tools. Anthropic tells up to 530
+/// for tools as such, and a few hundred for each of its own kinds (docs.anthropic.com/en/docs/tool-use-pricing-and-tokens,
+/// read 2026-11); for answers in a given form it tells that there are some. OpenAI's spelling of tools is all in the body.
+pub(super) fn instructions(body: &[u8]) -> u64 {
+    let has = |name: &&[u8]| memmem::find(body, name).is_some();
+    let own = |value: &[u8]| OWN_TOOLS.iter().any(|name| value.starts_with(name));
+    let any = INSTRUCTED.iter().any(has) || values(body, b"\"type\"").any(own) || is_disguised(body);
+    if any { INSTRUCTIONS } else { 0 }
+}
+
+/// Members of Anthropic's for which there are instructions.
+const INSTRUCTED: [&[u8]; 3] = [b"\"input_schema\"", b"\"output_config\"", b"\"output_format\""];
+/// Tools that Anthropic describes and the client runs.
+const OWN_TOOLS: [&[u8]; 4] = [b"\"bash_", b"\"text_editor_", b"\"memory_", b"\"tool_search"];
+const INSTRUCTIONS: u64 = 2048;
+
 /// What stands behind each member of this name.
 fn values<'b>(body: &'b [u8], name: &'static [u8]) -> impl Iterator<Item = &'b [u8]> {
     memmem::find_iter(body, name).filter_map(|at| {
@@ -93,6 +109,24 @@ mod tests {
             r#"{"modalities":["text","audio"],"response_format":{"type":"json_schema"}}"#,
         ] {
             assert!(!is_open_ended(body.as_bytes()), "{body}");
+        }
+    }
+
+    #[test]
+    fn instructions_come_with_anthropics_tools() {
+        for body in [
+            r#"{"tools":[{"name":"f","input_schema":{"type":"object"}}]}"#,
+            r#"{"tools":[{"type":"bash_20250124","name":"bash"}]}"#,
+            r#"{"output_config":{"format":{"type":"json_schema"}}}"#,
+            r#"{"tools":[{"name":"f","\u0069nput_schema":{}}]}"#,
+        ] {
+            assert_eq!(instructions(body.as_bytes()), INSTRUCTIONS, "{body}");
+        }
+        for body in [
+            r#"{"messages":[{"role":"user","content":"an input_schema, bash_1 and \"type\""}]}"#,
+            r#"{"tools":[{"type":"function","function":{"name":"bash_it","parameters":{"type":"object"}}}]}"#,
+        ] {
+            assert_eq!(instructions(body.as_bytes()), 0, "{body}");
         }
     }
 

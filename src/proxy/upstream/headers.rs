@@ -1,10 +1,12 @@
 //! The headers of an answer: over HTTP/1.1 as the lines that came, which are all that a client over HTTP/1.1 needs; else a map.
 //!
 //! Invariant: lines were parsed as headers, and are put into a map without a change where somebody needs one.
-//! Never does: drop or add a header.
+//! Never does: add a header; drop or change one unasked.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::units::Mask;
 
 /// Room for the headers that the gateway adds, so that the map need not grow.
 const ROOM_FOR_OURS: usize = 12;
@@ -34,6 +36,39 @@ impl Headers {
         match self {
             Self::Lines(lines) => lines.all(name).next(),
             Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+        }
+    }
+
+    /// Takes out a header, wherever it stands.
+    pub(in crate::proxy) fn remove(&mut self, name: &HeaderName) {
+        match self {
+            Self::Lines(Lines { bytes, places }) => {
+                let is_it = |(at, length): (usize, usize)| {
+                    bytes.get(at..at + length).is_some_and(|found| found.eq_ignore_ascii_case(name.as_str().as_bytes()))
+                };
+                places.retain(|(found, _)| !is_it(*found));
+            }
+            Self::Map(map) => drop(map.remove(name)),
+        }
+    }
+
+    /// Covers the key of ours that a provider echoes.
+    pub(in crate::proxy) fn mask(&mut self, mask: &Mask) {
+        match self {
+            // The same length, so that all stays in its place.
+            Self::Lines(lines) => {
+                if let Some(masked) = mask.masked(&lines.bytes) {
+                    lines.bytes = masked.into();
+                }
+            }
+            Self::Map(map) => {
+                for value in map.values_mut() {
+                    let masked = mask.masked(value.as_bytes());
+                    if let Some(masked) = masked.and_then(|masked| HeaderValue::from_bytes(&masked).ok()) {
+                        *value = masked;
+                    }
+                }
+            }
         }
     }
 

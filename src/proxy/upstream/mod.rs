@@ -5,7 +5,7 @@
 //! share a connection (`links`). Any other gets HTTP/1.1, with a connection for each.
 //!
 //! Invariant: whatever the version, an answer is complete only where its framing says so, and dropping an exchange cancels
-//! the call at the provider.
+//! the call at the provider; the gateway's own key is in nothing that it answers.
 //! Never does: decide about retries, look into a body, touch the client's side.
 
 mod answer;
@@ -26,6 +26,7 @@ use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use tokio::time::timeout;
 
 use crate::error::{Refusal, Silence, UpstreamFault};
+use crate::units::{Mask, Masking};
 
 pub(super) use answer::{AnswerHead, Length};
 pub(super) use headers::{Headers, Lines};
@@ -66,7 +67,10 @@ pub(super) struct Broken {
 }
 
 /// What carries one exchange: a connection, or a stream of a shared one. Dropping it cancels the call at the provider.
-pub(super) struct Connection(Carrier);
+pub(super) struct Connection {
+    carrier: Carrier,
+    masking: Option<Masking>,
+}
 
 enum Carrier {
     Http1(http1::Exchange),
@@ -93,11 +97,11 @@ impl Upstream {
             && !fresh
             && let Some(slot) = self.links.slot(key).await
         {
-            return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true))));
+            return Ok(Connection::of(Carrier::Http2(http2::Exchange::on(slot, true))));
         }
         let pooled = if fresh { None } else { self.quiet.take(key) };
         match pooled {
-            Some(stream) => Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, true, key)))),
+            Some(stream) => Ok(Connection::of(Carrier::Http1(http1::Exchange::over(stream, true, key)))),
             // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
             None if shares => Box::pin(self.share(peer, key, fresh)).await,
             None => Box::pin(self.dial(peer, key)).await,
@@ -106,7 +110,7 @@ impl Upstream {
 
     async fn dial(&self, peer: &HttpPeer, key: u64) -> Result<Connection, Broken> {
         let stream = self.connector.new_stream(peer).await.map_err(|error| Broken::connecting(peer, &error))?;
-        Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, false, key))))
+        Ok(Connection::of(Carrier::Http1(http1::Exchange::over(stream, false, key))))
     }
 
     /// A stream of a connection that somebody else makes, or a connection of its own, as the provider wants it.
@@ -118,17 +122,17 @@ impl Upstream {
             None => turn.await,
         };
         let dialing = match turn? {
-            Turn::Slot(slot) => return Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, true)))),
+            Turn::Slot(slot) => return Ok(Connection::of(Carrier::Http2(http2::Exchange::on(slot, true)))),
             Turn::Dial(dialing) => dialing,
         };
         match self.connector.new_stream(peer).await {
             Ok(stream) if stream.selected_alpn_proto() == Some(ALPN::H2) => {
                 let slot = dialing.shares(stream).await?;
-                Ok(Connection(Carrier::Http2(http2::Exchange::on(slot, false))))
+                Ok(Connection::of(Carrier::Http2(http2::Exchange::on(slot, false))))
             }
             Ok(stream) => {
                 dialing.does_not_share();
-                Ok(Connection(Carrier::Http1(http1::Exchange::over(stream, false, key))))
+                Ok(Connection::of(Carrier::Http1(http1::Exchange::over(stream, false, key))))
             }
             Err(error) => {
                 let broken = Broken::connecting(peer, &error);
@@ -141,7 +145,7 @@ impl Upstream {
     /// Keeps the connection for the next exchange where that is safe, and closes it otherwise. A stream of a shared one
     /// just ends.
     pub(super) fn release(&self, connection: Connection) {
-        if let Carrier::Http1(exchange) = connection.0
+        if let Carrier::Http1(exchange) = connection.carrier
             && let Some((stream, key)) = exchange.into_kept()
         {
             self.quiet.keep(key, stream);
@@ -150,10 +154,19 @@ impl Upstream {
 }
 
 impl Connection {
+    fn of(carrier: Carrier) -> Self {
+        Self { carrier, masking: None }
+    }
+
+    /// Covers the key in all that the provider answers: some echo it, in an error or on purpose.
+    pub(super) fn masks(&mut self, mask: Option<&Mask>) {
+        self.masking = mask.map(Mask::begin);
+    }
+
     /// Sends the request, whose head is given as HTTP/1.1 spells it. A provider that answers before it has read everything
     /// is heard: the rest is then not sent. What goes wrong is for [`Self::head`] to tell, so that this cannot fail.
     pub(super) async fn send(&mut self, head: &[u8], body: &Bytes) {
-        match &mut self.0 {
+        match &mut self.carrier {
             Carrier::Http1(exchange) => exchange.send(head, body).await,
             Carrier::Http2(exchange) => exchange.send(head, body).await,
         }
@@ -164,10 +177,14 @@ impl Connection {
     /// # Errors
     /// `Upstream(Reset)` where the exchange ended, `Upstream(BadAnswer)` where the answer breaks the protocol.
     pub(super) async fn head(&mut self, head_only: bool) -> Result<AnswerHead, Broken> {
-        match &mut self.0 {
+        let mut head = match &mut self.carrier {
             Carrier::Http1(exchange) => exchange.head(head_only).await,
             Carrier::Http2(exchange) => exchange.head(head_only).await,
+        }?;
+        if let Some(masking) = &self.masking {
+            head.headers.mask(masking.mask());
         }
+        Ok(head)
     }
 
     /// The next bytes of the answer's body as they arrive, without its framing; `None` once it is complete.
@@ -175,23 +192,33 @@ impl Connection {
     /// # Errors
     /// `Upstream(Reset)` where it ends before the body does, `Upstream(BadAnswer)` where its framing is broken.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
-        match &mut self.0 {
-            Carrier::Http1(exchange) => exchange.chunk().await,
-            Carrier::Http2(exchange) => exchange.chunk().await,
+        loop {
+            let came = match &mut self.carrier {
+                Carrier::Http1(exchange) => exchange.chunk().await,
+                Carrier::Http2(exchange) => exchange.chunk().await,
+            }?;
+            let Some(masking) = &mut self.masking else { return Ok(came) };
+            let Some(piece) = came else { return Ok(masking.end()) };
+            if piece.is_empty() {
+                return Ok(Some(piece));
+            }
+            if let Some(passes) = masking.push(piece) {
+                return Ok(Some(passes));
+            }
         }
     }
 
     /// From here on [`Self::chunk`] may give a body whose length is known as one piece, with empty ones before it while more is
     /// to come. For bodies that are small.
     pub(super) fn gather(&mut self) {
-        if let Carrier::Http1(exchange) = &mut self.0 {
+        if let Carrier::Http1(exchange) = &mut self.carrier {
             exchange.gather();
         }
     }
 
     /// What came of a body that is gathered, where it will not come whole.
     pub(super) fn so_far(&mut self) -> Bytes {
-        match &mut self.0 {
+        match &mut self.carrier {
             Carrier::Http1(exchange) => exchange.so_far(),
             Carrier::Http2(_) => Bytes::new(),
         }
@@ -199,7 +226,7 @@ impl Connection {
 
     /// Tells whether others have used it before.
     pub(super) fn is_reused(&self) -> bool {
-        match &self.0 {
+        match &self.carrier {
             Carrier::Http1(exchange) => exchange.reused,
             Carrier::Http2(exchange) => exchange.reused,
         }
@@ -209,7 +236,7 @@ impl Connection {
     /// again. `harmless` says that its method may be repeated.
     pub(super) fn may_want_again(&self, size: usize, harmless: bool) -> bool {
         let stale = harmless && self.is_reused();
-        match &self.0 {
+        match &self.carrier {
             Carrier::Http1(_) => stale,
             Carrier::Http2(exchange) => stale || size <= AT_HAND || exchange.refused,
         }
@@ -218,7 +245,7 @@ impl Connection {
     /// Tells, of a request that broke off, whether it may be sent once more: it went to a connection that the provider may
     /// have closed a moment ago and is `harmless`, or the provider said that it has not looked at it.
     pub(super) fn may_be_repeated(&self, harmless: bool) -> bool {
-        match &self.0 {
+        match &self.carrier {
             Carrier::Http1(exchange) => harmless && exchange.reused && !exchange.answered,
             Carrier::Http2(exchange) => exchange.refused || (harmless && exchange.reused && exchange.lost),
         }

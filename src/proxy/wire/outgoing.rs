@@ -83,6 +83,13 @@ impl Outgoing<'_> {
         for (name, value) in provider.headers.iter().filter(|(name, _)| !is_set(name)).chain(set) {
             put(name.as_str(), value.as_bytes());
         }
+        let is_given = |name: &str| {
+            let own = provider.headers.iter().chain(self.set).any(|(set, _)| set == name);
+            own || provider.auth_header == name || self.headers.contains_key(name)
+        };
+        for (name, value) in provider.dialect.default_headers().iter().filter(|(name, _)| !is_given(name)) {
+            put(name, value.as_bytes());
+        }
         let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes));
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);

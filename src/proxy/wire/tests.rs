@@ -174,6 +174,7 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
         version,
         secure: false,
         limits: Leeway::default(),
+        dialect: crate::dialect::OPENAI,
     };
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -261,6 +262,7 @@ fn cors_allows_only_what_is_configured() {
             version: Version::HTTP_11,
             secure: false,
             limits: Leeway::default(),
+            dialect: crate::dialect::OPENAI,
         };
         let reply = own(StatusCode::OK, "{}", &facts).expect("a reply");
         reply.headers.get("access-control-allow-origin").map(|value| value.to_str().expect("text").to_owned())

@@ -107,14 +107,14 @@ impl Plan {
                 self.refused(answer.status, now);
                 false
             }
-            (402, _) | (429, Class::Quota) => {
+            (402, _) | (400 | 429, Class::Quota) => {
                 self.report(&Report::of_lane(Say::Rests(Cause::RateLimit, answer.reset)), now);
                 self.with_another_key(now);
                 self.keep(Worth::Trouble)
             }
             (429, _) => {
                 self.limited(answer.reset, now);
-                self.keep(Worth::Trouble)
+                self.keep_until(answer.reset.map(|reset| now + reset))
             }
             (408 | 409 | 500..=599, _) => {
                 self.report(if answer.status == 409 { &Report::FINE } else { &Report::FAILED }, now);
@@ -191,6 +191,20 @@ impl Plan {
     fn keep(&mut self, worth: Worth) -> bool {
         let is_best = worth >= self.kept;
         self.kept = self.kept.max(worth);
+        if is_best {
+            self.kept_until = None;
+        }
+        is_best
+    }
+
+    /// The same of an answer that says when to ask again.
+    fn keep_until(&mut self, until: Option<Instant>) -> bool {
+        let told = self.kept_until.filter(|_| self.kept == Worth::Trouble);
+        let is_later = told.zip(until).is_some_and(|(told, until)| told < until);
+        let is_best = !is_later && self.keep(Worth::Trouble);
+        if is_best {
+            self.kept_until = until;
+        }
         is_best
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::dialect::Class;
 use crate::error::{Refusal, Silence};
 
 /// What came of an attempt, or of the answer after its commit.
@@ -35,36 +36,6 @@ pub struct Answer {
     pub class: Class,
     /// When the provider may be asked again, where it says so ([`super::super::time_to_reset`]).
     pub reset: Option<Duration>,
-}
-
-/// What an error answer says beyond its status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Class {
-    /// Nothing that matters here.
-    #[default]
-    Plain,
-    /// The request is longer than the model's context.
-    ContextLength,
-    /// A filter rejected what the request holds. Another target is not asked: a rejection is not to be shopped around.
-    ContentFilter,
-    /// Our account's quota is used up: waiting a little does not help.
-    Quota,
-    /// The request named an organisation or a project of the client's (`openai-organization`, `openai-project`), so that a
-    /// 401 need not be the fault of our key.
-    ClientsAccount,
-}
-
-impl Class {
-    /// The class of an `error.code` or `error.type` of OpenAI's and those who copy it (platform.openai.com/docs/guides/
-    /// error-codes; Azure: learn.microsoft.com/azure/ai-services/openai/concepts/content-filter; read 2026-11).
-    pub fn of_code(code: &str) -> Self {
-        match code {
-            "context_length_exceeded" | "string_above_max_length" => Self::ContextLength,
-            "content_filter" | "content_policy_violation" | "moderation_blocked" => Self::ContentFilter,
-            "insufficient_quota" | "billing_hard_limit_reached" => Self::Quota,
-            _ => Self::Plain,
-        }
-    }
 }
 
 /// What a fault means to the plan.

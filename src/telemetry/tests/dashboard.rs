@@ -4,7 +4,8 @@
 
 use super::*;
 use crate::limit::{Standing, Tally};
-use crate::units::{Limit, Measure, Owner, Per, Subject};
+use crate::route::{Cause, KeyMark, KeyView, Pool, TargetView, View};
+use crate::units::{Limit, Measure, Owner, Per, ProviderId, Subject};
 use std::collections::BTreeSet;
 
 const DASHBOARD: &str = include_str!("../../../provision/grafana/ai-gateway.json");
@@ -43,12 +44,48 @@ fn budgets_show_what_is_used_of_them_and_stay_under_the_ceiling() {
     assert!(used(&text) > 1 && series(&text).len() <= 300, "{} of {}", used(&text), series(&text).len());
 }
 
+fn breaker(state: &'static str) -> View {
+    View { state, cause: (state != "closed").then_some(Cause::RateLimit), since: None, until: None, failures: 0 }
+}
+
+fn target(model: &str, state: &'static str, keys: &[&'static str]) -> TargetView {
+    let provider = ProviderId::new("openai");
+    let mark: KeyMark = Pool::new(&provider, Vec::new()).keys()[0].mark;
+    let keys = keys.iter().map(|state| KeyView { mark, breaker: breaker(state) }).collect();
+    TargetView { provider, model: Some(model.into()).filter(|_| !model.is_empty()), breaker: breaker(state), keys }
+}
+
+#[test]
+fn targets_show_how_they_stand_and_stay_under_the_ceiling() {
+    let (telemetry, _) = telemetry(300, true);
+    let states = [
+        target("", "closed", &["open", "closed"]),
+        target("half", "half_open", &["closed"]),
+        target("half key", "closed", &["open", "half_open"]),
+        target("rests", "closed", &["open", "open"]),
+        target("open", "open", &["closed"]),
+    ];
+    telemetry.targets(&states);
+    let text = telemetry.render(at(1_764_064_801));
+    for (model, value) in [("", 0), ("half", 1), ("half key", 1), ("rests", 2), ("open", 3)] {
+        let line = format!("gateway_target_state{{model=\"{model}\",provider=\"openai\"}} {value}\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    let many: Vec<_> = (0..1000).map(|number| target(&number.to_string(), "closed", &["closed"])).collect();
+    telemetry.targets(&[&many[..], &states[4..]].concat());
+    let text = telemetry.render(at(1_764_064_801));
+    assert!(text.contains("gateway_target_state{model=\"open\",provider=\"openai\"} 3\n"), "the worst first");
+    assert!(!text.contains("model=\"rests\""), "what the configuration names no more is not shown");
+    assert!(series(&text).len() <= 300);
+}
+
 #[test]
 fn each_metric_of_the_dashboard_is_exported() {
     let (telemetry, _) = telemetry(10_000, true);
     telemetry.observe(&spending::metered(), false);
     telemetry.observe(&spending::unpriced(), false);
     telemetry.limits(&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day))]);
+    telemetry.targets(&[target("", "closed", &["closed"])]);
     let text = telemetry.render(at(1_764_064_801));
     let exported: BTreeSet<_> = series(&text).into_iter().map(|line| line.split(['{', ' ']).next()).collect();
     let named = named();

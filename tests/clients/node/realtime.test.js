@@ -97,7 +97,10 @@ for (const [name, Client] of Object.entries(CLIENTS)) {
     const headers = session.handshake.headers.map(([name, value]) => [name.toLowerCase(), value]);
     const { authorization, 'sec-websocket-protocol': protocols } = Object.fromEntries(headers);
     assert.equal(session.handshake.target, `/v1/realtime?model=${MODEL}`);
-    assert.equal(authorization, `Bearer ${world.realtimeKey}`);
+    // It had the key, or there would be no dialogue; what it gives back of it is covered, but in frames that a browser has
+    // compressed, which pass unread.
+    const covered = name === 'browser' ? world.realtimeKey : '*'.repeat(world.realtimeKey.length);
+    assert.equal(authorization, `Bearer ${covered}`);
     assert.equal(protocols, name === 'browser' ? 'realtime' : undefined);
     assert.ok(!JSON.stringify(session).includes(world.key));
   });

@@ -41,7 +41,7 @@ async fn the_printed_curl_line_works() {
         process.stderr()
     );
     let welcome = process.stdout();
-    let line = welcome.lines().find(|line| line.starts_with("curl ")).expect("a curl line").to_owned();
+    let lines: Vec<String> = welcome.lines().filter(|line| line.starts_with("curl ")).map(str::to_owned).collect();
     let (base_url, key) = (between(&welcome, "base URL   ", "\n"), between(&welcome, "API key    ", "\n"));
     assert!(base_url.ends_with("/openai/v1") && key.starts_with("sk-aigw-"), "{welcome}");
     let python = between(&welcome, "from openai import OpenAI\n", "print()\n");
@@ -49,21 +49,27 @@ async fn the_printed_curl_line_works() {
 
     // Nothing of this process's environment, such as a proxy, but where programs are.
     let path = std::env::var_os("PATH").expect("a path");
-    let shell = tokio::task::spawn_blocking(move || {
-        let line = format!("{line} --silent --show-error --max-time 10");
-        Command::new("sh").arg("-c").arg(line).env_clear().env("PATH", path).output()
-    });
-    let output = shell.await.expect("no panic").expect("sh runs");
-    assert!(output.status.success(), "{output:?}");
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(answer["object"], "chat.completion");
-    assert!(answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()), "{answer}");
+    let mut answers = Vec::new();
+    for line in lines {
+        let path = path.clone();
+        let shell = tokio::task::spawn_blocking(move || {
+            let line = format!("{line} --silent --show-error --max-time 10");
+            Command::new("sh").arg("-c").arg(line).env_clear().env("PATH", path).output()
+        });
+        let output = shell.await.expect("no panic").expect("sh runs");
+        assert!(output.status.success(), "{output:?}");
+        answers.push(serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON"));
+    }
+    let [chat, message] = &answers[..] else { panic!("two: {answers:?}") };
+    let is_text = |text: &serde_json::Value| text.as_str().is_some_and(|text| !text.is_empty());
+    assert!(chat["object"] == "chat.completion" && is_text(&chat["choices"][0]["message"]["content"]), "{chat}");
+    assert!(message["type"] == "message" && is_text(&message["content"][0]["text"]), "{message}");
 
     let line = between(&welcome, "and see what was used:\n\nai-gateway ", "\n");
     let args: Vec<&str> = line.split(' ').collect();
     eventually("the ledger tells it", async || {
         let table = run(folder.path(), &args).await.stdout;
-        table.contains("gpt-4o-mini") && table.contains("\nTOTAL ")
+        table.contains("gpt-4o-mini") && table.contains("claude-haiku-4-5") && table.contains("\nTOTAL ")
     })
     .await;
 

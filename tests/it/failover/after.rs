@@ -89,6 +89,11 @@ async fn the_admin_service_tells_who_rests() {
     let told = targets().await;
     assert_eq!((&told["state"], &told["cause"]), (&"open".into(), &"failures".into()), "{told}");
     assert!(told["rests_for_ms"].as_u64().is_some_and(|rest| rest > 20_000), "{told}");
+    let metrics = two.world.metrics().await;
+    let state = |labels: &str| metric(&metrics, &format!("gateway_target_state{{{labels}}}"));
+    let (primary, backup) = (r#"model="gpt-4o-mini",provider="openai""#, r#"model="backup-model",provider="backup""#);
+    assert_eq!((state(primary), state(backup)), (3.0, 0.0), "{metrics}");
+    assert!(metrics.contains("gateway_target_state{model=\"\",provider=\"openai\"} 0\n"), "{metrics}");
     two.world.gateway.reload().expect("reloaded");
     assert_eq!(targets().await["state"], "open", "a reload forgets nothing");
 }

@@ -190,6 +190,22 @@ impl Connection {
         self.buffer.drain(..count).collect()
     }
 
+    /// The status of the next answer, which is read whole; absent where the connection ended before one.
+    pub async fn status(&mut self) -> Option<u16> {
+        while self.buffer.is_empty() {
+            if self.fill().await == 0 {
+                return None;
+            }
+        }
+        Some(self.response("GET").await.status)
+    }
+
+    /// Ends what this side sends.
+    pub async fn end(&mut self) {
+        // It may be closed already.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Tells whether the gateway closes the connection, without a further byte, in [`SOON`].
     pub async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill().await == 0

@@ -21,6 +21,8 @@ use ai_gateway::demo::{Provider, ProviderOptions, Script};
 use ai_gateway::policy::Policy;
 use ai_gateway::server::{self, Options, Running};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 pub use client::{Connection, Response, head};
 pub use connect::{ConnectProxy, Manner};
@@ -153,6 +155,12 @@ impl World {
     /// A new connection to the gateway.
     pub async fn connect(&self) -> Connection {
         Connection::open(self.gateway.addresses()[0]).await
+    }
+
+    /// A new connection over TLS that offers these protocols, to a gateway whose clients speak HTTP/2.
+    pub async fn tls(&self, protocols: &[&str]) -> TlsStream<TcpStream> {
+        let address = *self.gateway.addresses().last().expect("a listener");
+        Client::new(address, self.authority.issuer()).connect(protocols).await.expect("a handshake")
     }
 
     /// A new connection to the gateway of the version that this world is about.

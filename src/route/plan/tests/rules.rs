@@ -52,6 +52,14 @@ fn what_is_wrong_with_the_request_is_never_retried_and_passes_on() {
 }
 
 #[test]
+fn a_400_that_says_that_our_account_is_spent_goes_on_and_rests_the_key() {
+    let mut game = Game::of(ordered(&["a", "b"]));
+    game.tries();
+    assert!(game.answers_as(400, Class::Quota));
+    assert_eq!(game.tries(), (1, 0), "at once, and never at the same target");
+}
+
+#[test]
 fn a_silent_target_is_not_retried() {
     for refusal in [SILENT, Refusal::UpstreamTimeout(Silence::FirstToken), Refusal::UpstreamTimeout(Silence::Idle)] {
         let mut game = Game::of(ordered(&["a", "b"]));
@@ -224,6 +232,14 @@ fn the_most_useful_answer_is_passed_on() {
     game.tries();
     game.fails(SILENT);
     assert_eq!(game.refuses(), SILENT);
+    for (resets, kept) in [([9000, 5000], [true, true]), ([5000, 9000], [true, false])] {
+        let mut game = Game::of(vec![target("a", 2)]);
+        for (reset, is_kept) in resets.into_iter().zip(kept) {
+            game.tries();
+            assert_eq!(game.limited(429, reset), is_kept, "the one that tells the time of the first key that is free");
+        }
+        assert_eq!(game.ends(), End::PassOn);
+    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
-//! What is never told, at any log level: keys of clients, the provider's key, and the headers that carry them.
+//! Where secrets must never be: keys of clients at a provider, the provider's key anywhere but there, and neither of them,
+//! nor what was asked, in any output.
 
-use ai_gateway::demo::{CutAt, Fault, HowCut};
+mod echo;
+mod upstream;
 
-use super::*;
+use ai_gateway::demo::{CutAt, Fault, HowCut, Script};
+
+use crate::support::*;
 
 /// A key that the original's generator made (`shared/keyfile.md`), which no other text looks like.
 const CLIENT_KEY: &str = "R6XiLWeArUl0UH15y0zynOkUWScYvLDYgD_AOk4JMwc";
@@ -13,12 +17,18 @@ const KEY_FILE_OF_CLIENT: &str = r#"{
     "scopes": [{ "method": "*", "path": "/openai/*" }]
   }
 }"#;
+/// The test key with every route.
+const KEY_FILE_OF_ALL: &str = r#"{
+  "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
+    "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "*", "path": "/openai/*" }]
+  }
+}"#;
 const WRONG_KEY: &str = "sk-wrong-canary-key";
 const ADMIN_TOKEN: &str = "admin-token-canary-0123456789";
 
 /// Whole requests, good and bad, each with a key in it.
 fn requests() -> Vec<String> {
-    let body = chat("hello");
+    let body = chat("prompt-canary");
     let good = |key: &str, more: &str| {
         let length = body.len();
         let path = "/openai/v1/chat/completions";
