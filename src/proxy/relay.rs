@@ -94,14 +94,19 @@ async fn pass(
     let told = Told { cost, upstream_head: after, gateway: call.own_time() };
     let reply = {
         let facts = facts(session, call, &snapshot.server)?;
-        match &head.headers {
+        let AnswerHead { status, length, headers, .. } = head;
+        match headers {
+            // They end here, and with them the buffer that they were read into.
             Headers::Lines(lines) if listener::takes_lines(session) => {
-                let (reply, text) = wire::lines::answer((head.status, head.length, lines), &provider, &told, &facts)
-                    .map_err(unspeakable)?;
+                let head = (status, length, &lines);
+                let (reply, text) = wire::lines::answer(head, &provider, &told, &facts).map_err(unspeakable)?;
                 listener::put_lines(session, text);
                 reply
             }
-            _ => wire::answer(head, &provider, &told, &facts).map_err(unspeakable)?,
+            headers => {
+                let head = AnswerHead::of(status, headers.into_map(), length);
+                wire::answer(head, &provider, &told, &facts).map_err(unspeakable)?
+            }
         }
     };
     if unframed && session.req_header().version == Version::HTTP_10 {

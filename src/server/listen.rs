@@ -27,8 +27,8 @@ use crate::config::{Listener, Live, ServerSettings, Startup};
 use crate::proxy::{Gateway, Hooks, Watched};
 use crate::telemetry::Telemetry;
 
-/// Room for reads from a client, at rest.
-const READ_BUFFER: usize = 4 * 1024;
+/// No room for reads of its own: who reads, a head, a body or TLS, has enough.
+const READ_BUFFER: usize = 0;
 /// Room for writes to a client, so that an answer's head and a small body leave together.
 const WRITE_BUFFER: usize = 16 * 1024;
 

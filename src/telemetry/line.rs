@@ -18,6 +18,8 @@ thread_local! {
     static SECOND: Cell<(u64, [u8; SECONDS])> = const { Cell::new((u64::MAX, [0; SECONDS])) };
 }
 
+/// When it begins, in seconds since 1970.
+const YEAR_10000: u64 = 253_402_300_800;
 /// Bytes of `2026-11-30T12:00:00`.
 const SECONDS: usize = 19;
 
@@ -59,11 +61,12 @@ fn timestamp(line: &mut Vec<u8>, at: SystemTime) {
     if second == since.as_secs() {
         line.extend_from_slice(&text);
     } else {
+        if since.as_secs() >= YEAR_10000 {
+            return;
+        }
         let start = line.len();
         let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs());
-        if write!(line, "{}", humantime::format_rfc3339_seconds(whole)).is_err() {
-            return line.truncate(start);
-        }
+        let _ = write!(line, "{}", humantime::format_rfc3339_seconds(whole));
         line.truncate(start + SECONDS);
         if let Ok(text) = line[start..].try_into() {
             SECOND.set((since.as_secs(), text));
