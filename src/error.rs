@@ -62,8 +62,6 @@ pub enum Refusal {
     UpstreamAuth,
     /// All targets are left in peace for now; the first may be asked again after this time.
     NoHealthyUpstream(Duration),
-    /// The same where it is the providers' own rate limits that all wait for.
-    UpstreamLimited(Duration),
     /// No connection, a reset, or an answer that is no HTTP.
     Upstream(UpstreamFault),
     /// The provider was silent for longer than its `timeouts` allow.
@@ -176,7 +174,6 @@ impl Refusal {
             Self::PolicyFailed(..) => (500, SERVER, "policy_failed"),
             Self::UpstreamAuth => (502, SERVER, "upstream_auth_error"),
             Self::NoHealthyUpstream(_) => (503, SERVER, "no_healthy_upstream"),
-            Self::UpstreamLimited(_) => (429, "requests", "rate_limit_exceeded"),
             Self::Upstream(_) => (502, SERVER, "upstream_error"),
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
             Self::Limited(exceeded) => exceeded.row(),
@@ -235,7 +232,6 @@ impl Refusal {
             Self::NoHealthyUpstream(_) => {
                 "No provider is ready to serve this request: all that can have failed or are at their limits; try again later"
             }
-            Self::UpstreamLimited(_) => "The rate limits of all providers for this model are used up; try again later",
             Self::BadQuery(what) => return format!("The request has an invalid query: {what}").into(),
             Self::Denied(denial) => return denial.message.clone(),
             Self::PolicyFailed(..) => "A policy of this gateway failed; the operator has to mend this",
@@ -278,7 +274,7 @@ impl Refusal {
         match self {
             Self::Limited(exceeded) => exceeded.retry_after(),
             // Headers have whole seconds; one too few would find the target still at rest.
-            Self::NoHealthyUpstream(wait) | Self::UpstreamLimited(wait) => {
+            Self::NoHealthyUpstream(wait) => {
                 Some(Duration::from_secs((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
             Self::Denied(denial) => denial.retry_after,

@@ -6,6 +6,7 @@
 mod limits;
 mod mask;
 mod money;
+mod own_limits;
 mod usage;
 
 use std::borrow::Borrow;
@@ -17,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use limits::{Amount, Budget, Limit, Limits, Measure, Owner, Per, Subject};
 pub use mask::{Mask, Masking};
 pub use money::{NotMoney, Usd};
+pub use own_limits::{OwnLimits, is_model as is_limitable_model};
 pub use usage::Usage;
 
 /// The public name of a gateway key: safe to show in logs, metrics and admin answers.

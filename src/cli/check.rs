@@ -4,6 +4,7 @@
 //! Never does: open a port or ask a provider; show a secret.
 
 mod json;
+mod limits;
 mod models;
 
 use std::io::{self, Write};
@@ -84,6 +85,7 @@ fn as_text(loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     models::as_text(&loaded.snapshot, out)?;
+    limits::as_text(&loaded.snapshot, out)?;
     let mut title = "\n";
     for warning in loaded.warnings_at(SystemTime::now()) {
         writeln!(out, "{title}warning: {warning}")?;

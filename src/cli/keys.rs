@@ -56,7 +56,8 @@ pub(super) struct CreateKey {
     #[arg(long, value_name = "TEAM")]
     pub team: Option<String>,
     /// A limit of the key, such as requests_per_minute=60, concurrent_requests=5, usd/month=100, tokens/day=1000000, or
-    /// shadow, which makes them count and not refuse; may be given several times [default: those of the configuration]
+    /// shadow, which makes them count and not refuse; gpt-4o:usd/month=20 is of calls for that model alone; may be given
+    /// several times [default: those of the configuration]
     #[arg(long = "limit", value_name = "LIMIT")]
     pub limits: Vec<String>,
     /// The most tokens of output of a call that names no such ceiling itself [default: the model's]

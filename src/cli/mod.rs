@@ -117,6 +117,11 @@ fn run_usage(args: &usage::UsageArgs) -> Result<u8, Failure> {
             || Failure::wrong("the configuration says `ledger: off`: calls are not recorded (hint: --ledger FILE)"),
         )?,
     };
+    if args.budgets {
+        let loaded = config::load(&Sources::of_process(args.config.clone())).map_err(Failure::wrong)?;
+        let bounds = loaded.snapshot.limits.all();
+        return usage::run_budgets(args, &path, &bounds, SystemTime::now(), &mut io::stdout()).map(|()| 0);
+    }
     usage::run(args, &path, SystemTime::now(), &mut io::stdout()).map(|()| 0)
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: nothing that a client or a key file named can steer a terminal or be taken for a formula.
 //! Never does: sum; the ledger does. Write to the ledger.
 
+mod budgets;
 mod csv;
 mod table;
 
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Failure;
-use crate::ledger::{AskError, BadParameter, Question, Reader};
+use crate::ledger::{self, AskError, BadParameter, Question, Reader};
+use crate::limit::Bound;
 
 /// The arguments of `usage`. Filters may be given several times: any of the values will do; "" is for calls without one.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -62,6 +64,13 @@ pub(super) struct UsageArgs {
     /// Only calls that were answered in this service tier
     #[arg(long, value_name = "NAME")]
     pub service_tier: Vec<String>,
+    /// How the budgets of the configuration and the key file stand now, in place of sums of calls; with --user, --team, --key
+    /// and --model only theirs
+    #[arg(long, conflicts_with_all = [
+        "since", "until", "by", "on_behalf_of", "provider", "answered_model", "route", "status", "state", "error",
+        "service_tier", "limit",
+    ])]
+    pub budgets: bool,
     /// How many lines at most; the total is always that of all
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000)]
     pub limit: usize,
@@ -89,6 +98,25 @@ pub(super) fn run(args: &UsageArgs, ledger: &Path, now: SystemTime, out: &mut dy
         csv::write(&report, out)?;
     } else {
         table::write(&report, ledger, out)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Asks the ledger how the budgets stand that limit somebody.
+pub(super) fn run_budgets(
+    args: &UsageArgs,
+    ledger: &Path,
+    bounds: &[Bound],
+    now: SystemTime,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let asked: Vec<Bound> =
+        bounds.iter().filter(|bound| budgets::is_asked_for(args, &bound.subject)).cloned().collect();
+    let lines = ledger::budgets(&Reader::open(ledger, None)?, &asked, now)?;
+    match (args.json, args.csv) {
+        (true, _) => writeln!(out, "{:#}", budgets::as_json(&lines))?,
+        (_, true) => budgets::as_csv(&lines, out)?,
+        _ => budgets::as_table(&lines, ledger, out)?,
     }
     Ok(out.flush()?)
 }

@@ -4,7 +4,7 @@
 //! key file says goes before `limits.keys`, and that before `limits.key`, field by field.
 //! Never does: count anything.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use super::file::{self, LimitSet};
 use super::report::{FieldPath, shown};
 use crate::keys::{Key, KeyRing};
 use crate::limit::{Bound, Zone};
-use crate::units::{Amount, Budget, KeyId, Limits, Owner, Subject};
+use crate::units::{Amount, Budget, KeyId, Limits, OwnLimits, Owner, Subject, is_limitable_model};
 
 /// What the configuration says of limits.
 #[derive(Default)]
 pub struct LimitRules {
     zone: Zone,
     gateway: Limits,
-    key: Limits,
-    keys: BTreeMap<String, Limits>,
-    users: BTreeMap<String, Limits>,
-    teams: BTreeMap<String, Limits>,
+    key: OwnLimits,
+    keys: BTreeMap<String, OwnLimits>,
+    users: BTreeMap<String, OwnLimits>,
+    teams: BTreeMap<String, OwnLimits>,
     models: BTreeMap<String, Limits>,
 }
 
@@ -32,9 +32,31 @@ pub struct LimitRules {
 pub struct LimitTable {
     rules: Arc<LimitRules>,
     /// Of keys that are limited, with those of their user, their team and the gateway.
-    keys: HashMap<KeyId, Arc<[Bound]>>,
+    keys: HashMap<KeyId, OfKey>,
     /// Of all calls for a model.
     models: HashMap<Box<str>, Arc<[Bound]>>,
+}
+
+/// What limits the calls of a key.
+#[derive(Default)]
+struct OfKey {
+    all: Vec<Bound>,
+    /// Those for a model, beside that.
+    models: HashMap<Box<str>, Vec<Bound>>,
+}
+
+/// What is said of one key.
+struct Sources<'l> {
+    /// The nearest first.
+    own: [Option<&'l OwnLimits>; 3],
+    user: Option<&'l OwnLimits>,
+    team: Option<&'l OwnLimits>,
+}
+
+impl<'l> Sources<'l> {
+    fn all(&self) -> impl Iterator<Item = &'l OwnLimits> {
+        self.own.into_iter().chain([self.user, self.team]).flatten()
+    }
 }
 
 /// Keys and others without a match that are named in a warning.
@@ -48,15 +70,40 @@ pub(super) fn compile(check: &mut Check<'_>, written: &file::Limits) -> LimitRul
         check.refuse_with(&path.key("zone"), message, "such as UTC, Europe/Berlin or America/New_York");
         Zone::UTC
     });
-    let mut named = |name: &str, sets: &BTreeMap<String, LimitSet>| -> BTreeMap<String, Limits> {
+    let mut named = |name: &str, sets: &BTreeMap<String, LimitSet>| -> BTreeMap<String, OwnLimits> {
         let path = path.key(name);
-        sets.iter().map(|(name, set)| (name.clone(), limits(check, &path.key(name), set))).collect()
+        sets.iter().map(|(name, set)| (name.clone(), own(check, &path.key(name), set))).collect()
     };
-    let [keys, users] = [named("keys", &written.keys), named("users", &written.users)];
-    let [teams, models] = [named("teams", &written.teams), named("models", &written.models)];
+    let [keys, users, teams] =
+        [named("keys", &written.keys), named("users", &written.users), named("teams", &written.teams)];
+    let models = of_models(check, &path.key("models"), &written.models);
+    no_models(check, &path.key("gateway"), &written.gateway, "those of all calls for a model are limits.models");
     let gateway = limits(check, &path.key("gateway"), &written.gateway);
-    let key = limits(check, &path.key("key"), &written.key);
+    let key = own(check, &path.key("key"), &written.key);
     LimitRules { zone, gateway, key, keys, users, teams, models }
+}
+
+fn own(check: &mut Check<'_>, path: &FieldPath, set: &LimitSet) -> OwnLimits {
+    OwnLimits { all: limits(check, path, set), models: of_models(check, &path.key("models"), &set.models) }
+}
+
+fn of_models(check: &mut Check<'_>, path: &FieldPath, sets: &BTreeMap<String, LimitSet>) -> BTreeMap<String, Limits> {
+    let mut all = BTreeMap::new();
+    for (name, set) in sets {
+        let path = path.key(name);
+        if !is_limitable_model(name) {
+            check.refuse(&path, "expected the whole name of a model, without a *");
+        }
+        no_models(check, &path, set, "this is of one model already");
+        all.insert(name.clone(), limits(check, &path, set));
+    }
+    all
+}
+
+fn no_models(check: &mut Check<'_>, path: &FieldPath, set: &LimitSet, hint: &'static str) {
+    if !set.models.is_empty() {
+        check.refuse_with(&path.key("models"), "there are no limits of models in here", hint);
+    }
 }
 
 fn limits(check: &mut Check<'_>, path: &FieldPath, set: &LimitSet) -> Limits {
@@ -93,15 +140,45 @@ fn limits(check: &mut Check<'_>, path: &FieldPath, set: &LimitSet) -> Limits {
     limits
 }
 
+/// One rule as the configuration has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'l> {
+    /// Whose: `gateway`, `key`, `user` or `team`.
+    pub kind: &'static str,
+    /// Their name; absent for the gateway, and where it is of each key.
+    pub name: Option<&'l str>,
+    /// Of calls for this model alone.
+    pub model: Option<&'l str>,
+    /// What is limited.
+    pub limits: &'l Limits,
+}
+
 impl LimitRules {
+    /// By whose midnights budgets are renewed.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// Each rule that limits something.
+    pub fn each(&self) -> impl Iterator<Item = Rule<'_>> {
+        let of_gateway = self.models.iter().map(|(model, limits)| (Some(model.as_str()), limits));
+        let of_gateway = std::iter::once((None, &self.gateway)).chain(of_gateway);
+        let of_gateway = of_gateway.map(|(model, limits)| Rule { kind: "gateway", name: None, model, limits });
+        let named = [("key", &self.keys), ("user", &self.users), ("team", &self.teams)];
+        let named = named
+            .into_iter()
+            .flat_map(|(kind, all)| all.iter().flat_map(move |(name, own)| rules(kind, Some(name.as_str()), own)));
+        of_gateway.chain(rules("key", None, &self.key)).chain(named).filter(|rule| !rule.limits.is_empty())
+    }
+
     /// Puts the limits of each key together, and says which rules are for nobody.
     pub(super) fn table(self: &Arc<Self>, ring: &KeyRing) -> (LimitTable, Vec<String>) {
-        let mut known: HashMap<Owner, Arc<Limits>> = HashMap::new();
+        let mut known: HashMap<Subject, Arc<Limits>> = HashMap::new();
         let mut keys = HashMap::new();
         for key in ring.iter() {
             let bounds = self.bounds(key, &mut known);
-            if !bounds.is_empty() {
-                keys.insert(key.record.id.clone(), bounds.into());
+            if !bounds.all.is_empty() || !bounds.models.is_empty() {
+                keys.insert(key.record.id.clone(), bounds);
             }
         }
         let models = self.models.iter().filter(|(_, limits)| !limits.is_empty()).map(|(model, limits)| {
@@ -113,26 +190,46 @@ impl LimitRules {
         (LimitTable { rules: Arc::clone(self), keys, models }, self.idle(ring))
     }
 
-    fn bounds(&self, key: &Key, known: &mut HashMap<Owner, Arc<Limits>>) -> Vec<Bound> {
+    fn bounds(&self, key: &Key, known: &mut HashMap<Subject, Arc<Limits>>) -> OfKey {
         let record = &key.record;
-        let mut bounds = Vec::new();
-        let mut add = |owner: Owner, limits: Arc<Limits>| {
-            bounds.push(Bound { subject: Subject::of(owner), limits, zone: self.zone.clone() });
+        let sources = Sources {
+            own: [Some(&record.allowance.limits), self.keys.get(record.id.as_str()), Some(&self.key)],
+            user: self.users.get(&*record.username),
+            team: record.team.as_ref().and_then(|team| self.teams.get(&**team)),
         };
+        let named: BTreeSet<&str> = sources.all().flat_map(|own| own.models.keys().map(String::as_str)).collect();
+        let mut of = |model| self.list(key, &sources, model, known);
+        let all = of(None);
+        let models = named.into_iter().map(|model| (model.into(), of(Some(model))));
+        OfKey { all, models: models.filter(|(_, list): &(_, Vec<_>)| !list.is_empty()).collect() }
+    }
+
+    /// What limits the calls of a key, or beside that those for one model.
+    fn list(
+        &self,
+        key: &Key,
+        sources: &Sources<'_>,
+        model: Option<&str>,
+        known: &mut HashMap<Subject, Arc<Limits>>,
+    ) -> Vec<Bound> {
+        let record = &key.record;
+        let subject = |owner| Subject { owner, model: model.map(Arc::from) };
+        let bound = |subject, limits| Bound { subject, limits, zone: self.zone.clone() };
         // The nearest first: of equal refusals it is the one that is told.
-        let own = [Some(&record.allowance.limits), self.keys.get(record.id.as_str()), Some(&self.key)];
-        for limits in layered(own.into_iter().flatten()) {
-            add(Owner::Key(record.id.clone()), Arc::new(limits));
+        let own = layered(sources.own.into_iter().flatten().filter_map(|own| own.of(model)));
+        let own = own.into_iter().map(|limits| bound(subject(Owner::Key(record.id.clone())), Arc::new(limits)));
+        let mut list: Vec<Bound> = own.collect();
+        let user = sources.user.map(|own| (Owner::User(Arc::clone(&record.username)), own.of(model)));
+        let team = record.team.as_ref().zip(sources.team);
+        let team = team.map(|(team, own)| (Owner::Team(Arc::clone(team)), own.of(model)));
+        let gateway = Some((Owner::Gateway, model.is_none().then_some(&self.gateway)));
+        for (owner, limits) in [user, team, gateway].into_iter().flatten() {
+            let Some(limits) = limits.filter(|limits| !limits.is_empty()) else { continue };
+            let subject = subject(owner);
+            let limits = known.entry(subject.clone()).or_insert_with(|| Arc::new(limits.clone()));
+            list.push(bound(subject, Arc::clone(limits)));
         }
-        let user = self.users.get(&*record.username).map(|limits| (Owner::User(Arc::clone(&record.username)), limits));
-        let team =
-            record.team.as_ref().and_then(|team| Some((Owner::Team(Arc::clone(team)), self.teams.get(&**team)?)));
-        let shared = [user, team, Some((Owner::Gateway, &self.gateway))];
-        for (owner, limits) in shared.into_iter().flatten().filter(|(_, limits)| !limits.is_empty()) {
-            let limits = known.entry(owner.clone()).or_insert_with(|| Arc::new(limits.clone()));
-            add(owner, Arc::clone(limits));
-        }
-        bounds
+        list
     }
 
     /// Rules that no key can ever meet: a misspelt name would otherwise be silent.
@@ -156,6 +253,12 @@ impl LimitRules {
     }
 }
 
+fn rules<'l>(kind: &'static str, name: Option<&'l str>, own: &'l OwnLimits) -> impl Iterator<Item = Rule<'l>> {
+    let models = own.models.iter().map(|(model, limits)| (Some(model.as_str()), limits));
+    let all = std::iter::once((None, &own.all)).chain(models);
+    all.map(move |(model, limits)| Rule { kind, name, model, limits })
+}
+
 /// The same limits in as many sets as there are sources of them: each keeps its own `shadow`, and leaves out what an
 /// earlier one has.
 fn layered<'l>(sources: impl Iterator<Item = &'l Limits>) -> Vec<Limits> {
@@ -177,43 +280,36 @@ fn layered<'l>(sources: impl Iterator<Item = &'l Limits>) -> Vec<Limits> {
 }
 
 impl LimitTable {
-    /// What limits the calls of a key; empty where nothing does.
-    pub fn of_key(&self, key: &KeyId) -> &[Bound] {
-        if self.keys.is_empty() {
-            return &[];
-        }
-        self.keys.get(key).map_or(&[], |bounds| bounds)
-    }
-
-    /// What limits all calls for a model; empty where nothing does.
-    pub fn of_model(&self, model: &str) -> &[Bound] {
-        if self.models.is_empty() {
-            return &[];
-        }
-        self.models.get(model).map_or(&[], |bounds| bounds)
+    /// What limits a call: what stands for its key, for its key and its model, and for all calls for its model. All empty
+    /// where nothing does.
+    pub fn of_call(&self, key: &KeyId, model: Option<&str>) -> [&[Bound]; 3] {
+        let of_key = if self.keys.is_empty() { None } else { self.keys.get(key) };
+        let of_both = of_key.filter(|of| !of.models.is_empty()).and_then(|of| of.models.get(model?));
+        let of_model = if self.models.is_empty() { None } else { model.and_then(|model| self.models.get(model)) };
+        [of_key.map_or(&[], |of| &of.all), of_both.map_or(&[], |list| list), of_model.map_or(&[], |list| list)]
     }
 
     /// Tells whether there is any budget.
     pub fn has_budgets(&self) -> bool {
-        self.keys
-            .values()
-            .chain(self.models.values())
-            .flat_map(|list| list.iter())
-            .any(|bound| !bound.limits.budgets.is_empty())
+        self.each().any(|bound| !bound.limits.budgets.is_empty())
     }
 
     /// All that is limited, each subject's limits once: for metrics and reports.
     pub fn all(&self) -> Vec<Bound> {
         let mut seen = HashSet::new();
-        let mut all: Vec<Bound> =
-            self.keys.values().chain(self.models.values()).flat_map(|list| list.iter().cloned()).collect();
+        let mut all: Vec<Bound> = self.each().cloned().collect();
         all.sort_by(|one, other| one.subject.cmp(&other.subject));
         all.retain(|bound| seen.insert((bound.subject.clone(), bound.limits.to_string())));
         all
     }
 
+    fn each(&self) -> impl Iterator<Item = &Bound> {
+        let of_keys = self.keys.values().flat_map(|of| of.all.iter().chain(of.models.values().flatten()));
+        of_keys.chain(self.models.values().flat_map(|list| list.iter()))
+    }
+
     /// What the configuration says, for when the keys change.
-    pub(super) fn rules(&self) -> &Arc<LimitRules> {
+    pub fn rules(&self) -> &Arc<LimitRules> {
         &self.rules
     }
 }
@@ -222,8 +318,9 @@ impl fmt::Debug for LimitRules {
     /// Without names: what was meant for another field may have slipped among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { zone, gateway, key, keys, users, teams, models } = self;
-        let named = [keys, users, teams, models].map(|named| named.values().collect::<Vec<_>>());
-        write!(f, "LimitRules({zone:?}, {gateway:?}, {key:?}, {named:?})")
+        let named = [keys, users, teams].map(|named| named.values().collect::<Vec<_>>());
+        let models: Vec<_> = models.values().collect();
+        write!(f, "LimitRules({zone:?}, {gateway:?}, {key:?}, {named:?}, {models:?})")
     }
 }
 

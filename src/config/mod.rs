@@ -45,7 +45,7 @@ use crate::units::Secret;
 pub use environment::Environment;
 pub use environment::hostname;
 pub use file::AnswerHeaders;
-pub use limits::{LimitRules, LimitTable};
+pub use limits::{LimitRules, LimitTable, Rule};
 pub use load::{
     KeySettings, Loaded, Sources, env_salt_alone, key_settings, ledger_path, load, load_again, with_keys_read_again,
 };

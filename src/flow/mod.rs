@@ -23,7 +23,7 @@ use crate::dialect::{Dialect, OPENAI};
 use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::{Scan, Seen, Tap};
-use crate::route::{Kind, ModelSource, Provider, Route, Target};
+use crate::route::{Kind, ModelSource, Provider, Route, Routing, Target};
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
@@ -49,6 +49,8 @@ pub struct Arrived {
     pub attempt_started: Option<Instant>,
     /// Looks at the answer in passing, once there is one.
     pub tap: Option<Tap>,
+    /// Whether the last attempt was sent and had no answer, and the record does not count it yet.
+    is_unanswered: bool,
     /// Whether the record tells already what it used: its whole answer was there before the client got any of it.
     is_reckoned: bool,
 }
@@ -66,6 +68,23 @@ pub struct Underway {
     pub model: Option<String>,
     /// Headers to set on the request to the provider, in place of any others of their names.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Underway {
+    /// The targets that the call may come to, by the model that its body asks for; absent where only listed models may be
+    /// asked for, and this one is not. A policy that chose a provider has chosen the target.
+    pub fn routing<'s>(&self, snapshot: &'s Snapshot, body_model: Option<&str>) -> Option<&'s Arc<Routing>> {
+        let (models, provider) = (&snapshot.models, &self.target.provider.id);
+        match &self.model {
+            Some(named) if self.route.tells_a_model() && !self.target.is_chosen => {
+                models.of_call(provider, Some(named))
+            }
+            // What else a path names is not renamed: it goes to the provider in the path, where its name may be asked for.
+            Some(named) if models.only_listed() => models.find(named).and_then(|_| models.of_call(provider, None)),
+            Some(_) => models.of_call(provider, None),
+            None => models.of_call(provider, body_model.filter(|_| !self.target.is_chosen)),
+        }
+    }
 }
 
 /// Longest path that a record keeps, in bytes.
@@ -91,6 +110,7 @@ impl Arrived {
             refusal: None,
             attempts: 0,
             tried: Vec::new(),
+            unanswered: 0,
             asked_model: None,
             upstream_status: None,
             duration: Duration::ZERO,
@@ -101,7 +121,8 @@ impl Arrived {
             pace: Pace::default(),
         };
         let (waited, asked) = Default::default();
-        Self { snapshot, record, started, waited, asked, attempt_started: None, tap: None, is_reckoned: false }
+        let (attempt_started, tap, is_unanswered, is_reckoned) = Default::default();
+        Self { snapshot, record, started, waited, asked, attempt_started, tap, is_unanswered, is_reckoned }
     }
 
     /// Notes what the request line says.
@@ -214,10 +235,23 @@ impl Arrived {
         });
     }
 
-    /// The same of one that failed before its answer went to the client.
+    /// The same of one that failed before its answer went to the client. Nobody charges for an answer that says no; where
+    /// there was none, or it broke off, somebody may.
     pub fn failed(&mut self, refusal: Option<&Refusal>, now: Instant) {
+        let says_no = self.record.upstream_status.is_some_and(|status| !(200..300).contains(&status));
+        self.is_unanswered = std::mem::take(&mut self.asked.sent) && !says_no;
         let outcome = record::outcome(refusal, self.record.upstream_status);
         self.tried(outcome, now);
+    }
+
+    /// Whether the last attempt was sent and had no answer, so that one more is beside what may be charged already.
+    pub fn is_unanswered(&self) -> bool {
+        self.is_unanswered
+    }
+
+    /// Takes note that there is to be another attempt beside one that was not answered.
+    pub fn goes_on(&mut self) {
+        self.record.unanswered += u32::from(std::mem::take(&mut self.is_unanswered));
     }
 
     /// Shows a piece of the answer to the meter, and gives what goes on to the client.
@@ -255,6 +289,9 @@ impl Arrived {
         }
         if !self.is_reckoned {
             self.reckon();
+        }
+        if self.record.spent.certainty == Certainty::Failed {
+            self.goes_on();
         }
         self.record.duration = now.saturating_duration_since(self.started);
         self.record.overhead = self.record.duration.saturating_sub(self.waited);

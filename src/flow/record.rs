@@ -45,6 +45,9 @@ pub struct Record {
     /// Each of those attempts once the call is over; empty where there was one only, for the model that the request names,
     /// and it answered.
     pub tried: Vec<Tried>,
+    /// Attempts that were sent and not answered, so that nothing tells what they used. The call is not billed for them, but the
+    /// provider may charge: of budgets each keeps what was reserved for a call.
+    pub unanswered: u32,
     /// The model that the provider was asked for, where that is another one than the request names.
     pub asked_model: Option<Arc<str>>,
     /// The provider's own status, where it answered.
@@ -124,7 +127,7 @@ pub enum Certainty {
     Settled,
     /// The answer was cut, or the client left: reckoned from what had passed.
     Estimated,
-    /// Nothing was answered, so nothing is charged.
+    /// Nothing was answered, so nothing is billed. Whether the provider may charge is told by [`Record::unanswered`].
     Failed,
     /// It was answered, and nothing tells what that used.
     Unknown,

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::KeyRecord;
 use super::json::{members, offset};
 use super::token::Digest;
-use crate::units::{Amount, Budget, Limits};
+use crate::units::{Amount, Budget, Limits, OwnLimits};
 
 /// Adds entries behind the last one, in their order.
 ///
@@ -89,7 +89,7 @@ pub(super) fn entry(record: &KeyRecord, salt: &[u8]) -> Map<String, Value> {
     if let Some(models) = &record.models {
         put("models", models.clone().into());
     }
-    if record.allowance.limits != Limits::default() {
+    if record.allowance.limits != OwnLimits::default() {
         put("limits", limits(&record.allowance.limits));
     }
     if let Some(tokens) = record.allowance.default_max_output_tokens {
@@ -98,8 +98,18 @@ pub(super) fn entry(record: &KeyRecord, salt: &[u8]) -> Map<String, Value> {
     entry
 }
 
-/// Spells limits. Whole dollars are numbers; others texts, which no reader rounds.
-pub fn limits(limits: &Limits) -> Value {
+/// Spells limits, those of single models as `models` in them.
+pub fn limits(own: &OwnLimits) -> Value {
+    let mut all = set(&own.all);
+    if !own.models.is_empty() {
+        let models = own.models.iter().map(|(model, limits)| (model.clone(), set(limits).into()));
+        all.insert("models".to_owned(), Value::Object(models.collect()));
+    }
+    all.into()
+}
+
+/// Whole dollars are numbers; others texts, which no reader rounds.
+fn set(limits: &Limits) -> Map<String, Value> {
     let mut all = Map::new();
     let plain = [
         ("requests_per_minute", limits.requests_per_minute),
@@ -121,7 +131,7 @@ pub fn limits(limits: &Limits) -> Value {
     if limits.shadow {
         all.insert("shadow".to_owned(), true.into());
     }
-    all.into()
+    all
 }
 
 fn time(at: SystemTime) -> Value {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::Refusal;
-use crate::units::{KeyId, Limits, RouteId, RouteSet};
+use crate::units::{KeyId, OwnLimits, RouteId, RouteSet};
 
 pub use edit::limits as limits_as_json;
 pub use file::{KeyFile, MAX_PROBLEMS, MAX_SALTS};
@@ -57,7 +57,7 @@ pub struct KeyRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Limits of its own. They go before those that the configuration has for keys, field by field.
-    pub limits: Limits,
+    pub limits: OwnLimits,
     /// The most tokens of output of a call that asks for no such ceiling itself.
     pub default_max_output_tokens: Option<u64>,
 }

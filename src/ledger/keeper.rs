@@ -67,6 +67,7 @@ impl Keeper {
     pub(super) fn run(mut self) {
         // The first look opens the database, so that what is wrong with it is told at the start.
         self.look();
+        self.queue.begun();
         loop {
             let due = self.beat_at.min(self.prune_at);
             let until = self.trouble.as_ref().map_or(due, |trouble| Instant::now() + trouble.wait);

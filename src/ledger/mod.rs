@@ -30,7 +30,7 @@ use row::{Entry, Intent};
 use store::Retention;
 
 pub use ask::{AskError, BadParameter, Dimension, Group, Page, Question, Reader, Tally, UsageReport};
-pub use leases::BudgetStore;
+pub use leases::{BudgetLine, BudgetStore, budgets};
 pub use scratch::Scratch;
 
 /// Entries that are held at most, about 1 KiB each: a minute of 800 calls a second while the database is away.

@@ -45,6 +45,8 @@ struct State {
     urgent: bool,
     /// Until when the writer may go on trying, once there will be no more entries.
     closing: Option<Instant>,
+    /// Whether the writer has opened the database, or tried to.
+    begun: bool,
     ended: bool,
 }
 
@@ -153,6 +155,12 @@ impl Queue {
         self.done.notify_all();
     }
 
+    /// Notes that the writer has opened the database, or tried to: who flushes does not come before it.
+    pub(super) fn begun(&self) {
+        self.state.lock().begun = true;
+        self.done.notify_all();
+    }
+
     /// Notes that the writer has ended.
     pub(super) fn ended(&self) {
         self.state.lock().ended = true;
@@ -166,7 +174,7 @@ impl Queue {
         state.urgent = true;
         state.awake = true;
         self.work.notify_one();
-        let unfinished = |state: &mut State| state.finished < target && !state.ended;
+        let unfinished = |state: &mut State| (state.finished < target || !state.begun) && !state.ended;
         !self.done.wait_while_for(&mut state, unfinished, at_most).timed_out() && state.finished >= target
     }
 
@@ -199,5 +207,18 @@ impl Queue {
     /// Entries that were dropped so far.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_flushes_does_not_come_before_the_writer_has_opened_the_database() {
+        let queue = Queue::new(1);
+        assert!(!queue.flush(Duration::from_millis(1)));
+        queue.begun();
+        assert!(queue.flush(Duration::from_secs(60)));
     }
 }

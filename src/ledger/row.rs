@@ -1,6 +1,7 @@
 //! From what a call handed in to a row of the table.
 //!
-//! Invariant: what is settled replaces what was intended or unknown; an intent replaces nothing.
+//! Invariant: what is settled replaces what was intended or unknown; an intent replaces an earlier one
+//! of its call, and nothing else.
 //! Never does: keep a path, an address or a body.
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(super) struct Intent {
     model: Option<String>,
     on_behalf_of: Option<String>,
     reserved: Reserved,
+    unanswered: u32,
 }
 
 impl Intent {
@@ -48,6 +50,7 @@ impl Intent {
             model: record.model.clone(),
             on_behalf_of: record.on_behalf_of.clone(),
             reserved: record.reserved,
+            unanswered: record.unanswered,
         })
     }
 }
@@ -88,6 +91,7 @@ impl Intent {
             self.model,
             self.reserved.cost.map(picos),
             self.reserved.tokens.map(count),
+            self.unanswered,
         ])?;
         Ok(())
     }
@@ -138,6 +142,7 @@ fn settle(record: &Record, connection: &Connection, instance: &str) -> rusqlite:
         record.reserved.cost.map(picos),
         record.reserved.tokens.map(count),
         tried(record),
+        record.unanswered,
     ])?;
     Ok(())
 }
@@ -183,17 +188,18 @@ fn count(tokens: u64) -> i64 {
 
 const INTEND: &str = "INSERT INTO calls (
     request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model,
-    reserved_picos, reserved_tokens
-) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (request_id) DO NOTHING";
+    reserved_picos, reserved_tokens, unanswered
+) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (request_id) DO UPDATE SET
+    unanswered = excluded.unanswered WHERE state = 'intent'";
 
 const SETTLE: &str = "INSERT INTO calls (
     request_id, state, started_us, instance, key_id, user, team, on_behalf_of, method, route, provider, model,
     answered_model, status, error, attempts, input, cached_input, cache_write, cache_write_1h, input_audio,
     cached_audio, input_image, output, reasoning, output_audio, output_image, audio_ms, cost_picos, prices,
-    service_tier, duration_us, upstream_us, first_token_us, overhead_us, reserved_picos, reserved_tokens, tried
+    service_tier, duration_us, upstream_us, first_token_us, overhead_us, reserved_picos, reserved_tokens, tried, unanswered
 ) VALUES (
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38
+    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39
 ) ON CONFLICT (request_id) DO UPDATE SET
     state = excluded.state, provider = excluded.provider, model = excluded.model, answered_model = excluded.answered_model,
     status = excluded.status, error = excluded.error, attempts = excluded.attempts, input = excluded.input,
@@ -203,4 +209,5 @@ const SETTLE: &str = "INSERT INTO calls (
     reasoning = excluded.reasoning, output_audio = excluded.output_audio, output_image = excluded.output_image,
     audio_ms = excluded.audio_ms, cost_picos = excluded.cost_picos, prices = excluded.prices,
     service_tier = excluded.service_tier, duration_us = excluded.duration_us, upstream_us = excluded.upstream_us,
-    first_token_us = excluded.first_token_us, overhead_us = excluded.overhead_us, tried = excluded.tried";
+    first_token_us = excluded.first_token_us, overhead_us = excluded.overhead_us, tried = excluded.tried,
+    unanswered = excluded.unanswered";

@@ -9,10 +9,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::LedgerError;
 
 /// The version that this build reads and writes: the number of entries of [`MIGRATIONS`].
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 /// What leads from version N to N + 1; `PRAGMA user_version` counts them. An entry that was released is never changed.
-const MIGRATIONS: [&str; VERSION as usize] = [CALLS, BUDGETS, TRIED];
+const MIGRATIONS: [&str; VERSION as usize] = [CALLS, BUDGETS, TRIED, UNANSWERED];
 
 /// Times are microseconds since 1970, durations microseconds, money pico-dollars (10^-12 USD). NULL is not known.
 const CALLS: &str = "
@@ -83,6 +83,14 @@ CREATE INDEX calls_by_key ON calls (key_id, started_us);
 
 /// Each attempt of a call that had more than one, as JSON.
 const TRIED: &str = "ALTER TABLE calls ADD COLUMN tried TEXT;";
+
+/// Attempts that were sent and not answered: budgets count each at what was reserved for the call. And since when all calls
+/// are still there: of a window that began before, the records do not tell what was spent in it.
+const UNANSWERED: &str = "
+ALTER TABLE calls ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE kept (one INTEGER PRIMARY KEY CHECK (one = 1), since_us INTEGER NOT NULL) STRICT;
+INSERT INTO kept (one, since_us) VALUES (1, 0);
+";
 
 /// Brings a database to this build's version.
 ///

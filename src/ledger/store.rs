@@ -150,12 +150,12 @@ impl Store {
     /// [`LedgerError`]; the step is to be done again.
     pub(super) fn prune(&mut self, retention: Retention, now: SystemTime) -> Result<bool, LedgerError> {
         let before = micros_since_1970(now.checked_sub(retention.age).unwrap_or(SystemTime::UNIX_EPOCH));
-        let mut deleted = self.connection.prepare_cached(DELETE_OLD)?.execute(params![before, STEP])?;
+        let mut deleted = self.forget(before)?;
         let [pages, free, page_size] = ["page_count", "freelist_count", "page_size"].map(|name| self.number(name));
         let (pages, free, page_size) = (pages?, free?, page_size?);
         let used = u64::try_from((pages - free).saturating_mul(page_size)).unwrap_or(0);
         if deleted == 0 && used > retention.bytes {
-            deleted = self.connection.prepare_cached(DELETE_OLDEST)?.execute([STEP])?;
+            deleted = self.forget(i64::MAX)?;
         }
         if free <= SPARE_PAGES {
             return Ok(deleted > 0);
@@ -166,6 +166,15 @@ impl Store {
         // A database that somebody else made may be one that never shrinks.
         let left = self.number("freelist_count")?;
         Ok(deleted > 0 || (left > SPARE_PAGES && left < free))
+    }
+
+    /// Deletes a step of the calls that began before, oldest first, and notes since when all are there; gives how many.
+    fn forget(&mut self, before: i64) -> Result<usize, LedgerError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.prepare_cached(KEPT_SINCE)?.execute([before, STEP])?;
+        let deleted = transaction.prepare_cached(DELETE_OLDEST)?.execute([before, STEP])?;
+        transaction.commit()?;
+        Ok(deleted)
     }
 
     /// Bytes of the database's file, without its log.
@@ -226,10 +235,11 @@ const BEAT: &str = "INSERT INTO instances (id, started_us, seen_us) VALUES (?1, 
 const ORPHANS: &str = "UPDATE calls SET state = 'unknown' WHERE state = 'intent'
     AND instance NOT IN (SELECT id FROM instances WHERE seen_us > ?1)";
 
-const DELETE_OLD: &str = "DELETE FROM calls WHERE id IN
+const DELETE_OLDEST: &str = "DELETE FROM calls WHERE id IN
     (SELECT id FROM calls WHERE started_us < ?1 ORDER BY started_us LIMIT ?2)";
 
-const DELETE_OLDEST: &str = "DELETE FROM calls WHERE id IN (SELECT id FROM calls ORDER BY started_us LIMIT ?1)";
+const KEPT_SINCE: &str = "UPDATE kept SET since_us = max(since_us, coalesce((SELECT max(started_us) + 1 FROM
+    (SELECT started_us FROM calls WHERE started_us < ?1 ORDER BY started_us LIMIT ?2)), 0))";
 
 #[cfg(test)]
 mod tests;

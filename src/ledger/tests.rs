@@ -56,6 +56,7 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         refusal: None,
         attempts: 1,
         tried: Vec::new(),
+        unanswered: 0,
         asked_model: None,
         upstream_status: Some(200),
         duration: Duration::from_micros(123_400),

@@ -117,6 +117,8 @@ pub(super) async fn attempt(
             Ok(answer) => break answer,
             Err(failed) if failed.stale && !fresh => fresh = true,
             Err(failed) => {
+                // What the provider refused unseen, it does not charge for.
+                call.arrived()?.asked.sent &= !failed.stale;
                 let request_id = &call.arrived()?.record.request_id;
                 warn!("call {request_id}: provider {}: {}", provider.id, failed.broken.cause);
                 return Err(failed.broken.refusal);

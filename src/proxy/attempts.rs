@@ -23,6 +23,7 @@ use super::attempt::{Ask, Begun, attempt};
 use super::call::Call;
 use super::exchange::while_client_stays;
 use super::hold::{self, Held, Stopped};
+use super::limits;
 
 /// An answer that goes to the client, and the plan that waits for its end.
 pub(super) struct Answer {
@@ -54,6 +55,10 @@ pub(super) async fn answer(
     loop {
         match plan.next(Instant::now(), random()) {
             Step::Wait(wait) => call.waiting(while_client_stays(session, tokio::time::sleep(wait))).await?,
+            // What the provider may charge for the last attempt stays reserved; where there is not as much again, that is all.
+            Step::Try(_) if call.arrived()?.is_unanswered() && !limits::again(gateway, call, &ask.underway).await? => {
+                plan.stop();
+            }
             Step::Try(one) => match make(gateway, session, call, &mut ask, (&mut plan, one)).await? {
                 Made::Commits(held) => {
                     plan.judge(Outcome::Committed, Instant::now());
@@ -77,24 +82,12 @@ pub(super) async fn answer(
     }
 }
 
-/// The plan of a call, by the model that its body asks for; a policy that chose a provider has chosen the target.
+/// The plan of a call, by the model that its body asks for.
 fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Refusal> {
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let underway = &ask.underway;
     let own = &underway.target.provider;
-    let provider = &own.id;
-    let model = ask.edits.model().filter(|_| !underway.target.is_chosen && underway.model.is_none());
-    let routing = match (&underway.model, model) {
-        (Some(named), _) if underway.route.tells_a_model() && !underway.target.is_chosen => {
-            snapshot.models.of_call(provider, Some(named))
-        }
-        // What else a path names is not renamed: it goes to the provider in the path, where its name may be asked for.
-        (Some(named), _) if snapshot.models.only_listed() => {
-            snapshot.models.find(named).and_then(|_| snapshot.models.of_call(provider, None))
-        }
-        _ => snapshot.models.of_call(provider, model),
-    };
-    let routing = routing.ok_or(Refusal::UnknownModel)?;
+    let routing = underway.routing(&snapshot, ask.edits.model()).ok_or(Refusal::UnknownModel)?;
     let head = session.req_header();
     let below = underway.route.below_provider(head.uri.path());
     let unserved = routing.unserved(&snapshot.routes, own, &head.method, below);
@@ -104,7 +97,7 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
 /// The plan of a call that has one attempt only, whose key is taken: where its provider is not at rest, and one of the keys.
 ///
 /// # Errors
-/// `NoHealthyUpstream`, `UpstreamLimited`, `UpstreamAuth`.
+/// `NoHealthyUpstream`, `UpstreamAuth`.
 pub(super) async fn only(
     session: &mut ServerSession,
     call: &mut Call,

@@ -87,6 +87,15 @@ impl Call {
         }
     }
 
+    /// Takes note that it goes upstream once more, beside an attempt that was not answered. The ledger is told again, so that
+    /// both count for a budget whatever becomes of this process.
+    pub(super) fn goes_on(&mut self) {
+        if let Some(arrived) = &mut self.arrived {
+            arrived.goes_on();
+            self.intended = false;
+        }
+    }
+
     /// Waits for somebody else and takes note of how long that took.
     ///
     /// What is over at once is no wait, and asks no clock. Large work is best handed in pinned, so that it is not copied.

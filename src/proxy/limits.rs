@@ -4,27 +4,28 @@
 //! Invariant: what a call holds is in its context from the moment it is granted, so that no way out of it leaks any.
 //! Never does: count, or keep anything on a disk; `limit` and `ledger` do.
 
+mod leeway;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
 use tokio::sync::Mutex;
 
 use crate::config::Snapshot;
-use crate::error::{Exceeded, Excess, Refusal};
+use crate::error::Refusal;
 use crate::flow::{Arrived, Certainty, Record, Reserved, Underway, reckon};
 use crate::ledger::BudgetStore;
-use crate::limit::{
-    Actual, Ask, Bound, Denied, LeaseFault, Leases, Limiter, LocalLimiter, Now, Reservation, Room, Rooms,
-};
+use crate::limit::{Actual, Ask, Bound, Denied, LeaseFault, Leases, Limiter, LocalLimiter, Now, Reservation};
 use crate::meter::price::Price;
 use crate::meter::{Scan, Splice};
-use crate::route::{Kind, Provider};
-use crate::units::{Limit, Usd};
+use crate::route::{Deployment, Kind};
+use crate::units::{Limits, Usd};
 
 use super::Gateway;
 use super::call::Call;
+
+pub(super) use leeway::{Leeway, refusal_headers};
 
 /// How often a call asks again after leases were granted: others may have used them up meanwhile.
 const ROUNDS: usize = 8;
@@ -119,23 +120,20 @@ fn now() -> Now {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     reservation: Reservation,
+    /// What that was made for.
+    ask: Ask,
+    /// As much again of its budgets for each attempt behind one that was not answered.
+    further: Vec<Reservation>,
     /// The ceiling of output that was set for it.
-    ceiling: Option<u64>,
-}
-
-/// What an answer tells of limits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Leeway {
-    rooms: Rooms,
     ceiling: Option<u64>,
 }
 
 impl Held {
     pub(super) fn leeway(&self) -> Leeway {
-        Leeway { rooms: self.reservation.rooms(), ceiling: self.ceiling }
+        Leeway::new(self.reservation.rooms(), self.ceiling)
     }
 
-    /// Replaces what was reserved by what the call used.
+    /// Replaces what was reserved by what the call used. Of attempts that were not answered all of it stays used.
     pub(super) fn settle(self, record: &Record) {
         if self.reservation.is_empty() {
             return;
@@ -148,7 +146,9 @@ impl Held {
         let free = (spent.cost == Some(Usd::ZERO)).then_some(0);
         let tokens = spent.usage.as_ref().map(|usage| usage.total()).or(free);
         let estimated = spent.certainty == Certainty::Estimated;
+        let is_unanswered = usize::try_from(record.unanswered).is_ok_and(|count| count > self.further.len());
         self.reservation.settle(match spent.certainty {
+            Certainty::Failed if is_unanswered => Actual::default(),
             Certainty::Settled | Certainty::Estimated => Actual { tokens, cost: spent.cost, estimated },
             Certainty::Failed => Actual { tokens: Some(0), cost: Some(Usd::ZERO), estimated: false },
             Certainty::Unknown => Actual::default(),
@@ -168,15 +168,19 @@ pub(super) fn worst(call: &mut Call, underway: &Underway, scan: &Scan<'_>, body:
     if !underway.route.generates(&arrived.record.method) {
         return Ok(Worst { ask: NOTHING, ceiling: None });
     }
+    let limited = is_limited(&bounds(&arrived.snapshot, underway, arrived));
+    let default = underway.key.record.allowance.default_max_output_tokens;
+    if !limited && default.is_none() {
+        return Ok(Worst { ask: Ask::default(), ceiling: None });
+    }
     let snapshot = Arc::clone(&arrived.snapshot);
-    let prices = prices(&snapshot, underway, arrived.record.model.as_deref());
+    let prices = prices(&snapshot, underway, scan.model.as_deref())?;
     let ceilings = prices.iter().filter_map(|price| price.and_then(Price::max_output_tokens));
     let most = ceilings.min().unwrap_or(u64::MAX);
-    let default = underway.key.record.allowance.default_max_output_tokens.map(|tokens| tokens.min(most));
     let field = ceiling_field(&underway.route.pattern).filter(|_| !body.is_empty());
-    let set = default.zip(field).and_then(|(tokens, field)| Some((tokens, scan.set_ceiling(field, tokens)?)));
+    let default = default.map(|tokens| tokens.min(most)).zip(field);
+    let set = default.and_then(|(tokens, field)| Some((tokens, scan.set_ceiling(field, tokens)?)));
     let (tokens, ceiling) = set.unzip();
-    let limited = is_limited(&bounds(&snapshot, underway, arrived));
     let of_one = |price| reckon(scan, body, price, tokens);
     let ask = if limited { prices.into_iter().map(of_one).reduce(dearer) } else { None }.unwrap_or_default();
     call.limits.ceiling = tokens;
@@ -184,17 +188,21 @@ pub(super) fn worst(call: &mut Call, underway: &Underway, scan: &Scan<'_>, body:
 }
 
 /// What the model costs at each target that the call may come to; absent where that is not known.
-fn prices<'s>(snapshot: &'s Snapshot, underway: &Underway, model: Option<&str>) -> Vec<Option<&'s Price>> {
-    let price = |provider: &Provider, model: Option<&str>| snapshot.prices.find(provider.prices.as_deref()?, model?);
-    let target = &underway.target;
-    let named = model.filter(|_| !target.is_chosen && underway.model.is_none());
-    match named.and_then(|named| snapshot.models.of_call(&target.provider.id, Some(named))) {
-        Some(routing) => {
-            let targets = routing.targets().iter();
-            targets.map(|to| price(&to.provider, to.model.as_deref().or(model))).collect()
-        }
-        None => vec![price(&target.provider, model)],
-    }
+///
+/// # Errors
+/// `UnknownModel`.
+fn prices<'s>(
+    snapshot: &'s Snapshot,
+    underway: &Underway,
+    body_model: Option<&str>,
+) -> Result<Vec<Option<&'s Price>>, Refusal> {
+    let routing = underway.routing(snapshot, body_model).ok_or(Refusal::UnknownModel)?;
+    let model = underway.model.as_deref().or(body_model);
+    let price = |to: &Deployment| {
+        let section = to.provider.prices.as_deref()?;
+        snapshot.prices.find(section, to.model.as_deref().or(model)?)
+    };
+    Ok(routing.targets().iter().map(price).collect())
 }
 
 /// The worse of two worst cases, in each respect; what is not known is the worst.
@@ -223,18 +231,45 @@ fn ceiling_field(pattern: &str) -> Option<&'static str> {
 /// # Errors
 /// `Limited`, `BudgetStoreUnavailable`; nothing is held.
 pub(super) async fn admit(gateway: &Gateway, call: &mut Call, underway: &Underway, ask: &Ask) -> Result<(), Refusal> {
-    let snapshot = Arc::clone(&call.arrived()?.snapshot);
-    let bounds = bounds(&snapshot, underway, call.arrived()?);
-    if !is_limited(&bounds) {
+    let arrived = call.arrived()?;
+    if !is_limited(&bounds(&arrived.snapshot, underway, arrived)) {
         return Ok(());
     }
+    let snapshot = Arc::clone(&arrived.snapshot);
+    let bounds = bounds(&snapshot, underway, arrived);
     let reservation = call.waiting(gateway.limits.reserve(&bounds, ask)).await?;
     for exceeded in reservation.shadowed() {
         gateway.telemetry.shadowed(exceeded.limit);
     }
     call.limits.reservation = reservation;
+    call.limits.ask = *ask;
     call.arrived()?.record.reserved = Reserved { tokens: ask.tokens(), cost: ask.worst_cost };
     Ok(())
+}
+
+/// Reserves for one more attempt of a call, beside one that was sent and not answered: the provider may charge for both.
+/// Tells whether its budgets have room for that; of rates and places it holds its own already.
+///
+/// # Errors
+/// `Bug`.
+pub(super) async fn again(gateway: &Gateway, call: &mut Call, underway: &Underway) -> Result<bool, Refusal> {
+    if !call.limits.reservation.is_empty() {
+        let arrived = call.arrived()?;
+        let budgets = |bound: &Bound| {
+            let Limits { budgets, shadow, .. } = &*bound.limits;
+            let limits = Arc::new(Limits { budgets: budgets.clone(), shadow: *shadow, ..Limits::default() });
+            (!budgets.is_empty()).then(|| Bound { limits, ..bound.clone() })
+        };
+        let bounds = bounds(&arrived.snapshot, underway, arrived).into_iter().flatten();
+        let bounds: Vec<Bound> = bounds.filter_map(budgets).collect();
+        let ask = call.limits.ask;
+        match call.waiting(gateway.limits.reserve(&[&bounds], &ask)).await {
+            Ok(reservation) => call.limits.further.push(reservation),
+            Err(_) => return Ok(false),
+        }
+    }
+    call.goes_on();
+    Ok(true)
 }
 
 /// The same for a call whose body passes unread: what it generates would not be counted.
@@ -256,10 +291,9 @@ pub(super) async fn admit_unread(gateway: &Gateway, call: &mut Call, underway: &
     admit(gateway, call, underway, &ask).await
 }
 
-/// What limits a call: what stands for its key, and for all calls for its model.
-fn bounds<'s>(snapshot: &'s Snapshot, underway: &Underway, arrived: &Arrived) -> [&'s [Bound]; 2] {
-    let of_model = arrived.record.model.as_deref().map_or(&[][..], |model| snapshot.limits.of_model(model));
-    [snapshot.limits.of_key(&underway.key.record.id), of_model]
+/// What limits a call.
+fn bounds<'s>(snapshot: &'s Snapshot, underway: &Underway, arrived: &Arrived) -> [&'s [Bound]; 3] {
+    snapshot.limits.of_call(&underway.key.record.id, arrived.record.model.as_deref())
 }
 
 fn is_limited(bounds: &[&[Bound]]) -> bool {
@@ -267,94 +301,3 @@ fn is_limited(bounds: &[&[Bound]]) -> bool {
 }
 
 const NOTHING: Ask = Ask { input_bound: Some(0), output_ceiling: Some(0), priced: true, worst_cost: Some(Usd::ZERO) };
-
-impl Leeway {
-    /// Takes the provider's own rate limits out of the way of ours.
-    pub(super) fn make_way(&self, headers: &mut HeaderMap) {
-        if self.rooms.requests.is_none() && self.rooms.tokens.is_none() {
-            return;
-        }
-        let theirs =
-            headers.keys().filter_map(|name| Some((name.clone(), name.as_str().strip_prefix("x-ratelimit-")?)));
-        let renamed = theirs.filter_map(|(name, rest)| {
-            Some((HeaderName::from_bytes(format!("x-upstream-ratelimit-{rest}").as_bytes()).ok()?, name))
-        });
-        for (new, old) in renamed.collect::<Vec<_>>() {
-            if let Some(value) = headers.remove(old) {
-                headers.insert(new, value);
-            }
-        }
-    }
-
-    /// Whether a provider's header is one of those that [`Self::make_way`] renames; the name in lower case.
-    pub(super) fn renames(&self, name: &[u8]) -> bool {
-        (self.rooms.requests.is_some() || self.rooms.tokens.is_some()) && name.starts_with(b"x-ratelimit-")
-    }
-
-    /// Names and values of headers.
-    pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
-        let mut all = rate_headers(&self.rooms);
-        all.extend(self.ceiling.map(|tokens| ("x-gateway-max-output-tokens", tokens.to_string())));
-        all
-    }
-}
-
-/// What a refusal tells beside its status: names and values of headers.
-pub(super) fn refusal_headers(refusal: &Refusal) -> Vec<(&'static str, String)> {
-    let mut rooms = Rooms::default();
-    if let Refusal::Limited(exceeded) = refusal {
-        match exceeded.limit {
-            Limit::RequestsPerMinute => rooms.requests = room_left(exceeded),
-            Limit::TokensPerMinute => rooms.tokens = room_left(exceeded),
-            _ => {}
-        }
-    }
-    let mut all = rate_headers(&rooms);
-    all.extend(refusal.should_retry().map(|retry| ("x-should-retry", retry.to_string())));
-    all
-}
-
-fn room_left(exceeded: &Exceeded) -> Option<Room> {
-    let count = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
-    let resets_in = exceeded.resets_in.filter(|_| exceeded.why == Excess::Rate)?;
-    let remaining = count(exceeded.value.saturating_sub(exceeded.used));
-    Some(Room { limit: count(exceeded.value), remaining, resets_in })
-}
-
-fn rate_headers(rooms: &Rooms) -> Vec<(&'static str, String)> {
-    const REQUESTS: [&str; 3] =
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
-    const TOKENS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
-    let mut all = Vec::new();
-    for (names, room) in [(REQUESTS, rooms.requests), (TOKENS, rooms.tokens)] {
-        let Some(Room { limit, remaining, resets_in }) = room else { continue };
-        let values = [limit.to_string(), remaining.to_string(), span(resets_in)];
-        all.extend(names.into_iter().zip(values));
-    }
-    all
-}
-
-/// A time as OpenAI writes it in these headers: `6m0s`, `1.5s`, `120ms`. Source: its guide on rate limits, read 2026-11.
-fn span(time: Duration) -> String {
-    let millis = time.as_nanos().div_ceil(1_000_000);
-    let (minutes, millis) = (millis / 60_000, millis % 60_000);
-    let seconds = match (millis / 1000, millis % 1000) {
-        (seconds, 0) => format!("{seconds}s"),
-        (0, rest) if minutes == 0 => return format!("{rest}ms"),
-        (seconds, rest) => format!("{seconds}.{}s", format!("{rest:03}").trim_end_matches('0')),
-    };
-    if minutes > 0 { format!("{minutes}m{seconds}") } else { seconds }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_openai_writes_them() {
-        let texts = [(0, "0s"), (120, "120ms"), (1000, "1s"), (1500, "1.5s"), (60_000, "1m0s"), (61_250, "1m1.25s")];
-        for (millis, text) in texts {
-            assert_eq!(span(Duration::from_millis(millis)), text);
-        }
-    }
-}

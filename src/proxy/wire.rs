@@ -119,7 +119,10 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
     x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing, \
-    x-gateway-cost-usd";
+    x-gateway-cost-usd, x-gateway-max-output-tokens, x-upstream-ratelimit-limit-requests, \
+    x-upstream-ratelimit-limit-tokens, x-upstream-ratelimit-remaining-requests, \
+    x-upstream-ratelimit-remaining-tokens, x-upstream-ratelimit-reset-requests, x-upstream-ratelimit-reset-tokens, \
+    x-should-retry";
 
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Built {

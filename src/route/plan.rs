@@ -170,6 +170,11 @@ impl Plan {
         self.choose(now, random)
     }
 
+    /// Makes no further attempt: the next step is the end.
+    pub fn stop(&mut self) {
+        self.then = Then::Over;
+    }
+
     /// The target of an attempt.
     pub fn deployment(&self, attempt: &Try) -> Option<&Deployment> {
         self.routing.targets().get(attempt.target)
@@ -255,8 +260,7 @@ impl Plan {
         if self.last.is_none() {
             self.last = Some(match rest.cause {
                 Cause::Refused => Refusal::UpstreamAuth,
-                Cause::RateLimit => Refusal::UpstreamLimited(wait),
-                Cause::Failures => Refusal::NoHealthyUpstream(wait),
+                Cause::RateLimit | Cause::Failures => Refusal::NoHealthyUpstream(wait),
             });
         }
         self.then = Then::Over;

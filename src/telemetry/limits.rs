@@ -12,7 +12,7 @@ use super::family::Budget;
 use super::series::add;
 use crate::flow::Record;
 use crate::limit::{Standing, Tally};
-use crate::units::{Limit, Measure, Per};
+use crate::units::{Limit, Measure, Owner, Per};
 
 /// How much of the ceiling of all series budgets may fill, in percent.
 const PERCENT: usize = 70;
@@ -93,7 +93,11 @@ impl LimitSeries {
         }
         self.used.reset();
         for (ratio, Standing { subject, limit, .. }) in budgets.into_iter().take(shown.0) {
-            let labels = [subject.kind(), subject.name(), limit.name()];
+            let name = match (&subject.owner, &subject.model) {
+                (Owner::Gateway, _) | (_, None) => subject.name().into(),
+                (_, Some(model)) => std::borrow::Cow::from(format!("{}/{model}", subject.name())),
+            };
+            let labels = [subject.kind(), &*name, limit.name()];
             if let Ok(gauge) = self.used.get_metric_with_label_values(&labels) {
                 gauge.set(ratio);
             }

@@ -76,6 +76,7 @@ fn served() -> Record {
         refusal: None,
         attempts: 1,
         tried: Vec::new(),
+        unanswered: 0,
         asked_model: None,
         upstream_status: Some(200),
         duration: Duration::from_micros(123_400),

@@ -231,6 +231,16 @@ impl Limits {
         Ok(())
     }
 
+    /// Each of them as the command line spells it, and whether they are in shadow.
+    pub(super) fn spelt(&self) -> impl Iterator<Item = String> {
+        let value = |limit, count| match limit {
+            Limit::Budget(Measure::Usd, _) => Usd::from_picos(count).to_string(),
+            _ => count.to_string(),
+        };
+        let all = self.all().map(move |(limit, count)| format!("{}={}", limit.name(), value(limit, count)));
+        all.chain(self.shadow.then(|| "shadow".to_owned()))
+    }
+
     /// Reads the money of a budget: more than nothing, up to a billion dollars.
     pub fn money(text: &str) -> Option<Usd> {
         let amount: Usd = text.parse().ok()?;
@@ -248,16 +258,7 @@ const MOST_MONEY: Usd = Usd::from_picos(1_000_000_000_000_000_000_000);
 impl fmt::Display for Limits {
     /// As `keys create --limit` takes them, with commas between: `requests_per_minute=60, usd/month=12.5, shadow`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = |limit, count| match limit {
-            Limit::Budget(Measure::Usd, _) => Usd::from_picos(count).to_string(),
-            _ => count.to_string(),
-        };
-        let mut all: Vec<_> =
-            self.all().map(|(limit, count)| format!("{}={}", limit.name(), value(limit, count))).collect();
-        if self.shadow {
-            all.push("shadow".to_owned());
-        }
-        f.write_str(&all.join(", "))
+        f.write_str(&self.spelt().collect::<Vec<_>>().join(", "))
     }
 }
 

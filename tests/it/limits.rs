@@ -3,7 +3,10 @@
 mod answers;
 mod held;
 mod lasting;
+mod of_models;
 mod refusals;
+mod rush;
+mod unanswered;
 
 use serde_json::Value;
 
@@ -19,6 +22,12 @@ const PRICES: &str = "prices: { models: { openai: { gpt-4o-mini: { usd_per_milli
 fn limited(limits: &str) -> Setup {
     let admin = "token: admin-token".to_owned();
     Setup { sections: format!("{PRICES}limits: {limits}\n"), admin, ..Setup::default() }
+}
+
+/// How long a test goes on that finds more the longer it does: `AI_GATEWAY_TEST_SECONDS`, or else 8 s.
+fn test_time() -> std::time::Duration {
+    let told = std::env::var("AI_GATEWAY_TEST_SECONDS").ok();
+    std::time::Duration::from_secs(told.map_or(8, |seconds| seconds.parse().expect("a number of seconds")))
 }
 
 /// A chat call that may use so many tokens of output.

@@ -52,6 +52,7 @@ pub(super) fn as_json(loaded: &Loaded) -> serde_json::Value {
         "routes": routes,
         "models": models::as_json(&loaded.snapshot),
         "only_listed_models": loaded.snapshot.models.only_listed(),
+        "call_limits": limits::as_json(&loaded.snapshot),
         "attempts": models::attempts_as_json(&loaded.snapshot.attempts),
         "warnings": loaded.warnings_at(SystemTime::now()).collect::<Vec<_>>(),
     })

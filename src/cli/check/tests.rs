@@ -80,6 +80,30 @@ fn shows_what_prices_are_missing() {
 }
 
 #[test]
+fn shows_who_may_use_how_much() {
+    let yaml = "limits:\n  zone: Europe/Berlin\n  gateway: { budgets: [ { usd: 5000, per: month } ] }\n  \
+                key: { concurrent_requests: 50 }\n  models: { gpt-4o: { tokens_per_minute: 9 } }\n  \
+                users: { ann: { requests_per_minute: 6, shadow: true, models: { gpt-4o: \
+                { budgets: [ { usd: 0.5, per: day } ] } } } }\n";
+    let (_, out, _) = run_with(Some(yaml), false);
+    let lines = "\nlimits by the midnights of Europe/Berlin\n  \
+                 gateway                 usd/month=5000\n  \
+                 gateway, model gpt-4o   tokens_per_minute=9\n  \
+                 each key                concurrent_requests=50\n  \
+                 user ann                requests_per_minute=6, shadow\n  \
+                 user ann, model gpt-4o  usd/day=0.5\n";
+    assert!(out.contains(lines), "{out}");
+    let (_, out, _) = run_with(Some(yaml), true);
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let (limits, last) = (&told["call_limits"], &told["call_limits"]["rules"][4]);
+    assert_eq!((&limits["zone"], &limits["keys_with_own"]), (&"Europe/Berlin".into(), &0.into()));
+    assert_eq!((&last["kind"], &last["name"], &last["model"]), (&"user".into(), &"ann".into(), &"gpt-4o".into()));
+    assert_eq!(last["budgets"][0]["usd"], "0.5");
+    let (_, out, _) = run_with(Some("{}"), false);
+    assert!(out.contains("\nlimits none\n"), "{out}");
+}
+
+#[test]
 fn shows_what_differs_from_the_defaults() {
     let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
                 telemetry: { compat_metrics: on, access_log: off }\nledger: off\n";

@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use super::KeysError;
 use crate::keys::{self, Allowance};
-use crate::units::Limits;
+use crate::units::OwnLimits;
 
 /// What the arguments come to.
 ///
 /// # Errors
 /// One of the limits cannot be used, or stands twice.
 pub(super) fn allowance(texts: &[String], default_max_output_tokens: Option<u64>) -> Result<Allowance, KeysError> {
-    let mut limits = Limits::default();
+    let mut limits = OwnLimits::default();
     for text in texts {
         limits.set(text).map_err(|why| KeysError::Usage(format!("--limit {text:?} cannot be used: {why}")))?;
     }
-    if limits.shadow && limits.is_empty() {
+    if limits.each().any(|limits| limits.shadow && limits.is_empty()) {
         return Err(KeysError::Usage("--limit shadow: there is no other limit that it could be for".to_owned()));
     }
     Ok(Allowance { limits, default_max_output_tokens })

@@ -193,6 +193,8 @@ fn wrong_arguments_are_told_with_what_to_do() {
         ("create a all --limit usd/year=5", "--limit \"usd/year=5\" cannot be used: expected requests_per_minute=N"),
         ("create a all --limit usd/day=5 --limit usd/day=6", "cannot be used: this limit stands twice"),
         ("create a all --limit shadow", "there is no other limit"),
+        ("create a all --limit m:shadow", "there is no other limit"),
+        ("create a all --limit m*:usd/day=5", "expected MODEL:LIMIT"),
     ] {
         let told = desk.refused(line);
         assert!(told.contains(expected), "{line}: {told}");
@@ -268,13 +270,16 @@ fn a_key_that_cannot_be_shown_is_named() {
 #[test]
 fn limits_of_a_key_are_shown_as_they_are_given() {
     let desk = Desk::new();
-    let line = "--limit requests_per_minute=60 --limit usd/month=12.5 --default-max-output-tokens 500";
+    let line = "--limit requests_per_minute=60 --limit usd/month=12.5 --limit ft:m:tokens/day=9 \
+                --default-max-output-tokens 500";
     let made = desk.json(&format!("create a all {line} --json"));
-    let limits = json!({ "requests_per_minute": 60, "budgets": [{ "usd": "12.5", "per": "month" }] });
+    let of_model = json!({ "budgets": [{ "tokens": 9, "per": "day" }] });
+    let budgets = json!([{ "usd": "12.5", "per": "month" }]);
+    let limits = json!({ "requests_per_minute": 60, "budgets": budgets, "models": { "ft:m": of_model } });
     assert_eq!((&made["limits"], &made["default_max_output_tokens"]), (&limits, &json!(500)));
     let listed = desk.json("list --json");
     assert_eq!((&listed[0]["limits"], &listed[0]["default_max_output_tokens"]), (&limits, &json!(500)));
     let shown = desk.run("list").unwrap().0;
-    let text = "(limits: requests_per_minute=60, usd/month=12.5, default_max_output_tokens=500)";
+    let text = "(limits: requests_per_minute=60, usd/month=12.5, ft:m:tokens/day=9, default_max_output_tokens=500)";
     assert!(shown.contains(text), "{shown}");
 }

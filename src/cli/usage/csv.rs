@@ -23,7 +23,7 @@ pub(super) fn write(report: &UsageReport, out: &mut dyn Write) -> io::Result<()>
     Ok(())
 }
 
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) { "'" } else { "" };
     if text.contains([',', '"', '\r', '\n']) {
         format!("\"{guard}{}\"", text.replace('"', "\"\""))

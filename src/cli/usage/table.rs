@@ -47,7 +47,7 @@ fn numbers(tally: &Tally) -> [String; 7] {
 }
 
 /// Texts to the left, numbers to the right.
-fn lines(rows: &[Vec<String>], texts: usize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn lines(rows: &[Vec<String>], texts: usize, out: &mut dyn Write) -> io::Result<()> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();

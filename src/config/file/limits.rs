@@ -78,6 +78,10 @@ pub struct LimitSet {
     pub budgets: Vec<BudgetEntry>,
     /// Whether these limits only count and report what they would have refused. Default false.
     pub shadow: bool,
+    /// Of the calls that ask for a model, by the name that they ask for, beside the limits of all calls. For a key, a user or
+    /// a team; those of the gateway are `limits.models`. Default: none.
+    #[serde(deserialize_with = "mappings")]
+    pub models: BTreeMap<String, Self>,
 }
 
 /// A budget.

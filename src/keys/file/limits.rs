@@ -9,9 +9,10 @@ use super::fields::{DEFAULT_MAX_OUTPUT_TOKENS, Fields, LIMITS};
 use super::read::Reader;
 use crate::keys::Allowance;
 use crate::keys::json::{is_null, items, members, nearest, string};
-use crate::units::{Amount, Budget, Limits, Per};
+use crate::units::{Amount, Budget, Limits, OwnLimits, Per, is_limitable_model};
 
-const NAMES: [&str; 5] = ["requests_per_minute", "tokens_per_minute", "concurrent_requests", "budgets", "shadow"];
+const NAMES: [&str; 6] =
+    ["requests_per_minute", "tokens_per_minute", "concurrent_requests", "budgets", "shadow", "models"];
 const OF_BUDGET: [&str; 3] = ["usd", "tokens", "per"];
 const COUNT: &str = "expected a whole number of at least 1";
 const MONEY: &str = "expected an amount in USD such as 12.5, more than 0 and up to 1000000000";
@@ -26,13 +27,43 @@ impl<'t> Reader<'t> {
             }
             tokens
         });
-        let limits = fields.get(LIMITS).map(|value| self.limits(value, &fields.sub(LIMITS))).unwrap_or_default();
+        let limits = fields.get(LIMITS).map(|value| self.own_limits(value, &fields.sub(LIMITS))).unwrap_or_default();
         Allowance { limits, default_max_output_tokens }
     }
 
-    fn limits(&mut self, value: &'t RawValue, path: &str) -> Limits {
+    fn own_limits(&mut self, value: &'t RawValue, path: &str) -> OwnLimits {
+        let members = self.members_of(value, path, &NAMES, EXAMPLE);
+        let (models, members): (Vec<_>, Vec<_>) = members.into_iter().partition(|(name, _)| *name == "models");
+        let mut own = OwnLimits { all: self.limits(members, path), ..OwnLimits::default() };
+        for (_, value) in models {
+            self.limited_models(value, &format!("{path}.models"), &mut own);
+        }
+        own
+    }
+
+    fn limited_models(&mut self, value: &'t RawValue, path: &str, own: &mut OwnLimits) {
+        let Ok(models) = members(value.get()) else {
+            self.note(value.get(), path.to_owned(), "expected an object", Some(r#"{"gpt-4o": {"budgets": []}}"#));
+            return;
+        };
+        for (index, model) in models.into_iter().enumerate() {
+            // A name may be what was meant to be a value.
+            let path = format!("{path}[{index}]");
+            if !is_limitable_model(&model.name) {
+                self.note(model.value.get(), path, "expected the whole name of a model, without a *", None);
+                continue;
+            }
+            let members = self.members_of(model.value, &path, &NAMES[..NAMES.len() - 1], EXAMPLE);
+            let limits = self.limits(members, &path);
+            if own.models.insert(model.name.into(), limits).is_some() {
+                self.note(model.value.get(), path, "this model stands twice", None);
+            }
+        }
+    }
+
+    fn limits(&mut self, members: Vec<(&'static str, &'t RawValue)>, path: &str) -> Limits {
         let mut limits = Limits::default();
-        for (name, value) in self.members_of(value, path, &NAMES, EXAMPLE) {
+        for (name, value) in members {
             let path = format!("{path}.{name}");
             let field = match name {
                 "requests_per_minute" => &mut limits.requests_per_minute,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::error::Refusal;
 use crate::keys::KeyRing;
-use crate::units::{Limits, RouteSet};
+use crate::units::{OwnLimits, RouteSet};
 
 const OLD: &str = r#"{
   "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
@@ -36,9 +36,9 @@ fn new(username: &str) -> NewKey {
     }
 }
 
-fn limits() -> Limits {
-    let mut limits = Limits::default();
-    for text in ["requests_per_minute=60", "usd/month=12.5", "usd/total=100", "tokens/day=9", "shadow"] {
+fn limits() -> OwnLimits {
+    let mut limits = OwnLimits::default();
+    for text in ["requests_per_minute=60", "usd/month=12.5", "usd/total=100", "tokens/day=9", "shadow", "m:usd/day=1"] {
         limits.set(text).unwrap();
     }
     limits

@@ -28,7 +28,7 @@ const GLANCE: i32 = 100_000;
 
 /// A connection that reads.
 #[derive(Debug)]
-pub struct Reader(Connection);
+pub struct Reader(pub(super) Connection);
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]

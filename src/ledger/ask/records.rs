@@ -95,7 +95,8 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Value> {
         "status": number("status")?,
         "error": text("error")?,
         "attempts": number("attempts")?,
-        // A database of an earlier version lacks it.
+        // As the next, what a database of an earlier version lacks.
+        "unanswered": number("unanswered").unwrap_or(None),
         "tried": text("tried").unwrap_or(None).and_then(|tried| serde_json::from_str::<Value>(&tried).ok()),
         "tokens": if tokens.is_empty() { Value::Null } else { tokens.into() },
         "cost_usd": cost.map(|picos| Usd::from_picos(picos).to_string()),

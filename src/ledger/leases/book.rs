@@ -7,16 +7,17 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::super::row::micros_since_1970;
 use super::super::store::{Files, SILENCE, identity};
 use super::super::{LedgerError, schema};
+use super::records::{Calls, all_kept, recorded};
 use crate::limit::{BudgetId, Grant, Returned, Wanted, Window};
-use crate::units::{Limit, Measure, Owner};
+use crate::units::Limit;
 
-/// How long another connection may hold the lock.
-const BUSY: Duration = Duration::from_secs(1);
+/// How long others may hold the lock, all together: the ledger's own writes, another process's, and their way to the disk.
+const BUSY: Duration = Duration::from_secs(5);
 /// How long the leases of a window are kept behind its end, in seconds.
 const REST: i64 = 86_400;
 
@@ -28,12 +29,12 @@ pub(super) struct Book {
 }
 
 /// A row of the table.
-struct Lease {
-    instance: String,
+pub(super) struct Lease {
+    pub(super) instance: String,
     /// What it may spend, or has spent.
-    leased: u128,
+    pub(super) leased: u128,
     /// What was granted last: so much of it may have been spent without a record when a process is killed.
-    last: u128,
+    pub(super) last: u128,
 }
 
 impl Book {
@@ -70,7 +71,7 @@ impl Book {
         let mut leases = place.leases(&transaction)?;
         if leases.is_empty() {
             // A budget counts what was spent in its window before it was there.
-            let spent = recorded(&transaction, wanted, None)?;
+            let spent = recorded(&transaction, &wanted.budget, wanted.window, Calls::default())?;
             leases.push(Lease { instance: String::new(), leased: spent, last: 0 });
             place.put(&transaction, &leases[0])?;
         }
@@ -127,10 +128,17 @@ fn bury(
             .prepare_cached("SELECT 1 FROM instances WHERE id = ?1 AND seen_us > ?2")?
             .exists(params![lease.instance, since])?;
         if !alive {
-            let known = recorded(transaction, wanted, Some(&lease.instance))?;
+            let all_kept = all_kept(transaction, wanted.window)?;
+            let known = recorded(
+                transaction,
+                &wanted.budget,
+                wanted.window,
+                Calls { instance: Some(&lease.instance), open: None },
+            )?;
             // Records reach the disk before the next lease is granted: what has none was spent from the last one, and from
             // what was too little for the call that asked for it.
-            spent += lease.leased.min(known.saturating_add(lease.last.saturating_mul(2)));
+            let known = known.saturating_add(lease.last.saturating_mul(2));
+            spent += if all_kept { lease.leased.min(known) } else { lease.leased };
             dead.push(lease.instance.clone());
         }
     }
@@ -151,52 +159,8 @@ fn bury(
     }
 }
 
-/// What the records say was spent of a budget in its window, by one process or by all; calls of which nothing
-/// tells what they used at what was reserved for them, as the limiter counts them.
-fn recorded(transaction: &Transaction<'_>, wanted: &Wanted, instance: Option<&str>) -> Result<u128, LedgerError> {
-    let amount = match wanted.budget.measure {
-        Measure::Usd => "CASE WHEN state = 'failed' THEN 0 ELSE coalesce(cost_picos, reserved_picos, 0) END",
-        Measure::Tokens => {
-            "CASE WHEN state = 'failed' OR state = 'settled' AND cost_picos = 0 THEN coalesce(input + output, 0) ELSE coalesce(input + output, reserved_tokens, 0) END"
-        }
-    };
-    let subject = &wanted.budget.subject;
-    let mut values =
-        vec![micros(wanted.window.start).to_string(), wanted.window.end.map_or(i64::MAX, micros).to_string()];
-    let mut filters = String::new();
-    let mut filter = |column: &str, value: &str| {
-        values.push(value.to_owned());
-        filters.push_str(&format!(" AND {column} = ?{}", values.len()));
-    };
-    match &subject.owner {
-        Owner::Gateway => {}
-        Owner::Key(id) => filter("key_id", id.as_str()),
-        Owner::User(user) => filter("user", user),
-        Owner::Team(team) => filter("team", team),
-    }
-    if let Some(model) = &subject.model {
-        filter("model", model);
-    }
-    if let Some(instance) = instance {
-        filter("instance", instance);
-    }
-    // Halves, so that no sum leaves SQLite's integers.
-    let query = format!(
-        "SELECT coalesce(sum(amount / 1000000), 0), coalesce(sum(amount % 1000000), 0) FROM (SELECT {amount} AS amount
-         FROM calls WHERE started_us >= CAST(?1 AS INTEGER) AND started_us < CAST(?2 AS INTEGER){filters})"
-    );
-    let (high, low): (i64, i64) = transaction
-        .prepare_cached(&query)?
-        .query_row(params_from_iter(values.iter()), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(u128::try_from(high).unwrap_or(0) * 1_000_000 + u128::try_from(low).unwrap_or(0))
-}
-
-fn micros(seconds: i64) -> i64 {
-    seconds.saturating_mul(1_000_000)
-}
-
 /// A budget's name in the table.
-fn name(budget: &BudgetId) -> String {
+pub(super) fn name(budget: &BudgetId) -> String {
     let subject = &budget.subject;
     let model = subject.model.as_deref().unwrap_or_default();
     let limit = Limit::Budget(budget.measure, budget.per).name();
@@ -205,9 +169,9 @@ fn name(budget: &BudgetId) -> String {
 }
 
 /// The rows of one budget in one window.
-struct Place {
-    name: String,
-    window: Window,
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) window: Window,
 }
 
 impl Place {
@@ -215,7 +179,7 @@ impl Place {
         Self { name: name(&wanted.budget), window: wanted.window }
     }
 
-    fn leases(&self, transaction: &Transaction<'_>) -> Result<Vec<Lease>, LedgerError> {
+    pub(super) fn leases(&self, transaction: &Connection) -> Result<Vec<Lease>, LedgerError> {
         let mut statement = transaction
             .prepare_cached("SELECT instance, leased, last FROM leases WHERE budget = ?1 AND window_start = ?2")?;
         let rows = statement.query_map(params![self.name, self.window.start], |row| {

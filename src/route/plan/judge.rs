@@ -114,7 +114,7 @@ impl Plan {
             }
             (429, _) => {
                 self.limited(answer.reset, now);
-                self.keep_until(answer.reset.map(|reset| now + reset))
+                self.keep_until(answer.reset.map(|reset| now + reset), now)
             }
             (408 | 409 | 500..=599, _) => {
                 self.report(if answer.status == 409 { &Report::FINE } else { &Report::FAILED }, now);
@@ -197,9 +197,9 @@ impl Plan {
         is_best
     }
 
-    /// The same of an answer that says when to ask again.
-    fn keep_until(&mut self, until: Option<Instant>) -> bool {
-        let told = self.kept_until.filter(|_| self.kept == Worth::Trouble);
+    /// The same of an answer that says when to ask again. What an earlier one said counts until then.
+    fn keep_until(&mut self, until: Option<Instant>, now: Instant) -> bool {
+        let told = self.kept_until.filter(|told| self.kept == Worth::Trouble && *told > now);
         let is_later = told.zip(until).is_some_and(|(told, until)| told < until);
         let is_best = !is_later && self.keep(Worth::Trouble);
         if is_best {

@@ -142,7 +142,7 @@ async fn when_all_keys_are_at_their_limit_the_client_is_told_the_earliest_time()
         keys.sort_unstable();
         assert_eq!(keys, [0, 1], "each was asked once");
         let answer = pooled.ask("gpt-4o-mini").await;
-        answer.error(429, "requests", "rate_limit_exceeded");
+        answer.error(503, "server_error", "no_healthy_upstream");
         let wait: u64 = answer.header("retry-after").and_then(|wait| wait.parse().ok()).expect("a time");
         assert!((1..=20).contains(&wait), "{wait}");
         assert_eq!(pooled.keys().len(), 2, "nobody is asked again before");

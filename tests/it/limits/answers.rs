@@ -28,6 +28,17 @@ async fn the_providers_own_rate_limits_make_way_for_ours() {
 }
 
 #[tokio::test]
+async fn a_page_of_another_origin_may_read_what_is_told_of_limits() {
+    let world = World::with(limited("{ key: { requests_per_minute: 5 } }")).await;
+    let headers = [bearer(KEY), ("origin", "https://page.example".to_owned())];
+    let answer = world.connect().await.request("GET", "/openai/v1/models", &headers, b"").await;
+    let exposed = answer.header("access-control-expose-headers").expect("names").replace(' ', "");
+    for name in ["x-gateway-max-output-tokens", "x-ratelimit-remaining-requests", "x-upstream-ratelimit-reset-tokens"] {
+        assert!(exposed.split(',').any(|exposed| exposed == name), "{name} in {exposed}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_sets_a_ceiling_where_the_request_names_none() {
     let key_file = key_file("\"default_max_output_tokens\": 7");
     let world = World::with(Setup { key_file, ..Setup::default() }).await;

@@ -1,11 +1,16 @@
 //! What outlives a reload, a restart and a kill, and what happens where budgets cannot be kept.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use rusqlite::{Connection as Database, OpenFlags};
 
+use super::rush::{WORST, asked_for, rush, small, use_up};
 use super::*;
 
 /// The same gateway again, in place of the one that ended.
-async fn again(service: &mut Service) {
+pub(super) async fn again(service: &mut Service) {
     service.process = Process::start(service.folder.path(), SERVE, &[]);
     (service.address, service.admin) = service.process.serves().await;
 }
@@ -51,38 +56,85 @@ async fn the_intent_of_a_call_says_what_is_reserved_for_it() {
 }
 
 #[tokio::test]
-async fn kill_9_in_the_middle_passes_no_budget() {
-    const BUDGET: u64 = 3000;
-    let setup = limited(&format!("{{ gateway: {{ budgets: [ {{ tokens: {BUDGET}, per: total }} ] }} }}"));
-    let sections = setup.sections.replace("max_input_tokens: 100000", "max_input_tokens: 40");
-    let mut service = Service::with(Setup { sections, ..setup }).await;
-    let before = held::rush(service.address, 1..60).await;
-    // Ten calls are in flight when it dies.
-    service.provider.clear_received();
+async fn kill_9_in_the_middle_passes_no_budget_and_leaves_it_usable() {
+    const BUDGET: u64 = 7500;
+    const IN_FLIGHT: usize = 5;
+    let mut service =
+        Service::with(small(&format!("{{ gateway: {{ budgets: [ {{ tokens: {BUDGET}, per: total }} ] }} }}"))).await;
+    let mut told = rush(service.address, 0..100).await;
+    eventually("nothing is held", async || used(service.admin).await.1 == 0).await;
+    // Some calls are in flight when it dies.
+    let before = service.provider.received().len();
     let mut open = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..IN_FLIGHT {
         service.provider.script(ai_gateway::demo::Script::delayed(SOON * 10));
     }
-    for _ in 0..10 {
+    for _ in 0..IN_FLIGHT {
         let (mut connection, body) = (service.connect().await, capped(20));
         let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
         connection.send(head("POST", CHAT, &headers, body.as_bytes()) + &body).await;
         open.push(connection);
     }
-    eventually("ten are in flight", async || service.provider.received().len() == 10).await;
+    eventually("they are in flight", async || service.provider.received().len() == before + IN_FLIGHT).await;
     service.process.signal("KILL");
     assert_eq!(service.process.end().await.code, None);
-    // It is silent for long enough, which we say it was.
+    silent_for_long(&service);
+    again(&mut service).await;
+    told += rush(service.address, 100..1100).await;
+    eventually("nothing is held", async || used(service.admin).await.1 == 0).await;
+    told += use_up(service.address).await;
+    let (spent, _) = used(service.admin).await;
+    assert!(told <= spent && spent <= BUDGET, "{told} told, {spent} spent of {BUDGET}");
+    assert!(spent >= BUDGET * 9 / 10, "{spent} of {BUDGET} could be used");
+    let asked = asked_for(&service.provider);
+    assert!(told <= asked && asked <= BUDGET + 1, "{asked} asked for of {BUDGET}, {told} told");
+    // What a kill takes: what its calls in flight held beyond what they used, and twice the last lease.
+    assert!(asked >= BUDGET * 9 / 10 - WORST * IN_FLIGHT as u64 - BUDGET / 50, "{asked} could be asked for");
+}
+
+/// Its process has said nothing for longer than a living one is silent.
+fn silent_for_long(service: &Service) {
     let database = Database::open(service.folder.path().join("data/gateway.db")).expect("opened");
     database.busy_timeout(SOON).expect("set");
     database.execute("UPDATE instances SET seen_us = seen_us - 20000000", []).expect("changed");
-    drop(database);
-    again(&mut service).await;
-    let after = held::rush(service.address, 60..360).await;
-    eventually("nothing is held", async || used(service.admin).await.1 == 0).await;
-    let spent = used(service.admin).await.0;
-    assert!(before > 0 && after > 0, "{before} and {after}");
-    assert!(before + after <= spent && spent <= BUDGET, "{before} and {after} told, {spent} spent of {BUDGET}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_in_the_middle_shares_the_budget() {
+    const BUDGET: u64 = 12_000;
+    let limits = format!("{{ gateway: {{ budgets: [ {{ tokens: {BUDGET}, per: total }} ] }} }}");
+    let mut service = crate::upgrade::old_with(small(&limits)).await;
+    let address = service.address;
+    // Some calls of the old process outlast its listeners, and others come all the time.
+    service.provider.script(slow(20, 200).on("/v1/chat/completions").times(20));
+    let lasting = tokio::spawn(rush(address, 0..20));
+    eventually("they run", async || used(service.admin).await.1 >= 3 * WORST).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let throughout = tokio::spawn(throughout(address, Arc::clone(&stop)));
+    let mut old = crate::upgrade::upgrade(&mut service).await;
+    let so_far = asked_for(&service.provider);
+    assert!(old.runs() && so_far < BUDGET * 2 / 3, "{so_far} of {BUDGET} before the new process serves");
+    let mut told = rush(address, 1000..2000).await;
+    stop.store(true, Ordering::Relaxed);
+    told += lasting.await.expect("no panic") + throughout.await.expect("no panic");
+    let ended = old.end().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    told += use_up(address).await;
+    let asked = asked_for(&service.provider);
+    assert!(told <= asked && asked <= BUDGET + 1, "{asked} asked for of {BUDGET}, {told} told");
+    assert!(asked >= BUDGET * 9 / 10, "{asked} of {BUDGET} could be used");
+    let (spent, held) = used(service.admin).await;
+    assert!(asked <= spent + held + 1 && spent + held <= BUDGET, "{spent} and {held} of {BUDGET}, {asked} asked for");
+}
+
+/// Makes a few calls at once, and again, until it is told to stop; gives the tokens that were told.
+async fn throughout(address: std::net::SocketAddr, stop: Arc<AtomicBool>) -> u64 {
+    let mut told = 0;
+    while !stop.load(Ordering::Relaxed) {
+        told += rush(address, 101..104).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    told
 }
 
 #[tokio::test]

@@ -80,7 +80,10 @@ async fn budgets_in_usd_and_tokens() {
         assert_eq!(refused.header("retry-after").is_some(), limits.contains("month"));
         assert_eq!(used(admin).await, (usage, 0), "a refused call uses nothing");
         assert_eq!(world.provider.received().len(), 1);
-        assert_eq!(world.get("/openai/v1/models").await.status, 200, "what generates nothing costs nothing");
+        for path in ["/openai/v1/models", "/openai/v1/models/gpt-4o-mini"] {
+            assert_eq!(world.get(path).await.status, 200, "what generates nothing costs nothing");
+        }
+        assert_eq!(used(admin).await, (usage, 0));
     }
 }
 

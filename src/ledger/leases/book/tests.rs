@@ -5,7 +5,7 @@
 use super::super::super::tests::{at, sample};
 use super::*;
 use crate::limit::Zone;
-use crate::units::{Per, Subject};
+use crate::units::{Measure, Owner, Per, Subject};
 
 const OURS: &str = "a";
 const THEIRS: &str = "b";
@@ -85,6 +85,17 @@ fn what_a_killed_instance_leased_counts_until_its_records_tell() {
     // No record of it is there, so that it spent of its last lease at most, and of what was too little before.
     assert_eq!(lease(1016), Grant { amount: 10, spent_elsewhere: 2000, held_elsewhere: 0 });
     assert_eq!(lease(2000), Grant { amount: 10, spent_elsewhere: 2000, held_elsewhere: 0 }, "once");
+}
+
+#[test]
+fn where_records_of_the_window_are_gone_all_that_was_leased_counts() {
+    let (_folder, mut book) = book();
+    book.lease(THEIRS, &wanted("eve", 0, 1_000_000, [500_000, 1]), at(1001)).expect("leased");
+    book.lease(THEIRS, &wanted("eve", 0, 1_000_000, [1000, 1]), at(1001)).expect("leased");
+    let since = micros_since_1970(at(1));
+    book.connection.execute("UPDATE kept SET since_us = ?1", [since]).expect("changed");
+    let grant = book.lease(OURS, &wanted("eve", 0, 1_000_000, [10, 1]), at(1016)).expect("leased");
+    assert_eq!(grant, Grant { amount: 10, spent_elsewhere: 501_000, held_elsewhere: 0 });
 }
 
 #[test]

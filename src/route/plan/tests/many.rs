@@ -89,7 +89,7 @@ fn when_all_rest_the_client_is_told_when_to_come_back() {
     game.tries();
     game.limited(429, 20_000);
     game.again();
-    assert_eq!(game.refuses(), Refusal::UpstreamLimited(seconds(20)), "as the providers would say themselves");
+    assert_eq!(game.refuses(), Refusal::NoHealthyUpstream(seconds(20)));
     assert_eq!(game.plan.attempts(), 0);
     let mut game = Game::of(ordered(&["a", "b"]));
     game.tries();
@@ -127,7 +127,7 @@ fn a_rest_that_begins_anew_is_not_waited_for_again() {
     game.now += seconds(1);
     assert!(matches!(other.next(game.now, 0), Step::Try(_)));
     other.judge(limit, game.now);
-    assert_eq!(game.refuses(), Refusal::UpstreamLimited(seconds(1)));
+    assert_eq!(game.refuses(), Refusal::NoHealthyUpstream(seconds(1)));
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! What clients are told of limits in headers.
+//!
+//! Invariant: names and forms are OpenAI's own, so that its SDKs understand them.
+//! Never does: decide anything.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+
+use crate::error::{Exceeded, Excess, Refusal};
+use crate::limit::{Room, Rooms};
+use crate::units::Limit;
+
+/// What an answer tells of limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::proxy) struct Leeway {
+    rooms: Rooms,
+    ceiling: Option<u64>,
+}
+
+impl Leeway {
+    pub(super) const fn new(rooms: Rooms, ceiling: Option<u64>) -> Self {
+        Self { rooms, ceiling }
+    }
+
+    /// Takes the provider's own rate limits out of the way of ours.
+    pub(in crate::proxy) fn make_way(&self, headers: &mut HeaderMap) {
+        if self.rooms.requests.is_none() && self.rooms.tokens.is_none() {
+            return;
+        }
+        let theirs =
+            headers.keys().filter_map(|name| Some((name.clone(), name.as_str().strip_prefix("x-ratelimit-")?)));
+        let renamed = theirs.filter_map(|(name, rest)| {
+            Some((HeaderName::from_bytes(format!("x-upstream-ratelimit-{rest}").as_bytes()).ok()?, name))
+        });
+        for (new, old) in renamed.collect::<Vec<_>>() {
+            if let Some(value) = headers.remove(old) {
+                headers.insert(new, value);
+            }
+        }
+    }
+
+    /// Whether a provider's header is one of those that [`Self::make_way`] renames; the name in lower case.
+    pub(in crate::proxy) fn renames(&self, name: &[u8]) -> bool {
+        (self.rooms.requests.is_some() || self.rooms.tokens.is_some()) && name.starts_with(b"x-ratelimit-")
+    }
+
+    /// Names and values of headers.
+    pub(in crate::proxy) fn headers(&self) -> Vec<(&'static str, String)> {
+        let mut all = rate_headers(&self.rooms);
+        all.extend(self.ceiling.map(|tokens| ("x-gateway-max-output-tokens", tokens.to_string())));
+        all
+    }
+}
+
+/// What a refusal tells beside its status: names and values of headers.
+pub(in crate::proxy) fn refusal_headers(refusal: &Refusal) -> Vec<(&'static str, String)> {
+    let mut rooms = Rooms::default();
+    if let Refusal::Limited(exceeded) = refusal {
+        match exceeded.limit {
+            Limit::RequestsPerMinute => rooms.requests = room_left(exceeded),
+            Limit::TokensPerMinute => rooms.tokens = room_left(exceeded),
+            _ => {}
+        }
+    }
+    let mut all = rate_headers(&rooms);
+    all.extend(refusal.should_retry().map(|retry| ("x-should-retry", retry.to_string())));
+    all
+}
+
+fn room_left(exceeded: &Exceeded) -> Option<Room> {
+    let count = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+    let resets_in = exceeded.resets_in.filter(|_| exceeded.why == Excess::Rate)?;
+    let remaining = count(exceeded.value.saturating_sub(exceeded.used));
+    Some(Room { limit: count(exceeded.value), remaining, resets_in })
+}
+
+fn rate_headers(rooms: &Rooms) -> Vec<(&'static str, String)> {
+    const REQUESTS: [&str; 3] =
+        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+    const TOKENS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+    let mut all = Vec::new();
+    for (names, room) in [(REQUESTS, rooms.requests), (TOKENS, rooms.tokens)] {
+        let Some(Room { limit, remaining, resets_in }) = room else { continue };
+        let values = [limit.to_string(), remaining.to_string(), span(resets_in)];
+        all.extend(names.into_iter().zip(values));
+    }
+    all
+}
+
+/// A time as OpenAI writes it in these headers: `6m0s`, `1.5s`, `120ms`. Source: its guide on rate limits, read 2026-11.
+fn span(time: Duration) -> String {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    let (minutes, millis) = (millis / 60_000, millis % 60_000);
+    let seconds = match (millis / 1000, millis % 1000) {
+        (seconds, 0) => format!("{seconds}s"),
+        (0, rest) if minutes == 0 => return format!("{rest}ms"),
+        (seconds, rest) => format!("{seconds}.{}s", format!("{rest:03}").trim_end_matches('0')),
+    };
+    if minutes > 0 { format!("{minutes}m{seconds}") } else { seconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_openai_writes_them() {
+        let texts = [(0, "0s"), (120, "120ms"), (1000, "1s"), (1500, "1.5s"), (60_000, "1m0s"), (61_250, "1m1.25s")];
+        for (millis, text) in texts {
+            assert_eq!(span(Duration::from_millis(millis)), text);
+        }
+    }
+}
