@@ -53,7 +53,7 @@ pub(in crate::proxy) fn answer(
             b"content-length" | b"date" => continue,
             b"x-request-id" => b"x-upstream-request-id",
             b"x-upstream-request-id" if has_id => continue,
-            _ if stays_there(name) || own.has(name) => continue,
+            _ if stays_there(name) || own.has(name) && !facts.limits.renames(name) => continue,
             _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes() == name) => continue,
             name => name,
         };
