@@ -17,7 +17,7 @@ pub enum Excess {
     Held,
     /// What is left of the budget is less than the call may cost.
     Spent,
-    /// Nobody knows what the model costs.
+    /// Nobody knows what the model costs, or its service tier that is asked for.
     NotPriced,
     /// Nobody knows how many tokens the call may use at most.
     Unbounded,
@@ -123,8 +123,8 @@ impl Exceeded {
                 self.reset()
             ),
             (Excess::NotPriced, _) => format!(
-                "The model that the request asks for has no known price, and {subject} has a budget ({name}): such calls \
-                 are refused"
+                "The model that the request asks for, or its service tier, has no known price, and {subject} has a budget \
+                 ({name}): such calls are refused"
             ),
             (Excess::Unbounded, _) => format!(
                 "The most tokens that this call may use are not known, and {subject} has a budget ({name}): send \

@@ -16,7 +16,8 @@ const TEMPLATE: u64 = 64;
 ///
 /// Text is at most a token a byte: byte-level tokens, which all models here have, never stand for less than one byte. A
 /// model reads no more than its `max_input_tokens`, and of content that is not in the body that is all that is known. A
-/// request for several choices is charged its input once, and its output for each.
+/// request for several choices is charged its input once, and its output for each. What a service tier costs that has no
+/// price of its own is not known.
 pub fn reckon(scan: &Scan<'_>, body: &[u8], price: Option<&Price>, default_output: Option<u64>) -> Ask {
     let most_input = price.and_then(Price::max_input_tokens);
     let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE + scan.instructions(body));
@@ -30,8 +31,9 @@ pub fn reckon(scan: &Scan<'_>, body: &[u8], price: Option<&Price>, default_outpu
         _ => output_of_one(scan, price, default_output),
     };
     let output_ceiling = ceiling.map(|tokens| tokens.saturating_mul(scan.choices));
-    let worst_cost = price.and_then(|price| Some(price.worst(input_bound?, output_ceiling?)));
-    Ask { input_bound, output_ceiling, priced: price.is_some(), worst_cost }
+    let priced = price.filter(|price| scan.tiers.iter().flatten().all(|tier| price.has_tier(tier)));
+    let worst_cost = priced.and_then(|price| Some(price.worst(input_bound?, output_ceiling?)));
+    Ask { input_bound, output_ceiling, priced: priced.is_some(), worst_cost }
 }
 
 /// The most output of one choice: what the request or the gateway sets, but no more than the model can make.

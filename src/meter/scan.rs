@@ -28,6 +28,9 @@ pub struct Scan<'b> {
     /// How many choices may be made: `n`, or `best_of` where that is more, for each `prompt` of a list (completions); at
     /// least 1.
     pub choices: u64,
+    /// `service_tier`, and `speed` (Anthropic's fast mode; elsewhere a number), where they are texts: what decides about the
+    /// price beside the model. Source: the API references of OpenAI and Anthropic, read 2026-11.
+    pub tiers: [Option<Cow<'b, str>>; 2],
     /// The ceilings of output that stand in the body, by their names: where, if that is a `null`.
     ceilings: [Option<Option<Range<usize>>>; 3],
     /// Where the value of `model` stands in the body, its quotes included.
@@ -73,10 +76,11 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
     let [first, second, third] = [5, 6, 7].map(|field| fields[field].map(null));
     let choices = fields[Field::CHOICES].iter().filter_map(|raw| raw.and_then(whole));
     Ok(Scan {
-        model: model.and_then(|raw| serde_json::from_str::<Text<'_>>(raw.get()).ok()).map(|text| text.0),
+        model: model.and_then(string),
         stream: fields[Field::STREAM].is_some_and(|raw| raw.get() == "true"),
         max_output_tokens: ceilings.max(),
         choices: choices.max().unwrap_or(1).max(1).saturating_mul(prompts),
+        tiers: Field::TIERS.map(|field| fields[field].and_then(string)),
         ceilings: [first, second, third],
         model_at: model.map(|raw| at(raw)..at(raw) + raw.get().len()),
         stream_options: fields[Field::STREAM_OPTIONS].map(|raw| (raw, at(raw))),
@@ -170,6 +174,11 @@ fn prompts(value: &RawValue) -> u64 {
     u64::try_from(apart).unwrap_or(u64::MAX).max(1)
 }
 
+/// A text, without its escapes.
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+}
+
 /// A count: a number that is whole and not negative. `16.0` is one, too, as some servers read it.
 fn whole(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
@@ -250,7 +259,7 @@ enum Field {
 }
 
 impl Field {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
         "model",
         "stream",
         "stream_options",
@@ -259,12 +268,15 @@ impl Field {
         "max_tokens",
         "max_completion_tokens",
         "max_output_tokens",
+        "service_tier",
+        "speed",
     ];
     const MODEL: usize = 0;
     const STREAM: usize = 1;
     const STREAM_OPTIONS: usize = 2;
     const CHOICES: Range<usize> = 3..5;
     const CEILINGS: Range<usize> = 5..8;
+    const TIERS: [usize; 2] = [8, 9];
 }
 
 impl<'de> Deserialize<'de> for Field {

@@ -73,6 +73,29 @@ fn the_cost_is_known_where_all_bounds_are() {
     assert_eq!(cost("{}", Some(&unbounded)), (true, None));
 }
 
+#[test]
+fn a_service_tier_without_a_price_has_no_known_cost() {
+    let entry = PRICE.replacen('{', r#"{"service_tiers": {"flex": {"input": "1", "output": "4"}},"#, 1);
+    let price = price(&entry);
+    let known = |member: &str| {
+        let body = format!(r#"{{"max_tokens":10,{member}}}"#);
+        let ask = reckon(&scan(body.as_bytes()).expect("a body"), body.as_bytes(), Some(&price), None);
+        assert!(ask.input_bound.is_some() && ask.output_ceiling == Some(10), "tokens are known anyhow");
+        assert_eq!(ask.priced, ask.worst_cost.is_some());
+        ask.priced
+    };
+    for usual in ["auto", "default", "standard", "standard_only", "flex"] {
+        assert!(known(&format!(r#""service_tier":"{usual}""#)), "{usual}");
+    }
+    for other in [r#""speed":"standard""#, r#""speed":1.25"#, r#""service_tier":null"#, r#""tools":[{"speed":"fast"}]"#]
+    {
+        assert!(known(other), "{other}");
+    }
+    for unknown in [r#""speed":"fast""#, r#""service_tier":"priority""#, r#""service_tier":"prio\u0072ity""#] {
+        assert!(!known(unknown), "{unknown}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_call_within_its_bounds_costs_more(

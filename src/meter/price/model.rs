@@ -31,8 +31,8 @@ struct Tier {
 }
 
 /// What providers call the tier that has no price of its own. OpenAI: `default` (`auto` asks for whichever; an answer names
-/// what it was), Anthropic: `standard`, Groq: `on_demand`. From their API references, 2026-11.
-const USUAL: [&str; 5] = ["", "default", "standard", "auto", "on_demand"];
+/// what it was), Anthropic: `standard` (`standard_only` asks for it), Groq: `on_demand`. From their API references, 2026-11.
+const USUAL: [&str; 6] = ["", "default", "standard", "standard_only", "auto", "on_demand"];
 
 impl Price {
     /// Makes a price of what is written.
@@ -78,6 +78,11 @@ impl Price {
             return None;
         }
         self.tier(service_tier)?.table_for(usage.input).cost(usage)
+    }
+
+    /// Whether it is known what a call of this service tier costs.
+    pub fn has_tier(&self, name: &str) -> bool {
+        self.tier(Some(name)).is_some()
     }
 
     /// The most that a call can cost with so many tokens of input and of output at most, whatever their kinds and its

@@ -115,6 +115,12 @@ async fn what_has_no_price_or_no_bound() {
     let refused = world.post(CHAT, &body).await;
     refused.error(400, "invalid_request_error", "model_not_priced");
     assert_eq!(refused.json()["error"]["param"], "model");
+    for member in ["\"speed\":\"fast\",", "\"service_tier\":\"priority\","] {
+        let body = capped(5).replacen('{', &format!("{{{member}"), 1);
+        let message = world.post(CHAT, &body).await.error(400, "invalid_request_error", "model_not_priced");
+        assert!(message.contains("its service tier"), "{message}");
+    }
+    assert_eq!(world.post(CHAT, &capped(5).replacen('{', "{\"service_tier\":\"auto\",", 1)).await.status, 200);
     let world = World::with(limited("{ gateway: { budgets: [ { tokens: 1000000, per: day } ] } }")).await;
     assert_eq!(world.post(CHAT, &body).await.status, 404, "it reaches the provider: tokens need a ceiling only");
     let unbounded = body.replace("\"max_completion_tokens\":5,", "");
