@@ -89,7 +89,7 @@ const TRIED: &str = "ALTER TABLE calls ADD COLUMN tried TEXT;";
 const UNANSWERED: &str = "
 ALTER TABLE calls ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE kept (one INTEGER PRIMARY KEY CHECK (one = 1), since_us INTEGER NOT NULL) STRICT;
-INSERT INTO kept (one, since_us) VALUES (1, 0);
+INSERT INTO kept (one, since_us) SELECT 1, coalesce(min(started_us), 0) FROM calls;
 ";
 
 /// Brings a database to this build's version.
@@ -125,4 +125,54 @@ pub(super) fn version(connection: &Connection) -> Result<i64, LedgerError> {
         return Err(LedgerError::Foreign);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::ledger::{Reader, budgets};
+
+    /// A database as the third version left it, with calls that began at these times.
+    fn third(path: &Path, times: &[i64]) -> Connection {
+        let connection = Connection::open(path).expect("a database");
+        MIGRATIONS[..3].iter().for_each(|step| connection.execute_batch(step).expect("SQL"));
+        connection.pragma_update(None, "user_version", 3).expect("set");
+        for time in times {
+            let columns = "request_id, state, started_us, instance, key_id, user, method, route, provider";
+            let call =
+                format!("INSERT INTO calls ({columns}) VALUES ('{time}', 'settled', {time}, '', '', '', '', '', '')");
+            connection.execute_batch(&call).expect("SQL");
+        }
+        connection
+    }
+
+    #[test]
+    fn of_what_was_before_the_first_call_that_is_still_there_nothing_is_known() {
+        for (times, since) in [(&[][..], 0), (&[700, 300, 500][..], 300)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut connection = third(&folder.path().join("gateway.db"), times);
+            migrate(&mut connection).expect("migrated");
+            assert_eq!(version(&connection).expect("ours"), VERSION);
+            let kept: i64 = connection.query_row("SELECT since_us FROM kept", [], |row| row.get(0)).expect("a row");
+            assert_eq!(kept, since);
+        }
+    }
+
+    #[test]
+    fn budgets_of_an_older_database_name_its_version_and_the_remedy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("gateway.db");
+        let mut connection = third(&path, &[1]);
+        let asked = || {
+            let reader = Reader::open(&path, None).expect("it opens");
+            budgets(&reader, &[], SystemTime::now()).map(|lines| lines.len()).map_err(|error| error.to_string())
+        };
+        let error = asked().expect_err("it is older");
+        assert!(error.contains("its schema is 3, budgets need 4") && error.contains("start the gateway"), "{error}");
+        migrate(&mut connection).expect("migrated");
+        assert_eq!(asked(), Ok(0));
+    }
 }

@@ -46,6 +46,13 @@ pub enum AskError {
         /// What is wrong with it.
         error: LedgerError,
     },
+    /// It is as an earlier version of the gateway left it, without what is asked for.
+    #[error(
+        "the ledger is of an earlier version of ai-gateway (its schema is {0}, budgets need {VERSION}) (hint: start the \
+         gateway, which brings it up to date)",
+        VERSION = schema::VERSION
+    )]
+    Older(i64),
     /// It took too long.
     #[error("this takes too long: ask for less time by since and until")]
     TooLong,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::super::row::micros_since_1970;
 use super::super::store::SILENCE;
-use super::super::{AskError, LedgerError, Reader};
+use super::super::{AskError, LedgerError, Reader, schema};
 use super::book::{Place, name};
 use super::records::{Calls, all_kept, recorded};
 use crate::limit::{Bound, BudgetId, Window};
@@ -42,10 +42,14 @@ impl BudgetLine {
 /// How all budgets of these subjects stand.
 ///
 /// # Errors
-/// [`AskError`].
+/// [`AskError`]; `Older` where the database has no budgets so far, or not in this form.
 pub fn budgets(reader: &Reader, bounds: &[Bound], now: SystemTime) -> Result<Vec<BudgetLine>, AskError> {
     // One transaction, so that all of it is of one moment.
     let transaction = reader.0.unchecked_transaction()?;
+    let found = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found < schema::VERSION {
+        return Err(AskError::Older(found));
+    }
     let budgets = bounds.iter().flat_map(|bound| bound.limits.budgets.iter().map(move |budget| (bound, budget)));
     budgets.map(|(bound, budget)| line(&transaction, bound, budget, now).map_err(AskError::from)).collect()
 }
