@@ -10,10 +10,10 @@ use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::family::Budget;
 use super::series::add;
-use crate::error::Overload;
+use crate::error::{Overload, Refusal};
 use crate::flow::Record;
 use crate::limit::{Standing, Tally};
-use crate::units::{Limit, Measure, Owner, Per};
+use crate::units::{Limit, Measure, Per};
 
 /// How much of the ceiling of all series budgets may fill, in percent.
 const PERCENT: usize = 70;
@@ -36,8 +36,10 @@ pub(super) struct LimitSeries {
 impl LimitSeries {
     pub(super) fn new(registry: &Registry, budget: &Arc<Budget>) -> prometheus::Result<Self> {
         budget.reserve(FIXED);
-        let rejected =
-            Opts::new("gateway_limit_rejections_total", "Calls that a limit or its store refused, by that limit.");
+        let rejected = Opts::new(
+            "gateway_limit_rejections_total",
+            "Calls and further attempts that a limit or its store refused, by that limit.",
+        );
         let shadowed = Opts::new(
             "gateway_limit_shadow_rejections_total",
             "Calls that a limit in shadow would have refused, by that limit.",
@@ -55,7 +57,7 @@ impl LimitSeries {
             shadowed: add(registry, IntCounterVec::new(shadowed, &["limit"]))?,
             outstanding: add(registry, outstanding)?,
             overruns: add(registry, overruns)?,
-            used: add(registry, GaugeVec::new(used, &["kind", "name", "limit"]))?,
+            used: add(registry, GaugeVec::new(used, &["kind", "name", "model", "limit"]))?,
             budget: Arc::clone(budget),
             shown: Mutex::default(),
         };
@@ -70,7 +72,13 @@ impl LimitSeries {
     }
 
     pub(super) fn observe(&self, record: &Record) {
-        let limit = record.refusal.as_ref().and_then(|refusal| refusal.limit());
+        if let Some(refusal) = &record.refusal {
+            self.refused(refusal);
+        }
+    }
+
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        let limit = refusal.limit();
         if let Some(Ok(counter)) = limit.map(|limit| self.rejected.get_metric_with_label_values(&[limit])) {
             counter.inc();
         }
@@ -96,11 +104,7 @@ impl LimitSeries {
         }
         self.used.reset();
         for (ratio, Standing { subject, limit, .. }) in budgets.into_iter().take(shown.0) {
-            let name = match (&subject.owner, &subject.model) {
-                (Owner::Gateway, _) | (_, None) => subject.name().into(),
-                (_, Some(model)) => std::borrow::Cow::from(format!("{}/{model}", subject.name())),
-            };
-            let labels = [subject.kind(), &*name, limit.name()];
+            let labels = [subject.kind(), subject.name(), subject.model.as_deref().unwrap_or_default(), limit.name()];
             if let Ok(gauge) = self.used.get_metric_with_label_values(&labels) {
                 gauge.set(ratio);
             }

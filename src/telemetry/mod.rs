@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use prometheus::TextEncoder;
 
+use crate::error::Refusal;
 use crate::flow::Record;
 use crate::limit::{Standing, Tally};
 use crate::route::TargetView;
@@ -222,6 +223,11 @@ impl Telemetry {
     /// Notes how the ledger does.
     pub fn ledger(&self, state: &LedgerState) {
         self.series.ledger(state);
+    }
+
+    /// Counts a further attempt of a call that a limit or its store refused.
+    pub fn refused_again(&self, refusal: &Refusal) {
+        self.limits.refused(refusal);
     }
 
     /// Counts a call that a limit in shadow would have refused.

@@ -34,8 +34,16 @@ fn budgets_show_what_is_used_of_them_and_stay_under_the_ceiling() {
     telemetry.limits(&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day)), rate, shadow]);
     let used = |text: &str| text.lines().filter(|line| line.starts_with("gateway_budget_used_ratio{")).count();
     let text = telemetry.render(at(1_764_064_801));
-    assert!(text.contains("gateway_budget_used_ratio{kind=\"gateway\",limit=\"usd/day\",name=\"\"} 0.5\n"), "{text}");
+    assert!(
+        text.contains("gateway_budget_used_ratio{kind=\"gateway\",limit=\"usd/day\",model=\"\",name=\"\"} 0.5\n"),
+        "{text}"
+    );
     assert_eq!(used(&text), 1);
+    let subject = Subject { owner: Owner::User("a/b".into()), model: Some("org/m".into()) };
+    telemetry.limits(&Tally::default(), &[Standing { subject, ..half_used(Limit::Budget(Measure::Usd, Per::Day)) }]);
+    let text = telemetry.render(at(1_764_064_801));
+    let labels = "{kind=\"user_model\",limit=\"usd/day\",model=\"org/m\",name=\"a/b\"}";
+    assert!(text.contains(&format!("gateway_budget_used_ratio{labels} 0.5\n")), "{text}");
     let owner = |number: usize| Owner::User(number.to_string().into());
     let budget = half_used(Limit::Budget(Measure::Usd, Per::Day));
     let many = (0..1000).map(|number| Standing { subject: Subject::of(owner(number)), ..budget.clone() });

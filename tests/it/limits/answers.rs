@@ -81,6 +81,6 @@ async fn how_limits_stand_takes_the_token() {
     assert_eq!((&all[1]["limit"], &all[1]["value"], &all[1]["used"]), (&"usd/day".into(), &"2.5".into(), &"0".into()));
     assert!(all[1]["window_end"].is_string());
     let metrics = world.metrics().await;
-    assert_eq!(metric(&metrics, r#"gateway_budget_used_ratio{kind="user",limit="usd/day",name="test"}"#), 0.0);
+    assert_eq!(metric(&metrics, r#"gateway_budget_used_ratio{kind="user",limit="usd/day",model="",name="test"}"#), 0.0);
     assert!(metrics.contains("gateway_budget_used_ratio{"));
 }

@@ -37,7 +37,7 @@ async fn a_budget_for_one_model_leaves_the_others_alone() {
     let all = standing(world.gateway.admin_address()).await;
     let one = all.iter().find(|one| one["kind"] == "user_model").expect("a limit");
     assert_eq!((&one["name"], &one["model"]), (&"test".into(), &"gpt-4o".into()));
-    assert!(world.metrics().await.contains(r#"{kind="user_model",limit="usd/day",name="test/gpt-4o"}"#));
+    assert!(world.metrics().await.contains(r#"{kind="user_model",limit="usd/day",model="gpt-4o",name="test"}"#));
 }
 
 #[tokio::test]
