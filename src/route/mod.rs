@@ -244,11 +244,12 @@ impl Route {
         segments.join("/")
     }
 
-    /// Whether a request of this method makes a model work. Counting the tokens of a message costs nothing. Source:
+    /// Whether a request of this method makes something: a model may work for it. Counting the tokens of a message costs nothing. Source:
     /// platform.claude.com/docs/en/build-with-claude/token-counting, read 2026-11.
     pub fn generates(&self, method: &http::Method) -> bool {
-        let may = matches!(*method, http::Method::POST | http::Method::PUT | http::Method::PATCH);
-        may && !self.pattern.ends_with("/messages/count_tokens")
+        use http::Method;
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
+        !reads && !self.pattern.ends_with("/messages/count_tokens")
     }
 
     /// What a path that matched this route has behind the provider's name: `/v1/models`.

@@ -232,3 +232,20 @@ fn odd_spellings_are_unknown_below_a_wildcard_too() {
         assert!(table.find(&Method::GET, path).is_none(), "{path} was found");
     }
 }
+
+#[test]
+fn all_but_what_only_reads_deletes_or_counts_makes_something() {
+    let route = |pattern: &str| {
+        let table = table(&[(Method::POST, pattern)]);
+        let found = table.find(&Method::POST, pattern).expect("a route");
+        Arc::clone(found.route)
+    };
+    let chat = route("/openai/v1/chat/completions");
+    for makes in [Method::POST, Method::PUT, Method::PATCH, Method::from_bytes(b"QUERY").expect("a method")] {
+        assert!(chat.generates(&makes), "{makes}");
+        assert!(!route("/anthropic/v1/messages/count_tokens").generates(&makes), "{makes}");
+    }
+    for not in [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS] {
+        assert!(!chat.generates(&not), "{not}");
+    }
+}
