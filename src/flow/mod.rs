@@ -24,6 +24,7 @@ use crate::error::Refusal;
 use crate::keys::Key;
 use crate::meter::{Scan, Seen, Tap};
 use crate::route::{Kind, ModelSource, Provider, Route, Routing, Target};
+use crate::units::ProviderId;
 
 pub use client::client_address;
 pub use credential::{presented, presented_by_websocket, protocols_without_key, without_credentials};
@@ -195,10 +196,9 @@ impl Arrived {
         }
         self.asked.max_output_tokens = scan.max_output_tokens;
         self.asked.choices = scan.choices;
-        let makes = !matches!(underway.route.method, Some(Method::GET | Method::HEAD | Method::DELETE));
         match (&scan.model, &underway.model) {
             (Some(model), _) => underway.key.permits_model(Some(model)),
-            (None, None) if makes => underway.key.permits_model(None),
+            (None, None) if underway.route.generates(&self.record.method) => underway.key.permits_model(None),
             (None, _) => Ok(()),
         }
     }
@@ -238,10 +238,27 @@ impl Arrived {
     /// The same of one that failed before its answer went to the client. Nobody charges for an answer that says no; where
     /// there was none, or it broke off, somebody may.
     pub fn failed(&mut self, refusal: Option<&Refusal>, now: Instant) {
+        self.failed_as(record::outcome(refusal, self.record.upstream_status), now);
+    }
+
+    /// The same, where what came of it has a name of its own.
+    pub fn failed_as(&mut self, outcome: &'static str, now: Instant) {
         let says_no = self.record.upstream_status.is_some_and(|status| !(200..300).contains(&status));
         self.is_unanswered = std::mem::take(&mut self.asked.sent) && !says_no;
-        let outcome = record::outcome(refusal, self.record.upstream_status);
         self.tried(outcome, now);
+    }
+
+    /// Takes note that the answer of an earlier attempt goes to the client, for want of a better one. A stream that told an
+    /// error had counted as not answered, and it tells itself what it used.
+    pub fn returns_to(&mut self, provider: &ProviderId, status: u16, head: Duration) {
+        self.record.provider = Some(provider.clone());
+        self.record.upstream_status = Some(status);
+        self.record.upstream_head = Some(head);
+        if (200..300).contains(&status) {
+            self.goes_on();
+            self.record.unanswered = self.record.unanswered.saturating_sub(1);
+            self.asked.sent = true;
+        }
     }
 
     /// Whether the last attempt was sent and had no answer, so that one more is beside what may be charged already.
@@ -290,9 +307,10 @@ impl Arrived {
         if !self.is_reckoned {
             self.reckon();
         }
-        if self.record.spent.certainty == Certainty::Failed {
-            self.goes_on();
-        }
+        // Where this side left before the answer began, its input is billed. A budget keeps more: all that was reserved.
+        let was_left = self.record.spent.certainty == Certainty::Estimated && self.record.upstream_status.is_none();
+        self.is_unanswered |= was_left;
+        self.goes_on();
         self.record.duration = now.saturating_duration_since(self.started);
         self.record.overhead = self.record.duration.saturating_sub(self.waited);
         self.record

@@ -45,8 +45,9 @@ pub struct Record {
     /// Each of those attempts once the call is over; empty where there was one only, for the model that the request names,
     /// and it answered.
     pub tried: Vec<Tried>,
-    /// Attempts that were sent and not answered, so that nothing tells what they used. The call is not billed for them, but the
-    /// provider may charge: of budgets each keeps what was reserved for a call.
+    /// Attempts that were sent and not answered, so that nothing tells what they used: also one whose answer broke before
+    /// anything of it went to the client, or whose client left before it began. The call is billed nothing for them, but its
+    /// input where its client left; the provider may charge more: of budgets each keeps what was reserved for a call.
     pub unanswered: u32,
     /// The model that the provider was asked for, where that is another one than the request names.
     pub asked_model: Option<Arc<str>>,
@@ -127,7 +128,7 @@ pub enum Certainty {
     Settled,
     /// The answer was cut, or the client left: reckoned from what had passed.
     Estimated,
-    /// Nothing was answered, so nothing is billed. Whether the provider may charge is told by [`Record::unanswered`].
+    /// Nothing was answered, or nothing of it reached the client, so nothing is billed. Whether the provider may charge is told by [`Record::unanswered`].
     Failed,
     /// It was answered, and nothing tells what that used.
     Unknown,

@@ -1,8 +1,8 @@
 //! What a call used and cost, judged once from all that is known when it is over.
 //!
 //! Invariant: what the provider told is never replaced by an estimate that is less, and an estimate is never more than the
-//! model can take and the request lets it give; nothing is charged for a call that the provider did not answer, unless it
-//! was this side that left; what has no price costs `None`, never zero.
+//! model can take and the request lets it give; nothing is charged for a call that the provider did not answer, or whose
+//! answer broke before anything of it went to the client, unless it was this side that left; what has no price costs `None`, never zero.
 //! Never does: read a clock, look at a body.
 
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(super) const BYTES_PER_TOKEN: u64 = 3;
 pub struct Asked {
     /// Whether the request was sent, so that the provider may have worked for it.
     pub sent: bool,
+    /// Whether the head of its answer went to the client.
+    pub relayed: bool,
     /// Bytes of its body, where it was read.
     pub bytes: u64,
     /// The most tokens that one choice may have, where the request says so.
@@ -74,6 +76,7 @@ impl Judge<'_> {
         let generates = self.route.generates(&self.record.method);
         let is_read = self.route.kind == Kind::Json;
         match self.record.upstream_status {
+            Some(200..=299) if self.is_lost() => return (Failed, None),
             Some(200..=299) => {}
             // It was at work when its client left: many providers charge for that.
             None if self.asked.sent && self.was_left() && generates => {
@@ -94,6 +97,12 @@ impl Judge<'_> {
             None if is_read && (cut || self.metered.visible_bytes > 0) => (Estimated, Some(self.estimate())),
             None => (Unknown, None),
         }
+    }
+
+    /// Whether the answer broke before anything of it went to the client.
+    fn is_lost(&self) -> bool {
+        let is_read_on = self.asked.sent && self.was_left();
+        !self.asked.relayed && self.record.refusal.is_some() && !is_read_on
     }
 
     /// Whether it was this side that broke off, and not the provider that failed.

@@ -71,10 +71,7 @@ pub(super) async fn answer(
             Step::End(End::Refuse(refusal)) => return Err(refusal),
             Step::End(End::PassOn) => {
                 let held = kept.ok_or(Refusal::Bug("an answer that was not kept"))?;
-                let arrived = call.arrived()?;
-                arrived.record.provider = Some(held.provider.id.clone());
-                arrived.record.upstream_status = Some(held.head.status.as_u16());
-                arrived.record.upstream_head = Some(held.after);
+                call.arrived()?.returns_to(&held.provider.id, held.head.status.as_u16(), held.after);
                 ask.body = None;
                 return Ok(Answer { ask, plan, held });
             }
@@ -157,7 +154,7 @@ async fn make(
         Stopped::Error => stream_failed(call, plan, held),
         Stopped::Empty => {
             let now = Instant::now();
-            call.arrived()?.tried("empty_stream", now);
+            call.arrived()?.failed_as("empty_stream", now);
             plan.judge(Outcome::StreamEmpty, now);
             Ok(Made::Judged(None))
         }
@@ -200,7 +197,7 @@ fn stream_failed(call: &mut Call, plan: &mut Plan, mut held: Box<Held>) -> Resul
     let arrived = call.arrived()?;
     (held.tap, held.pace) = (arrived.tap.take(), arrived.record.pace);
     arrived.record.pace = Pace::default();
-    arrived.tried("stream_error", now);
+    arrived.failed_as("stream_error", now);
     let keep = plan.judge(Outcome::StreamFailed(held.class()), now);
     Ok(Made::Judged(keep.then_some(held)))
 }

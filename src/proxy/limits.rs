@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use log::warn;
 use tokio::sync::Mutex;
 
 use crate::config::Snapshot;
@@ -134,7 +135,7 @@ impl Held {
     }
 
     /// Replaces what was reserved by what the call used. Of attempts that were not answered all of it stays used.
-    pub(super) fn settle(self, record: &Record) {
+    pub(super) fn settle(mut self, record: &Record) {
         if self.reservation.is_empty() {
             return;
         }
@@ -146,9 +147,12 @@ impl Held {
         let free = (spent.cost == Some(Usd::ZERO)).then_some(0);
         let tokens = spent.usage.as_ref().map(|usage| usage.total()).or(free);
         let estimated = spent.certainty == Certainty::Estimated;
-        let is_unanswered = usize::try_from(record.unanswered).is_ok_and(|count| count > self.further.len());
+        let unanswered = usize::try_from(record.unanswered).unwrap_or(usize::MAX);
+        let is_unanswered = unanswered > self.further.len();
+        // One that was reserved beside is free where the answer of an earlier attempt went to the client after all.
+        self.further.drain(unanswered.min(self.further.len())..).for_each(Reservation::refund);
         self.reservation.settle(match spent.certainty {
-            Certainty::Failed if is_unanswered => Actual::default(),
+            _ if is_unanswered => Actual::default(),
             Certainty::Settled | Certainty::Estimated => Actual { tokens, cost: spent.cost, estimated },
             Certainty::Failed => Actual { tokens: Some(0), cost: Some(Usd::ZERO), estimated: false },
             Certainty::Unknown => Actual::default(),
@@ -264,8 +268,18 @@ pub(super) async fn again(gateway: &Gateway, call: &mut Call, underway: &Underwa
         let bounds: Vec<Bound> = bounds.filter_map(budgets).collect();
         let ask = call.limits.ask;
         match call.waiting(gateway.limits.reserve(&[&bounds], &ask)).await {
-            Ok(reservation) => call.limits.further.push(reservation),
-            Err(_) => return Ok(false),
+            Ok(reservation) => {
+                for exceeded in reservation.shadowed() {
+                    gateway.telemetry.shadowed(exceeded.limit);
+                }
+                call.limits.further.push(reservation);
+            }
+            Err(refusal) => {
+                let (request_id, code) = (&call.arrived()?.record.request_id, refusal.code());
+                warn!("call {request_id}: no further attempt beside one that was not answered: {code}");
+                gateway.telemetry.refused_again(&refusal);
+                return Ok(false);
+            }
         }
     }
     call.goes_on();

@@ -245,7 +245,9 @@ pub(super) fn answer(
     let reply = facts(session, call, &snapshot.server)
         .and_then(|facts| wire::answer(theirs, &provider, &told, &facts).map_err(unspeakable))
         .map_err(|refusal| call.broken_off(refusal))?;
-    call.arrived().map_err(|refusal| explain(&refusal))?.record.status = head.status.as_u16();
+    let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
+    arrived.record.status = head.status.as_u16();
+    arrived.asked.relayed = true;
     *head = *reply;
     Ok(())
 }

@@ -113,7 +113,9 @@ async fn pass(
         session.set_keepalive(None);
     }
     part_when_draining(gateway, session);
-    call.arrived()?.record.status = reply.status.as_u16();
+    let arrived = call.arrived()?;
+    arrived.record.status = reply.status.as_u16();
+    arrived.asked.relayed = true;
     let settings = &snapshot.server;
     call.waiting(written(settings, session.write_response_header(reply))).await?;
     let mut out = Out { settings, tail: Tail::default(), left };
@@ -164,7 +166,9 @@ async fn whole(
                 }
             }
             Err(broken) => {
-                let request_id = &call.arrived()?.record.request_id;
+                let arrived = call.arrived()?;
+                arrived.failed(Some(&broken.refusal), Instant::now());
+                let request_id = &arrived.record.request_id;
                 warn!("call {request_id}: the provider in the middle of an answer: {}", broken.cause);
                 return Err(broken.refusal);
             }

@@ -63,7 +63,7 @@ fn case(method: Method, path: &str) -> Case {
     arrived.record.method = method;
     arrived.record.model = Some("asked".to_owned());
     arrived.record.upstream_status = Some(200);
-    arrived.asked = Asked { sent: true, bytes: 301, ..Asked::default() };
+    arrived.asked = Asked { sent: true, relayed: true, bytes: 301, ..Asked::default() };
     let usage = Some(Usage { input: 100, output: 10, ..Usage::default() });
     Case { arrived, metered: Some(Metered { usage, complete: true, visible_bytes: 40, ..Metered::default() }) }
 }
@@ -166,6 +166,18 @@ fn what_was_not_sent_or_failed_costs_nothing() {
     assert_eq!(chat().status(401).refusal(Refusal::UpstreamAuth).says(), "failed ? 0");
     let spent = chat().status(429).spent();
     assert_eq!((spent.prices, spent.usage), (None, None), "nothing was reckoned");
+}
+
+#[test]
+fn an_answer_of_which_nothing_reached_the_client_costs_nothing() {
+    let lost = |refusal| cut_stream(refusal).asked(|asked| asked.relayed = false);
+    for refusal in [Refusal::Upstream(UpstreamFault::Reset), Refusal::UpstreamTimeout(Silence::Idle)] {
+        assert_eq!(lost(refusal).says(), "failed ? 0");
+    }
+    // It was at work when its client left, or that attempt was over and another one was not made so far.
+    assert_eq!(lost(Refusal::ClientGone).says(), "estimated 101+14 0.000241");
+    assert_eq!(lost(Refusal::ClientGone).asked(|asked| asked.sent = false).says(), "failed ? 0");
+    assert_eq!(chat().asked(|asked| asked.relayed = false).says(), "settled 100+10 0.0002");
 }
 
 #[test]

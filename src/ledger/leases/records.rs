@@ -18,7 +18,8 @@ pub(super) struct Calls<'a> {
 }
 
 /// What the records say was spent of a budget in its window, by one process or by all; calls of which nothing
-/// tells what they used, and attempts that were not answered, at what was reserved for them, as the limiter counts them.
+/// tells what they used, and attempts that were not answered, at what was reserved for them, as the limiter counts them. A
+/// call whose client left before its answer began is one of the latter, whatever of its input is billed.
 pub(super) fn recorded(
     connection: &Connection,
     budget: &BudgetId,
@@ -27,11 +28,12 @@ pub(super) fn recorded(
 ) -> rusqlite::Result<u128> {
     let amount = match budget.measure {
         Measure::Usd => {
-            "CASE WHEN state = 'failed' THEN 0 ELSE coalesce(cost_picos, reserved_picos, 0) END
-             + unanswered * coalesce(reserved_picos, 0)"
+            "CASE WHEN state = 'failed' OR state = 'estimated' AND upstream_us IS NULL AND unanswered > 0 THEN 0
+             ELSE coalesce(cost_picos, reserved_picos, 0) END + unanswered * coalesce(reserved_picos, 0)"
         }
         Measure::Tokens => {
-            "CASE WHEN state = 'failed' OR state = 'settled' AND cost_picos = 0 THEN coalesce(input + output, 0)
+            "CASE WHEN state = 'estimated' AND upstream_us IS NULL AND unanswered > 0 THEN 0
+             WHEN state = 'failed' OR state = 'settled' AND cost_picos = 0 THEN coalesce(input + output, 0)
              ELSE coalesce(input + output, reserved_tokens, 0) END + unanswered * coalesce(reserved_tokens, 0)"
         }
     };

@@ -1,7 +1,7 @@
 //! Attempts that were sent and had no answer: the provider may charge for each, so that each keeps what was reserved for it,
 //! and there is no further one where a budget has no room for that.
 
-use ai_gateway::demo::{CutAt, HowCut, Script};
+use ai_gateway::demo::{CutAt, HowCut, Provider, ProviderOptions, Script};
 
 use super::*;
 
@@ -42,6 +42,99 @@ async fn what_was_sent_and_not_answered_counts_at_what_was_reserved() {
         eventually("it counts", async || used(world.gateway.admin_address()).await == all).await;
         eventually("it is not billed", async || billed(&world).await == (1, 0, "0".to_owned())).await;
     }
+}
+
+/// A world with a second provider for the model.
+async fn two() -> (World, Provider) {
+    let options = ProviderOptions { api_key: Some("backup".to_owned()), ..ProviderOptions::default() };
+    let backup = Provider::start(options).await.expect("the backup starts");
+    let url = backup.addr();
+    let setup = Setup {
+        providers: format!(
+            "  backup: {{ base_url: 'http://{url}', api_key: backup, priced_as: openai, \
+             timeouts: {{ first_byte: {{ stream: 500ms }} }} }}"
+        ),
+        models: "{ gpt-4o-mini: { order: ordered, targets: [ { provider: openai }, { provider: backup } ] } }"
+            .to_owned(),
+        ..tokens(10_000, TWICE)
+    };
+    (World::with(setup).await, backup)
+}
+
+/// A chat call that asks for a stream.
+fn streamed(ceiling: u64) -> String {
+    capped(ceiling).replacen('{', r#"{"stream":true,"#, 1)
+}
+
+/// The most that such a call may use: the question for its usage is put in later.
+fn worst_of(body: &str, ceiling: u64) -> u64 {
+    body.len() as u64 + 64 + ceiling
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_before_anything_of_it_goes_on_counts_at_what_was_reserved() {
+    for (how, status) in [(HowCut::Reset, 502), (HowCut::Close, 502), (HowCut::Stall, 504)] {
+        for bytes in [0, 20] {
+            let mut setup = tokens(10_000, "");
+            setup.provider = "timeouts: { idle: 500ms }".to_owned();
+            let world = World::with(setup).await;
+            world.provider.script(Script::cut(CutAt::Body(bytes), how));
+            assert_eq!(world.post(CHAT, &capped(500)).await.status, status);
+            let all = (worst(500), 0);
+            eventually("it counts", async || used(world.gateway.admin_address()).await == all).await;
+            eventually("it is not billed", async || billed(&world).await == (1, 0, "0".to_owned())).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_while_another_target_may_be_asked_counts_beside_the_next() {
+    for body in [capped(500), streamed(500)] {
+        for (how, bytes) in [(HowCut::Reset, 0), (HowCut::Close, 0), (HowCut::Reset, 20)] {
+            let (world, backup) = two().await;
+            world.provider.script(Script::cut(CutAt::Body(bytes), how));
+            assert_eq!(world.post(CHAT, &body).await.status, 200);
+            assert_eq!(world.provider.received().len() + backup.received().len(), 2);
+            let address = world.gateway.admin_address();
+            eventually("the second is billed", async || billed(&world).await.1 > 0).await;
+            let (failed, usage, _) = billed(&world).await;
+            assert_eq!((failed, used(address).await), (0, (worst_of(&body, 500) + usage, 0)), "{how:?} {bytes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_a_stream_that_goes_on_after_all_counts_once() {
+    let (world, backup) = two().await;
+    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\"}}\n\n";
+    world.provider.script(Script::events([error]));
+    backup.script(ends(HowCut::Stall));
+    let body = streamed(500);
+    let answer = world.post(CHAT, &body).await;
+    assert!(answer.text().contains("overloaded"), "{}", answer.text());
+    assert_eq!((world.provider.received().len(), backup.received().len()), (1, 1));
+    let all = (2 * worst_of(&body, 500), 0);
+    eventually("both count", async || used(world.gateway.admin_address()).await == all).await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_before_the_answer_is_billed_the_input_and_keeps_what_was_reserved() {
+    let mut service = Service::with(tokens(10_000, "")).await;
+    service.provider.script(Script::delayed(SOON).always());
+    let headers = [bearer(KEY), ("content-type", "application/json".to_owned())];
+    let body = capped(500);
+    let mut connection = service.connect().await;
+    connection.send(head("POST", CHAT, &headers, body.as_bytes()) + &body).await;
+    eventually("it is asked", async || service.provider.received().len() == 1).await;
+    drop(connection);
+    eventually("it counts", async || used(service.admin).await == (worst(500), 0)).await;
+    service.process.signal("TERM");
+    assert_eq!(service.process.end().await.code, Some(0));
+    lasting::again(&mut service).await;
+    service.provider.clear_scripts();
+    let usage = service.connect().await.post(CHAT, &body).await.json()["usage"]["total_tokens"].as_u64();
+    let all = (worst(500) + usage.expect("a number"), 0);
+    eventually("the database says so too", async || used(service.admin).await == all).await;
 }
 
 #[tokio::test]
@@ -85,6 +178,7 @@ async fn there_is_no_further_attempt_without_room_for_it() {
     assert_eq!(world.provider.received().len(), 1);
     eventually("it counts", async || used(world.gateway.admin_address()).await == (worst(500), 0)).await;
     let metrics = world.metrics().await;
+    assert_eq!(metric(&metrics, r#"gateway_limit_rejections_total{limit="tokens/total"}"#), 1.0);
     assert_eq!(metric(&metrics, "gateway_reservations_outstanding"), 0.0);
     assert_eq!(metric(&metrics, "gateway_limit_overruns_total"), 0.0);
 }
