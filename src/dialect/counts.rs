@@ -4,16 +4,12 @@
 //! Never does: fail for one bad member; look deeper than two objects inside another.
 
 use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 /// Tells each number of an object, by the name of the object that it stands in (empty: the outermost) and its own. Of
 /// two members of one name the later is told later.
 pub(super) fn counts(object: &[u8], mut told: impl FnMut(&str, &str, Number)) {
     // What came before a fault was told; the walk already saw that brackets match.
-    let _ = serde_json::Deserializer::from_slice(object).deserialize_map(Members { of: "", depth: 0, told: &mut told });
+    let _ = Members { text: object, at: 0 }.each("", 0, &mut told);
 }
 
 /// Reads a JSON string of at most so many bytes that says something.
@@ -65,35 +61,166 @@ const MAX: u64 = 1 << 53;
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// Where an object is read. A hand's breadth of JSON, because each call has a usage, and reading it by `serde_json` took as
+/// long as all else that is done with an answer.
 struct Members<'a> {
-    of: &'a str,
-    depth: u8,
-    told: &'a mut dyn FnMut(&str, &str, Number),
+    text: &'a [u8],
+    at: usize,
 }
 
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((Text(name), raw)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-            match raw.get().as_bytes().first() {
-                Some(b'{') if self.depth < 2 => {
-                    let inner = Members { of: &name, depth: self.depth + 1, told: &mut *self.told };
-                    // A fault in it would have been one out here.
-                    let _ = serde_json::Deserializer::from_str(raw.get()).deserialize_map(inner);
-                }
-                Some(b'0'..=b'9') => {
-                    if let Some(number) = Number::read(raw.get()) {
-                        (self.told)(self.of, &name, number);
+impl<'a> Members<'a> {
+    /// Absent where there is a fault.
+    fn each(&mut self, of: &str, depth: u8, told: &mut dyn FnMut(&str, &str, Number)) -> Option<()> {
+        self.take(b'{')?;
+        if self.next()? == b'}' {
+            return self.take(b'}');
+        }
+        loop {
+            let name = self.name()?;
+            self.take(b':')?;
+            match self.next()? {
+                b'{' if depth < 2 => self.each(&name, depth + 1, told)?,
+                b'0'..=b'9' => {
+                    if let Some(number) = Number::read(self.scalar()?) {
+                        told(of, &name, number);
                     }
                 }
-                _ => {}
+                b'{' | b'[' => self.container()?,
+                b'"' => drop(self.string()?),
+                _ => drop(self.scalar()?),
+            }
+            match self.next()? {
+                b',' => self.at += 1,
+                _ => return self.take(b'}'),
             }
         }
-        Ok(())
+    }
+
+    /// The next byte that is no space.
+    fn next(&mut self) -> Option<u8> {
+        while matches!(self.text.get(self.at)?, b' ' | b'\t' | b'\r' | b'\n') {
+            self.at += 1;
+        }
+        self.text.get(self.at).copied()
+    }
+
+    fn take(&mut self, wanted: u8) -> Option<()> {
+        (self.next()? == wanted).then(|| self.at += 1)
+    }
+
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        self.next()?;
+        let (raw, is_plain) = self.string()?;
+        if is_plain {
+            return std::str::from_utf8(raw.get(1..raw.len() - 1)?).ok().map(Cow::Borrowed);
+        }
+        let Text(name) = serde_json::from_slice(raw).ok()?;
+        Some(name)
+    }
+
+    /// A string with its quotes, and whether it has no escapes.
+    fn string(&mut self) -> Option<(&'a [u8], bool)> {
+        let start = self.at;
+        self.take(b'"')?;
+        let mut is_plain = true;
+        loop {
+            match self.text.get(self.at)? {
+                b'"' => break self.at += 1,
+                b'\\' => {
+                    is_plain = false;
+                    self.at += 2;
+                }
+                _ => self.at += 1,
+            }
+        }
+        Some((self.text.get(start..self.at)?, is_plain))
+    }
+
+    /// A number, or one of `true`, `false` and `null`.
+    fn scalar(&mut self) -> Option<&'a str> {
+        let rest = self.text.get(self.at..)?;
+        let length =
+            rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'E' | b'.' | b'+' | b'-'))?;
+        self.at += length;
+        std::str::from_utf8(&rest[..length]).ok().filter(|scalar| !scalar.is_empty())
+    }
+
+    fn container(&mut self) -> Option<()> {
+        let mut open = 0_u32;
+        loop {
+            match self.text.get(self.at)? {
+                b'"' => drop(self.string()?),
+                b'{' | b'[' => {
+                    open += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    open -= 1;
+                    self.at += 1;
+                }
+                _ => self.at += 1,
+            }
+            if open == 0 {
+                return Some(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(object: &str) -> Vec<(String, String, Number)> {
+        let mut all = Vec::new();
+        counts(object.as_bytes(), |of, name, number| all.push((of.to_owned(), name.to_owned(), number)));
+        all
+    }
+
+    fn whole(of: &str, name: &str, number: u64) -> (String, String, Number) {
+        (of.to_owned(), name.to_owned(), Number::Whole(number))
+    }
+
+    #[test]
+    fn numbers_are_told_in_their_order_down_to_two_objects() {
+        let object = r#" { "a" : 1 , "b":{"c":2,"d":{"e":3,"f":{"g":4}},"h":5}, "a":6, "z":{}, "y":[ {"x":7} ] } "#;
+        let expected =
+            [whole("", "a", 1), whole("b", "c", 2), whole("d", "e", 3), whole("b", "h", 5), whole("", "a", 6)];
+        assert_eq!(told(object), expected);
+    }
+
+    #[test]
+    fn what_is_no_number_is_passed_over() {
+        let object = r#"{"s":"}\"{","\u0061":1,"t":true,"n":null,"m":-5,"l":[1,"]",{"q":2}],"f":1.5,"e":2e3,"last":9}"#;
+        let expected = [
+            whole("", "a", 1),
+            (String::new(), "f".to_owned(), Number::Fraction(1.5)),
+            (String::new(), "e".to_owned(), Number::Fraction(2e3)),
+            whole("", "last", 9),
+        ];
+        assert_eq!(told(object), expected);
+    }
+
+    #[test]
+    fn what_came_before_a_fault_is_told_and_nothing_behind_it() {
+        for (object, count) in [
+            ("", 0),
+            ("null", 0),
+            ("[1]", 0),
+            ("{", 0),
+            ("{}", 0),
+            (r#"{"a":1"#, 0),
+            (r#"{"a":1,"#, 1),
+            (r#"{"a":1,}"#, 1),
+            (r#"{"a":1 "b":2}"#, 1),
+            (r#"{"a":1,"b":}"#, 1),
+            (r#"{"a":1,"b":"x"#, 1),
+            (r#"{"a":1,"b\":2}"#, 1),
+            (r#"{"a":1,"b":[2}"#, 1),
+            (r#"{"a":12"#, 0),
+            (r#"{"a"1}"#, 0),
+        ] {
+            assert_eq!(told(object).len(), count, "{object}");
+        }
     }
 }

@@ -9,9 +9,7 @@ use std::hash::{Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac as _};
-use sha2::{Digest as _, Sha256};
+use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
 use crate::units::Secret;
@@ -132,27 +130,20 @@ impl fmt::Debug for Digest {
 
 /// HMAC-SHA256 under one salt. The salt's share of the work is done once, here, and copied for each key.
 #[derive(Clone)]
-pub(super) struct KeyedHash(Hmac<Sha256>);
+pub(super) struct KeyedHash(hmac::Key);
 
 impl KeyedHash {
     /// Prepares a salt: the bytes of the salt's *text*, not of what it may decode to (keyfile.md).
     pub(super) fn new(salt: &[u8]) -> Self {
-        // The padding of RFC 2104 by hand, since the crate's own constructor for any length returns an error that
-        // cannot happen.
-        let mut block = [0; 64];
-        if salt.len() > block.len() {
-            block[..32].copy_from_slice(&Sha256::digest(salt));
-        } else {
-            block[..salt.len()].copy_from_slice(salt);
-        }
-        Self(<Hmac<Sha256> as KeyInit>::new(&block.into()))
+        Self(hmac::Key::new(hmac::HMAC_SHA256, salt))
     }
 
     /// Hashes a key.
     pub(super) fn digest(&self, key: &[u8]) -> Digest {
-        let mut hmac = self.0.clone();
-        hmac.update(key);
-        Digest(hmac.finalize().into_bytes().into())
+        let mut digest = [0; 32];
+        // As long as SHA-256 makes it.
+        digest.copy_from_slice(hmac::sign(&self.0, key).as_ref());
+        Digest(digest)
     }
 }
 

@@ -4,6 +4,7 @@
 //! where the provider said that it has not looked at it.
 //! Never does: read an answer's body.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::route::{Deployment, Provider, Target, Timeouts};
 use super::Gateway;
 use super::body::Body;
 use super::call::Call;
-use super::exchange::{until, while_client_stays};
+use super::exchange::{until, while_client_stays, within};
 use super::upstream::{AnswerHead, Broken, Connection};
 use super::wire::{Carries, Outgoing};
 
@@ -106,9 +107,11 @@ pub(super) async fn attempt(
         // Until more is known: a call that is dropped may have been at work.
         arrived.asked.sent = true;
         arrived.asked.bytes = bytes;
-        let exchange =
-            exchange(gateway, provider, ask, Sending { request: &request, method: &method, fresh, deadline });
-        let outcome = call.waiting(while_client_stays(session, exchange)).await;
+        let sending = Sending { request: &request, method: &method, fresh, deadline };
+        let outcome = {
+            let exchange = pin!(exchange(gateway, provider, ask, sending));
+            call.waiting(pin!(while_client_stays(session, exchange))).await
+        };
         call.arrived()?.asked.sent = ask.sent;
         match outcome? {
             Ok(answer) => break answer,
@@ -177,16 +180,19 @@ async fn exchange(
     let first_byte = first_byte(&provider.timeouts, ask.edits.stream);
     debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.is_reused());
     let answer = async {
-        let silent = |_| Broken::silent(Silence::FirstByte);
+        let silent = || Broken::silent(Silence::FirstByte);
+        let end = || until(sending.deadline, first_byte);
         let body = ask.body.as_ref().map_or_else(Bytes::new, |body| body.bytes.clone());
-        let sent = connection.send(sending.request.to_vec(), &body);
-        tokio::time::timeout_at(until(sending.deadline, first_byte), sent).await.map_err(silent)?;
+        {
+            let sent = pin!(connection.send(sending.request, &body));
+            within(end, sent).await.ok_or_else(silent)?;
+        }
         if !ask.keeps_body && !connection.may_want_again(body.len(), harmless) {
             ask.body = None;
         }
         drop(body);
-        let head = connection.head(*sending.method == Method::HEAD);
-        tokio::time::timeout_at(until(sending.deadline, first_byte), head).await.map_err(silent)?
+        let head = pin!(connection.head(*sending.method == Method::HEAD));
+        within(end, head).await.ok_or_else(silent)?
     };
     match answer.await {
         Ok(head) => Ok((connection, head)),

@@ -59,7 +59,7 @@ pub(super) async fn answer(
             Step::Try(_) if call.arrived()?.is_unanswered() && !limits::again(gateway, call, &ask.underway).await? => {
                 plan.stop();
             }
-            Step::Try(one) => match Box::pin(make(gateway, session, call, &mut ask, (&mut plan, one))).await? {
+            Step::Try(one) => match make(gateway, session, call, &mut ask, (&mut plan, one)).await? {
                 Made::Commits(held) => {
                     plan.judge(Outcome::Committed, Instant::now());
                     ask.body = None;
@@ -189,7 +189,7 @@ fn judged(session: &ServerSession, call: &mut Call, plan: &mut Plan, held: Box<H
     } else {
         arrived.failed(None, now);
     }
-    let reset = time_to_reset(&held.head.headers, SystemTime::now());
+    let reset = time_to_reset(&held.head.headers.map(), SystemTime::now());
     let keep = plan.judge(Outcome::Answered(route::Answer { status, class, reset }), now);
     Ok(Made::Judged(keep.then_some(held)))
 }

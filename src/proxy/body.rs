@@ -3,6 +3,7 @@
 //! Invariant: what is held is accounted for from before it is read until it is dropped.
 //! Never does: wait for room; a body that finds none is refused.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::config::ServerSettings;
 use crate::error::{Overload, Refusal};
 use crate::meter::{Splice, spliced, undoing};
 
-use super::exchange::written;
+use super::exchange::{within, written};
 
 /// The bytes of all bodies that are held now.
 #[derive(Debug, Default)]
@@ -101,8 +102,11 @@ pub(super) async fn read(
         share.grow(length, settings.max_buffered)?;
     }
     invite(session, settings).await?;
-    let whole = gather(session, &mut share, declared, settings);
-    let bytes = tokio::time::timeout(settings.body_timeout, whole).await.map_err(|_| Refusal::BodyTooSlow)??;
+    let bytes = {
+        let whole = pin!(gather(session, &mut share, declared, settings));
+        let end = || tokio::time::Instant::now() + settings.body_timeout;
+        within(end, whole).await.ok_or(Refusal::BodyTooSlow)??
+    };
     Ok(Body { bytes, undo: Vec::new(), share })
 }
 

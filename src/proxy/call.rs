@@ -3,7 +3,8 @@
 //! Invariant: dropping it settles the call and tells telemetry, the policies and the ledger, whatever happened before.
 //! Never does: any IO.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -100,10 +101,20 @@ impl Call {
     }
 
     /// Waits for somebody else and takes note of how long that took.
+    ///
+    /// What is over at once is no wait, and asks no clock. Large work is best handed in pinned, so that it is not copied.
     pub(super) async fn waiting<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let started = Instant::now();
-        let outcome = work.await;
-        if let Some(arrived) = &mut self.arrived {
+        let mut work = pin!(work);
+        let mut started = None;
+        let outcome = poll_fn(|context| {
+            let polled = work.as_mut().poll(context);
+            if polled.is_pending() {
+                started.get_or_insert_with(Instant::now);
+            }
+            polled
+        });
+        let outcome = outcome.await;
+        if let (Some(started), Some(arrived)) = (started, &mut self.arrived) {
             arrived.waited += started.elapsed();
         }
         outcome

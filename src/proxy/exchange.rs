@@ -7,7 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
@@ -19,7 +19,6 @@ use log::{debug, error};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
-use pingora_proxy::Session;
 
 use crate::config::ServerSettings;
 use crate::error::Refusal;
@@ -50,7 +49,7 @@ enum Handled {
 
 /// Serves one call; true once it is answered, false where Pingora's loop is to carry it. An error aborts the client's
 /// connection.
-pub(super) async fn serve(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Result<bool> {
+pub(super) async fn serve(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<bool> {
     let answered = answer(gateway, session, call).await;
     if !matches!(answered, Ok(false)) {
         call.finished();
@@ -58,9 +57,8 @@ pub(super) async fn serve(gateway: &Gateway, session: &mut Session, call: &mut C
     answered
 }
 
-async fn answer(gateway: &Gateway, session: &mut Session, call: &mut Call) -> Result<bool> {
-    let session = session.as_downstream_mut();
-    let served = match contained(handle(gateway, session, call)).await {
+async fn answer(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<bool> {
+    let served = match contained(pin!(handle(gateway, session, call))).await {
         Ok(served) => served,
         Err(Panicked) => {
             gateway.telemetry.panicked();
@@ -134,7 +132,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Box::pin(listing::answer(gateway, session, call, ask)).await.map(|()| Handled::Answered);
     }
     let answer = attempts::answer(gateway, session, call, ask).await?;
-    Box::pin(relay(gateway, session, call, answer)).await.map(|()| Handled::Answered)
+    relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
 }
 
 /// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.
@@ -290,10 +288,32 @@ pub(super) async fn written<T>(
     settings: &ServerSettings,
     write: impl Future<Output = Result<T>>,
 ) -> Result<T, Refusal> {
-    match tokio::time::timeout(settings.idle_timeout, write).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) | Err(_) => Err(Refusal::ClientGone),
+    match within(|| tokio::time::Instant::now() + settings.idle_timeout, pin!(write)).await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(_)) | None => Err(Refusal::ClientGone),
     }
+}
+
+/// Works until then; absent where it is not over. What is over at once, as most is that does not wait for somebody else,
+/// needs neither a clock nor a timer.
+pub(super) async fn within<T>(
+    end: impl FnOnce() -> tokio::time::Instant,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let (mut end, mut timer) = (Some(end), pin!(None));
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        if let Some(end) = end.take() {
+            timer.set(Some(tokio::time::sleep_until(end())));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// The end of a wait that begins now, cut at the call's deadline.
@@ -304,9 +324,9 @@ pub(super) fn until(deadline: Instant, wait: Duration) -> tokio::time::Instant {
 #[derive(Debug)]
 struct Panicked;
 
-/// Keeps a panic inside its call. What it said is in the log, from the panic hook.
-async fn contained<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
-    let mut work = pin!(work);
+/// Keeps a panic inside its call. What it said is in the log, from the panic hook. The work stays where it is: copying its
+/// state costs as much as reading a head.
+async fn contained<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, Panicked> {
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
         Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
         Ok(Poll::Pending) => Poll::Pending,
@@ -321,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_stays_inside_its_call() {
-        assert!(contained(async { panic!("boom") }).await.is_err());
-        assert_eq!(contained(async { 7 }).await.ok(), Some(7));
+        assert!(contained(pin!(async { panic!("boom") })).await.is_err());
+        assert_eq!(contained(pin!(async { 7 })).await.ok(), Some(7));
     }
 }

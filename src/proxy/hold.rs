@@ -3,13 +3,17 @@
 //! Invariant: what is held is bounded in bytes and in time, and goes on in the order in which it came.
 //! Never does: judge.
 
+use std::future::{Future as _, poll_fn};
 use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
+use tokio::time::Sleep;
 
 use crate::error::{Refusal, Silence};
 use crate::flow::Pace;
@@ -79,7 +83,7 @@ impl Held {
         deadline: Instant,
     ) -> Self {
         let provider = Arc::clone(&ask.underway.target.provider);
-        let (shape, times) = (shape(&head.headers), &provider.timeouts);
+        let (shape, times) = (shape(|name| head.headers.get(name)), &provider.timeouts);
         let first_token = times.first_token.filter(|_| shape == Shape::Events && head.status.is_success());
         Self {
             waits: Waits { deadline, first_token: first_token.map(|limit| started + limit), idle: times.idle },
@@ -132,6 +136,35 @@ impl Waits {
             return Err(Broken::silent(silence));
         }
         tokio::time::timeout_at(end.into(), connection.chunk()).await.unwrap_or_else(|_| Err(Broken::silent(silence)))
+    }
+
+    /// The same for a whole answer, by one timer that is moved only where it would ring too late, or rings too early: pieces
+    /// that come in time cost none. What is over in all is for the caller to see, who knows the time of each piece.
+    pub(super) async fn next_by(
+        &self,
+        mut timer: Pin<&mut Sleep>,
+        connection: &mut Connection,
+    ) -> Result<Option<Bytes>, Broken> {
+        let mut chunk = pin!(connection.chunk());
+        let mut end = None;
+        poll_fn(|context| {
+            if let Poll::Ready(piece) = chunk.as_mut().poll(context) {
+                return Poll::Ready(piece);
+            }
+            let (end, silence) = *end.get_or_insert_with(|| self.end());
+            let end = end.into();
+            if end < timer.deadline() {
+                timer.as_mut().reset(end);
+            }
+            while timer.as_mut().poll(context).is_ready() {
+                if end <= timer.deadline() {
+                    return Poll::Ready(Err(Broken::silent(silence)));
+                }
+                timer.as_mut().reset(end);
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 

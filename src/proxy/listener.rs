@@ -9,10 +9,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
@@ -58,6 +59,10 @@ pub(crate) struct Guard {
     within: Duration,
     /// Bytes of HTTP/2's preface that have not come; 0 for HTTP/1.1.
     preface: usize,
+    /// Lines that go into the next head, put here through a shared reference by [`put_lines`].
+    lines: Mutex<Vec<u8>>,
+    /// A head with such lines, and how much of it was written.
+    head: Option<(Vec<u8>, usize)>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -67,7 +72,8 @@ impl Guard {
         let preface = if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { PREFACE } else { 0 };
         let due = Some(Box::pin(sleep(within)));
         heads.0.fetch_add(1, Ordering::Relaxed);
-        Self { stream, stage: AtomicU8::new(HEAD), heads, due, within, preface, telemetry }
+        let (stage, lines) = (AtomicU8::new(HEAD), Mutex::default());
+        Self { stream, stage, heads, due, within, preface, lines, head: None, telemetry }
     }
 
     fn set(&self, stage: u8) {
@@ -120,12 +126,27 @@ pub(super) fn over(session: &ServerSession) {
     set(session, QUIET);
 }
 
-/// Over HTTP/2 a session has no stream of its own.
+/// Whether lines can be put into a session's head: over HTTP/1.1.
+pub(super) fn takes_lines(session: &ServerSession) -> bool {
+    guard(session).is_some()
+}
+
+/// Puts header lines, each with its end, into the head that the session writes next, behind those that it has itself.
+pub(super) fn put_lines(session: &ServerSession, lines: Vec<u8>) {
+    if let Some(guard) = guard(session) {
+        *guard.lines.lock() = lines;
+    }
+}
+
 fn set(session: &ServerSession, stage: u8) {
-    let guard = session.stream().and_then(|stream| (**stream).as_any().downcast_ref::<Guard>());
-    if let Some(guard) = guard {
+    if let Some(guard) = guard(session) {
         guard.set(stage);
     }
+}
+
+/// Over HTTP/2 a session has no stream of its own.
+fn guard(session: &ServerSession) -> Option<&Guard> {
+    session.stream().and_then(|stream| (**stream).as_any().downcast_ref::<Guard>())
 }
 
 impl Drop for Guard {
@@ -152,7 +173,24 @@ impl AsyncRead for Guard {
 
 impl AsyncWrite for Guard {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        if !self.lines.get_mut().is_empty() {
+            let mut head = bytes.strip_suffix(b"\r\n").ok_or(io::ErrorKind::InvalidData)?.to_vec();
+            head.append(self.lines.get_mut());
+            head.extend_from_slice(b"\r\n");
+            self.head = Some((head, 0));
+        }
+        let Self { stream, head, .. } = &mut *self;
+        while let Some((text, written)) = head {
+            match ready!(Pin::new(&mut *stream).poll_write(context, &text[*written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                more => *written += more,
+            }
+            if *written == text.len() {
+                *head = None;
+                return Poll::Ready(Ok(bytes.len()));
+            }
+        }
+        Pin::new(stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,7 +12,7 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     LAST_MODIFIED, RANGE,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
@@ -112,20 +112,20 @@ async fn merged(
         return if passes { Ok(answer) } else { Err(unread()) };
     }
     for of_theirs in [ETAG, LAST_MODIFIED] {
-        held.head.headers.remove(of_theirs);
+        held.head.headers.remove(&of_theirs);
     }
     if session.req_header().method == Method::HEAD {
-        held.head.headers.remove(CONTENT_LENGTH);
+        held.head.headers.remove(&CONTENT_LENGTH);
         return Ok(answer);
     }
     if let Stopped::Broken(refusal) = hold::all(gateway, session, call, held, MOST_OF_A_LIST).await? {
         return Err(refusal);
     }
-    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    let is_readable = held.connection.is_none() && !held.head.headers.get(CONTENT_ENCODING).is_some_and(encoded);
+    let encoded = |value: &[u8]| !value.eq_ignore_ascii_case(b"identity");
+    let is_readable = held.connection.is_none() && !held.head.headers.get(&CONTENT_ENCODING).is_some_and(encoded);
     match listing.merged(&held.pieces.concat()).filter(|_| is_readable) {
         Some(list) => {
-            held.head.headers.remove(CONTENT_LENGTH);
+            held.head.headers.remove(&CONTENT_LENGTH);
             held.head.length = Length::Known(list.len() as u64);
             held.pieces = vec![list.into()];
             Ok(answer)

@@ -8,6 +8,7 @@ mod attempt;
 mod attempts;
 mod body;
 mod call;
+mod connection;
 mod exchange;
 mod hold;
 mod limits;
@@ -35,7 +36,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::config::Live;
+use crate::config::{Live, Snapshot};
 use crate::ledger::Ledger;
 use crate::policy::Policies;
 use crate::telemetry::{Readiness, Telemetry};
@@ -102,6 +103,14 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// A call that has arrived; it sees this configuration to its end.
+    fn call(&self, snapshot: Arc<Snapshot>) -> Call {
+        let (telemetry, policies) = (Arc::clone(&self.telemetry), self.policies.clone());
+        Call::new(snapshot, self.request_ids.next(), telemetry, policies, self.ledger.clone())
+    }
+}
+
 impl RequestIds {
     fn next(&self) -> String {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
@@ -109,24 +118,26 @@ impl RequestIds {
     }
 }
 
+/// The gateway at the hooks of Pingora's proxy loop.
+pub(crate) struct Hooks(pub(crate) Arc<Gateway>);
+
 #[async_trait]
-impl ProxyHttp for Gateway {
+impl ProxyHttp for Hooks {
     type CTX = Call;
 
     fn new_ctx(&self) -> Call {
-        let (telemetry, policies) = (Arc::clone(&self.telemetry), self.policies.clone());
-        Call::new(self.live.pin(), self.request_ids.next(), telemetry, policies, self.ledger.clone())
+        self.0.call(self.0.live.pin())
     }
 
     /// No modules: Pingora's compression would hold events back and hide usage.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, call: &mut Call) -> Result<bool> {
-        exchange::serve(self, session, call).await
+        exchange::serve(&self.0, session.as_downstream_mut(), call).await
     }
 
     async fn upstream_peer(&self, _session: &mut Session, call: &mut Call) -> Result<Box<HttpPeer>> {
-        native::peer(self, call).await
+        native::peer(&self.0, call).await
     }
 
     async fn upstream_request_filter(
@@ -158,7 +169,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, call: &mut Call) -> Result<()> {
-        native::answer(self, session.as_downstream_mut(), head, call)
+        native::answer(&self.0, session.as_downstream_mut(), head, call)
     }
 
     fn response_body_filter(
@@ -178,7 +189,7 @@ impl ProxyHttp for Gateway {
         call: &mut Call,
         error: Box<Error>,
     ) -> Box<Error> {
-        native::not_connected(self, peer, error, call)
+        native::not_connected(&self.0, peer, error, call)
     }
 
     fn error_while_proxy(
@@ -194,7 +205,7 @@ impl ProxyHttp for Gateway {
 
     /// An answer that was cut: nothing may follow it, not even the end of its framing.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, call: &mut Call) -> FailToProxy {
-        native::failed(self, session.as_downstream_mut(), error, call).await;
+        native::failed(&self.0, session.as_downstream_mut(), error, call).await;
         FailToProxy { error_code: 0, can_reuse_downstream: false }
     }
 

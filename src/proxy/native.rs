@@ -10,7 +10,7 @@ mod moves;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::{Method, Version};
+use http::{HeaderValue, Method, Version};
 use log::{error, warn};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::ALPN;
@@ -31,7 +31,7 @@ use super::body;
 use super::call::Call;
 use super::exchange::{self, facts, part_when_draining, unspeakable};
 use super::relay::shape;
-use super::upstream::{AnswerHead, Broken, Length, mask_headers};
+use super::upstream::{AnswerHead, Broken, Length};
 use super::wire::{self, Carries, Outgoing, Told};
 use moves::answered_before_the_end;
 pub(super) use moves::{answer_moves, request_moves};
@@ -234,11 +234,12 @@ pub(super) fn answer(
     part_when_draining(gateway, session);
     let mut theirs = AnswerHead::of(head.status, head.headers.clone(), length);
     if let Some(masking) = &native.masking {
-        mask_headers(masking.mask(), &mut theirs.headers);
+        theirs.headers.mask(masking.mask());
     }
     let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
     if head.status.as_u16() != 101 {
-        arrived.tap = Some(Tap::new(provider.dialect, shape(&head.headers), false));
+        arrived.tap =
+            Some(Tap::new(provider.dialect, shape(|name| head.headers.get(name).map(HeaderValue::as_bytes)), false));
     }
     let snapshot = Arc::clone(&arrived.snapshot);
     let reply = facts(session, call, &snapshot.server)

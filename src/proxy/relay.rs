@@ -4,17 +4,19 @@
 //! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
 //! Never does: hold back a piece of a stream, change one.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderName, Version};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::config::ServerSettings;
-use crate::error::Refusal;
+use crate::error::{Refusal, Silence};
 use crate::meter::{Seen, Shape, Tap};
 use crate::route::Outcome;
 use crate::units::Usd;
@@ -25,7 +27,8 @@ use super::attempts::Answer;
 use super::call::Call;
 use super::exchange::{facts, part_when_draining, unspeakable, while_client_stays, written};
 use super::hold::{Held, Waits};
-use super::upstream::{AnswerHead, Broken, Connection, Length};
+use super::listener;
+use super::upstream::{AnswerHead, Broken, Connection, Headers, Length};
 use super::wire::{self, Told};
 
 /// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
@@ -64,14 +67,15 @@ async fn pass(
     call: &mut Call,
     (ask, held): (&Ask, Held),
 ) -> Result<(), Refusal> {
-    let Held { provider, mut connection, mut head, after, hides_usage, mut waits, mut pieces, tap, pace, .. } = held;
+    let Held { provider, mut connection, mut head, after, hides_usage, waits, mut pieces, tap, pace, .. } = held;
     if let Some(tap) = tap {
         let arrived = call.arrived()?;
         (arrived.tap, arrived.record.pace) = (Some(tap), pace);
     }
+    let mut timer = pin!(sleep_until(waits.deadline.into()));
     let cost = match head.length {
         Length::Known(1..=SMALL) if held.shape == Shape::Json => {
-            whole(gateway, session, call, (&mut connection, &mut waits, &mut pieces)).await?
+            whole(gateway, session, call, (&mut connection, &waits, timer.as_mut(), &mut pieces)).await?
         }
         _ => None,
     };
@@ -88,7 +92,23 @@ async fn pass(
         _ => None,
     };
     let told = Told { cost, upstream_head: after, gateway: call.own_time() };
-    let reply = wire::answer(head, &provider, &told, &facts(session, call, &snapshot.server)?).map_err(unspeakable)?;
+    let reply = {
+        let facts = facts(session, call, &snapshot.server)?;
+        let AnswerHead { status, length, headers, .. } = head;
+        match headers {
+            // They end here, and with them the buffer that they were read into.
+            Headers::Lines(lines) if listener::takes_lines(session) => {
+                let head = (status, length, &lines);
+                let (reply, text) = wire::lines::answer(head, &provider, &told, &facts).map_err(unspeakable)?;
+                listener::put_lines(session, text);
+                reply
+            }
+            headers => {
+                let head = AnswerHead::of(status, headers.into_map(), length);
+                wire::answer(head, &provider, &told, &facts).map_err(unspeakable)?
+            }
+        }
+    };
     if unframed && session.req_header().version == Version::HTTP_10 {
         session.set_keepalive(None);
     }
@@ -105,7 +125,7 @@ async fn pass(
         events: success && events && unframed,
         is_single: ask.edits.choices <= 1,
     };
-    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, waits, ending }).await? else {
+    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, waits, timer, ending }).await? else {
         return call.waiting(out.end(session)).await;
     };
     let request_id = &call.arrived()?.record.request_id;
@@ -121,10 +141,22 @@ async fn whole(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (connection, waits, pieces): (&mut Option<Connection>, &mut Waits, &mut Vec<Bytes>),
+    (connection, waits, mut timer, pieces): (&mut Option<Connection>, &Waits, Pin<&mut Sleep>, &mut Vec<Bytes>),
 ) -> Result<Option<Usd>, Refusal> {
+    if let Some(live) = connection {
+        live.gather();
+    }
     while let Some(live) = connection {
-        match call.waiting(while_client_stays(session, waits.next(live))).await? {
+        let came = {
+            let next = pin!(waits.next_by(timer.as_mut(), live));
+            call.waiting(pin!(while_client_stays(session, next))).await
+        };
+        if !matches!(came, Ok(Ok(_))) {
+            // For the estimate of what the call used.
+            call.arrived()?.passes(live.so_far(), Instant::now());
+        }
+        match came? {
+            Ok(Some(piece)) if piece.is_empty() => {}
             Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, Instant::now())),
             Ok(None) => {
                 if let Some(connection) = connection.take() {
@@ -145,9 +177,10 @@ async fn whole(
 }
 
 /// What is still to come of an answer.
-struct Rest {
+struct Rest<'t> {
     connection: Option<Connection>,
     waits: Waits,
+    timer: Pin<&'t mut Sleep>,
     ending: Ending,
 }
 
@@ -157,7 +190,7 @@ async fn rest(
     session: &mut ServerSession,
     call: &mut Call,
     out: &mut Out<'_>,
-    Rest { mut connection, mut waits, ending }: Rest,
+    Rest { mut connection, mut waits, mut timer, ending }: Rest<'_>,
 ) -> Result<Result<(), Broken>, Refusal> {
     while let Some(live) = &mut connection {
         let seen = call.arrived()?.seen();
@@ -169,14 +202,21 @@ async fn rest(
         }
         // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
         // that goes wrong.
-        let came = match out.left {
-            Some(0) => call.waiting(waits.next(live)).await.or(Ok(None)),
-            _ => call.waiting(while_client_stays(session, waits.next(live))).await?,
+        let came = {
+            let next = pin!(waits.next_by(timer.as_mut(), live));
+            match out.left {
+                Some(0) => call.waiting(next).await.or(Ok(None)),
+                _ => call.waiting(pin!(while_client_stays(session, next))).await?,
+            }
         };
         match came {
             Ok(Some(piece)) => {
-                let Some(piece) = call.arrived()?.passes(piece, Instant::now()) else { continue };
-                call.waiting(out.write(session, piece)).await?;
+                let now = Instant::now();
+                if now >= waits.deadline {
+                    return Ok(Err(Broken::silent(Silence::Total)));
+                }
+                let Some(piece) = call.arrived()?.passes(piece, now) else { continue };
+                call.waiting(pin!(out.write(session, piece))).await?;
             }
             Ok(None) => {
                 if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
@@ -196,7 +236,7 @@ async fn rest(
 
 /// Gives up the length of a stream: what is taken out of it would be missing.
 fn unframe(head: &mut AnswerHead) {
-    head.headers.remove(CONTENT_LENGTH);
+    head.headers.remove(&CONTENT_LENGTH);
     head.length = Length::Chunked;
 }
 
@@ -218,13 +258,12 @@ async fn tell(session: &mut ServerSession, settings: &ServerSettings, event: Str
 }
 
 /// What the meter can read of an answer, by its content type.
-pub(super) fn shape(headers: &HeaderMap) -> Shape {
-    let starts = |value: &HeaderValue, with: &[u8]| {
-        value.as_bytes().get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
-    };
-    let encoded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
-    match headers.get(CONTENT_TYPE) {
-        _ if headers.get(CONTENT_ENCODING).is_some_and(encoded) => Shape::Opaque,
+pub(super) fn shape<'h>(header: impl Fn(&HeaderName) -> Option<&'h [u8]>) -> Shape {
+    let starts =
+        |value: &[u8], with: &[u8]| value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let encoded = |value: &[u8]| !value.eq_ignore_ascii_case(b"identity");
+    match header(&CONTENT_TYPE) {
+        _ if header(&CONTENT_ENCODING).is_some_and(encoded) => Shape::Opaque,
         Some(value) if starts(value, b"text/event-stream") => Shape::Events,
         Some(value) if starts(value, b"application/json") => Shape::Json,
         _ => Shape::Opaque,

@@ -4,6 +4,7 @@
 //! Invariant: a call is ended from outside only where its hooks have asked for it; the stream is then reset.
 //! Never does: touch HTTP/1.1, where Pingora's own limit of a read from the client holds.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use pingora_proxy::HttpProxy;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::Gateway;
+use super::{Gateway, Hooks};
 
 tokio::task_local! {
     /// The end of the call that this task carries.
@@ -60,12 +61,19 @@ pub(super) fn has_ended() -> bool {
     END.try_with(|end| end.at().is_some_and(|at| Instant::now() >= at)).unwrap_or(false)
 }
 
-/// The proxy, with an end for calls that ask for one.
-pub(crate) struct Watched(Arc<HttpProxy<Gateway>>);
+/// Pingora's proxy loop, with an end for calls that ask for one.
+pub(crate) struct Watched {
+    pub(super) gateway: Arc<Gateway>,
+    proxy: Arc<HttpProxy<Hooks>>,
+    /// Whether connections at rest are to go.
+    pub(super) parted: AtomicBool,
+    /// Told when that becomes so.
+    pub(super) parting: Notify,
+}
 
 impl Watched {
-    pub(crate) fn new(proxy: HttpProxy<Gateway>) -> Self {
-        Self(Arc::new(proxy))
+    pub(crate) fn new(gateway: Arc<Gateway>, proxy: HttpProxy<Hooks>) -> Self {
+        Self { gateway, proxy: Arc::new(proxy), parted: AtomicBool::new(false), parting: Notify::new() }
     }
 }
 
@@ -77,25 +85,27 @@ impl HttpServerApp for Watched {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         if !session.is_http2() {
-            return self.0.process_new_http(session, shutdown).await;
+            return self.proxy.process_new_http(session, shutdown).await;
         }
         let end = Arc::new(End::default());
         tokio::select! {
-            done = END.scope(Arc::clone(&end), self.0.process_new_http(session, shutdown)) => done,
+            done = END.scope(Arc::clone(&end), self.proxy.process_new_http(session, shutdown)) => done,
             () = end.has_come() => None,
         }
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
+        self.proxy.h2_options()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
+        self.proxy.server_options()
     }
 
     async fn http_cleanup(&self) {
-        self.0.http_cleanup().await;
+        self.parted.store(true, Ordering::Release);
+        self.parting.notify_waiters();
+        self.proxy.http_cleanup().await;
     }
 }
 

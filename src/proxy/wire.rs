@@ -4,15 +4,18 @@
 //! belongs to one hop never reach the provider.
 //! Never does: any IO, any decision.
 
+pub(super) mod lines;
 mod outgoing;
 
+use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::Duration;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALT_SVC, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, SEC_WEBSOCKET_KEY, SET_COOKIE,
-    STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_KEY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
@@ -28,29 +31,19 @@ use super::limits::{Leeway, refusal_headers};
 use super::upstream::{AnswerHead, Length};
 pub(super) use outgoing::{Carries, Outgoing};
 
-/// Headers of an answer that stay with the provider: of that hop, or about its own host.
-const STAY_THERE: [HeaderName; 19] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TRANSFER_ENCODING,
-    TE,
-    TRAILER,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    VIA,
-    SET_COOKIE,
-    ALT_SVC,
-    STRICT_TRANSPORT_SECURITY,
-    ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS,
-    // What another gateway behind us reckoned.
-    COST,
-];
+/// Whether a header of an answer, by its name in lower case, stays with the provider: it is of that hop, or about its own
+/// host.
+fn stays_there(name: &[u8]) -> bool {
+    match name {
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"te" | b"trailer" => true,
+        b"upgrade" | b"proxy-authenticate" | b"proxy-authorization" | b"via" | b"set-cookie" | b"alt-svc" => true,
+        b"strict-transport-security" | b"access-control-allow-credentials" | b"access-control-allow-headers" => true,
+        b"access-control-allow-methods" | b"access-control-allow-origin" | b"access-control-expose-headers" => true,
+        // What another gateway behind us reckoned.
+        b"x-gateway-cost-usd" => true,
+        _ => false,
+    }
+}
 
 /// What the content type of a request means on a JSON route.
 ///
@@ -117,6 +110,11 @@ type Built = Result<Box<ResponseHeader>, Unspeakable>;
 const HSTS: &str = "max-age=15552000; includeSubDomains";
 
 const COST: HeaderName = HeaderName::from_static("x-gateway-cost-usd");
+const PROVIDER_NAME: HeaderName = HeaderName::from_static("provider-name");
+const PROVIDER_RESPONSE_TIME: HeaderName = HeaderName::from_static("provider-response-time");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
 const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
     x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
@@ -128,21 +126,24 @@ const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-id, retry-af
 
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Built {
-    let mut headers = head.headers;
+    let mut headers = head.headers.into_map();
     let http2 = facts.version == Version::HTTP_2;
     if head.status == StatusCode::NO_CONTENT || (http2 && head.status == StatusCode::NOT_MODIFIED) {
         // RFC 9110 section 8.6 forbids it with 204; clients may wait for the bytes, or miss them behind a 304.
         headers.remove(CONTENT_LENGTH);
     }
     // What frames the body is ours to keep, whatever `connection` says of it.
-    for name in named_by(headers.get_all(CONNECTION).iter()).into_iter().filter(|name| *name != CONTENT_LENGTH) {
+    for name in named_by(headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes))
+        .into_iter()
+        .filter(|name| *name != CONTENT_LENGTH)
+    {
         headers.remove(name);
     }
-    for name in &STAY_THERE {
+    for name in headers.keys().filter(|name| stays_there(name.as_str().as_bytes())).cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
-    if let Some(theirs) = headers.remove("x-request-id") {
-        headers.insert("x-upstream-request-id", theirs);
+    if let Some(theirs) = headers.remove(REQUEST_ID) {
+        headers.insert(UPSTREAM_REQUEST_ID, theirs);
     }
     facts.limits.make_way(&mut headers);
     let mut reply = Builder::new(head.status, headers);
@@ -150,24 +151,46 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: 
         reply.set(CONNECTION, HeaderValue::from_static("Upgrade"));
         reply.set(UPGRADE, HeaderValue::from_static("websocket"));
     }
-    match head.length {
-        Length::Chunked | Length::ToClose if facts.version == Version::HTTP_11 => {
+    framed(&mut reply, head.length, facts.version);
+    self::told(&mut reply, provider, told, facts)?;
+    reply.finish(facts)
+}
+
+/// Says how the body ends.
+fn framed(reply: &mut Builder, length: Length, version: Version) {
+    match length {
+        Length::Chunked | Length::ToClose if version == Version::HTTP_11 => {
             reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         // Said twice alike it is good, but a client may mind.
         Length::Known(length) => reply.set(CONTENT_LENGTH, HeaderValue::from(length)),
         _ => {}
     }
-    reply.text("provider-name", provider.id.as_str())?;
-    reply.set(HeaderName::from_static("provider-response-time"), whole_milliseconds(told.upstream_head));
+}
+
+/// Adds what an answer tells of its call.
+fn told(reply: &mut Builder, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Result<(), Unspeakable> {
+    reply.text(PROVIDER_NAME, provider.id.as_str())?;
+    reply.set(PROVIDER_RESPONSE_TIME, whole_milliseconds(told.upstream_head));
     if facts.shown.server_timing {
-        let [gateway, upstream] = [told.gateway, told.upstream_head].map(|time| time.as_secs_f64() * 1e3);
-        reply.text("server-timing", &format!("gateway;dur={gateway:.2}, provider;dur={upstream:.2}"))?;
+        reply.own(SERVER_TIMING, server_timing(told.gateway, told.upstream_head))?;
     }
     if let Some(cost) = told.cost.filter(|_| facts.shown.cost) {
-        reply.set(COST, HeaderValue::from_str(&cost.to_string()).map_err(|_| Unspeakable)?);
+        reply.own(COST, cost.to_string())?;
     }
-    reply.finish(facts)
+    Ok(())
+}
+
+/// Source: the W3C's Server Timing, section 3, read 2026-11.
+fn server_timing(gateway: Duration, upstream: Duration) -> String {
+    let mut text = String::with_capacity(64);
+    for (name, time) in [("gateway;dur=", gateway), (", provider;dur=", upstream)] {
+        // Of a millisecond, rounded. Floating point would take ten times as long.
+        let hundredths = u64::try_from((time.as_nanos() + 5_000) / 10_000).unwrap_or(u64::MAX);
+        // Writing to memory does not fail.
+        let _ = write!(text, "{name}{}.{:02}", hundredths / 100, hundredths % 100);
+    }
+    text
 }
 
 fn whole_milliseconds(duration: Duration) -> HeaderValue {
@@ -185,24 +208,24 @@ pub(super) fn refusal(
     let body = facts.dialect.refusal(refusal, facts.request_id);
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
-    reply.text("content-type", "application/json")?;
-    reply.text("content-length", &body.len().to_string())?;
-    reply.text(facts.dialect.request_id_header(), facts.request_id)?;
+    reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.set(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    reply.text(HeaderName::from_static(facts.dialect.request_id_header()), facts.request_id)?;
     if let Some(wait) = refusal.retry_after() {
         // Rounded up: sooner would be refused again.
         reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
     }
     for (name, value) in refusal_headers(refusal) {
-        reply.text(name, &value)?;
+        reply.text(HeaderName::from_static(name), &value)?;
     }
     let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
     let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));
     if let Some(challenge) = refusal.challenge(scope.as_deref()) {
-        reply.text("www-authenticate", &challenge)?;
+        reply.text(WWW_AUTHENTICATE, &challenge)?;
     }
     // The original named the provider on every answer that reached it, and on no other.
     if let Some(provider) = provider.filter(|_| refusal.is_of_upstream()) {
-        reply.text("provider-name", provider)?;
+        reply.text(PROVIDER_NAME, provider)?;
     }
     Ok((reply.finish(facts)?, body))
 }
@@ -210,56 +233,104 @@ pub(super) fn refusal(
 /// A short answer of the gateway's own: a health check.
 pub(super) fn own(status: StatusCode, body: &str, facts: &Facts<'_>) -> Built {
     let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
-    reply.text("content-type", "application/json")?;
-    reply.text("cache-control", "no-store")?;
-    reply.text("content-length", &body.len().to_string())?;
+    reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply.set(CONTENT_LENGTH, HeaderValue::from(body.len()));
     reply.finish(facts)
 }
 
 /// The answer to a CORS preflight. Source: the Fetch standard, section 3.3 "HTTP extensions", read 2026-11.
 pub(super) fn preflight(facts: &Facts<'_>) -> Built {
     let mut reply = Builder::new(StatusCode::NO_CONTENT, HeaderMap::with_capacity(16));
-    reply.text("access-control-allow-methods", "GET,HEAD,PUT,PATCH,POST,DELETE")?;
+    reply.set(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
     if let Some(asked) = facts.request.get("access-control-request-headers") {
-        reply.set(HeaderName::from_static("access-control-allow-headers"), asked.clone());
+        reply.set(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
-    reply.text("access-control-max-age", "600")?;
+    reply.set(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     reply.finish(facts)
 }
 
 /// The headers that `connection` makes headers of one hop (RFC 9110 section 7.6.1). Mostly none, which costs nothing.
-fn named_by<'a>(connection: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
-    let tokens = connection.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+fn named_by<'a>(connection: impl Iterator<Item = &'a [u8]>) -> Vec<HeaderName> {
+    let tokens = connection.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
     let named =
         tokens.filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"));
     named.filter_map(|token| HeaderName::from_bytes(token).ok()).collect()
 }
 
-struct Builder(Parts);
+/// Lines of our own, and where their names are.
+#[derive(Default)]
+struct Own {
+    text: Vec<u8>,
+    names: Vec<Range<usize>>,
+}
+
+impl Own {
+    fn has(&self, name: &[u8]) -> bool {
+        self.names.iter().any(|own| own.len() == name.len() && self.text.get(own.clone()) == Some(name))
+    }
+}
+
+/// A reply that is put together.
+struct Builder {
+    parts: Parts,
+    /// Where only what frames the body goes into the map: the lines of all else.
+    lines: Option<Own>,
+}
 
 impl Builder {
     fn new(status: StatusCode, headers: HeaderMap) -> Self {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = status;
         parts.headers = headers;
-        Self(parts)
+        Self { parts, lines: None }
+    }
+
+    fn lines(status: StatusCode) -> Self {
+        let lines = Some(Own { text: Vec::with_capacity(1024), names: Vec::with_capacity(16) });
+        Self { lines, ..Self::new(status, HeaderMap::with_capacity(4)) }
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.headers.insert(name, value);
+        match &mut self.lines {
+            Some(Own { text, names }) if name != CONTENT_LENGTH && name != TRANSFER_ENCODING => {
+                let start = text.len();
+                text.extend_from_slice(name.as_str().as_bytes());
+                names.push(start..text.len());
+                self::value(text, value.as_bytes());
+            }
+            _ => drop(self.parts.headers.insert(name, value)),
+        }
     }
 
-    fn text(&mut self, name: &'static str, value: &str) -> Result<(), Unspeakable> {
-        self.set(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|_| Unspeakable)?);
+    fn text(&mut self, name: HeaderName, value: &str) -> Result<(), Unspeakable> {
+        self.set(name, HeaderValue::from_str(value).map_err(|_| Unspeakable)?);
+        Ok(())
+    }
+
+    /// The same of a text that need not be copied.
+    fn own(&mut self, name: HeaderName, value: String) -> Result<(), Unspeakable> {
+        self.set(name, HeaderValue::try_from(value).map_err(|_| Unspeakable)?);
         Ok(())
     }
 
     /// Adds what stands on every answer.
     fn finish(mut self, facts: &Facts<'_>) -> Built {
-        self.text("x-request-id", facts.request_id)?;
-        self.text("x-content-type-options", "nosniff")?;
+        self.complete(facts)?;
+        Ok(Box::new(ResponseHeader::from(self.parts)))
+    }
+
+    /// The same, with the lines beside it.
+    fn finish_lines(mut self, facts: &Facts<'_>) -> Result<(Box<ResponseHeader>, Own), Unspeakable> {
+        self.complete(facts)?;
+        Ok((Box::new(ResponseHeader::from(self.parts)), self.lines.unwrap_or_default()))
+    }
+
+    fn complete(&mut self, facts: &Facts<'_>) -> Result<(), Unspeakable> {
+        self.text(REQUEST_ID, facts.request_id)?;
+        self.set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, value) in facts.limits.headers() {
-            self.text(name, &value)?;
+            self.own(HeaderName::from_static(name), value)?;
         }
         if facts.secure {
             self.set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
@@ -272,14 +343,25 @@ impl Builder {
             }
         };
         if matches!(facts.cors, Cors::Only(origins) if !origins.is_empty()) {
-            self.0.headers.append(VARY, HeaderValue::from_name(ORIGIN));
+            match &mut self.lines {
+                // Beside the provider's own.
+                Some(own) => own.text.extend_from_slice(b"vary: origin\r\n"),
+                None => drop(self.parts.headers.append(VARY, HeaderValue::from_name(ORIGIN))),
+            }
         }
         if let Some(allowed) = allowed {
             self.set(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
             self.set(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
-        Ok(Box::new(ResponseHeader::from(self.0)))
+        Ok(())
     }
+}
+
+/// What stands behind a header's name.
+fn value(text: &mut Vec<u8>, value: &[u8]) {
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

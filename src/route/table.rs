@@ -18,6 +18,7 @@ pub struct RouteTable {
     /// Patterns that end in `/*`. A table of their own, because a path that is named for one method only is still theirs
     /// for all others.
     by_rest: matchit::Router<Vec<Arc<Route>>>,
+    has_native: bool,
 }
 
 /// A route that was found, and what its variable segment holds.
@@ -62,6 +63,7 @@ impl RouteTable {
             }
             _ => table.insert(pattern, vec![Arc::clone(&route)]).map_err(|_| TableError::Pattern)?,
         }
+        self.has_native |= route.kind.is_native();
         self.routes.push(route);
         Ok(())
     }
@@ -97,6 +99,11 @@ impl RouteTable {
             from = found.value.first()?.rest()?;
         }
         None
+    }
+
+    /// Whether any route is native.
+    pub fn has_native(&self) -> bool {
+        self.has_native
     }
 
     /// All routes, by their ids.

@@ -125,7 +125,8 @@ impl Door {
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let (guard, _held) = self.admit(stream)?;
-        self.proxy.process_new(Box::new(guard), shutdown).await
+        self.proxy.serve(Box::new(guard), shutdown).await;
+        None
     }
 
     /// Called once the listeners are closed. It is the proxy's that ends connections without a call.

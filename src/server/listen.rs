@@ -24,11 +24,11 @@ use super::lifecycle::Lifecycle;
 use super::parts::Bound;
 use super::tls::Certificates;
 use crate::config::{Listener, Live, ServerSettings, Startup};
-use crate::proxy::{Gateway, Watched};
+use crate::proxy::{Gateway, Hooks, Watched};
 use crate::telemetry::Telemetry;
 
-/// Room for reads from a client, at rest.
-const READ_BUFFER: usize = 4 * 1024;
+/// No room for reads of its own: who reads, a head, a body or TLS, has enough.
+const READ_BUFFER: usize = 0;
 /// Room for writes to a client, so that an answer's head and a small body leave together.
 const WRITE_BUFFER: usize = 16 * 1024;
 
@@ -102,13 +102,14 @@ impl ProxyService {
     ) -> Self {
         let snapshot = live.pin();
         let settings = &snapshot.server;
-        let mut proxy = http_proxy(conf, gateway);
+        let gateway = Arc::new(gateway);
+        let mut proxy = http_proxy(conf, Hooks(Arc::clone(&gateway)));
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(settings.idle_timeout);
         proxy.server_options = Some(options);
         proxy.h2_options = Some(h2_options(settings));
         let open = Arc::clone(lifecycle.connections());
-        let door = Door::new(Watched::new(proxy), Arc::clone(live), Arc::clone(telemetry), open);
+        let door = Door::new(Watched::new(gateway, proxy), Arc::clone(live), Arc::clone(telemetry), open);
         Self {
             service: Service::new("proxy".to_owned(), door),
             listeners: Vec::new(),

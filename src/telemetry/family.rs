@@ -5,10 +5,11 @@
 //! Never does: forget a series; its labels must come from configuration or verified facts.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use foldhash::fast::RandomState;
 use parking_lot::RwLock;
 
 /// What stands for all values that have no series of their own.
@@ -70,7 +71,7 @@ struct Child<const N: usize, T> {
 
 #[derive(Debug)]
 struct Children<const N: usize, T> {
-    by_hash: HashMap<u64, Vec<Child<N, T>>>,
+    by_hash: HashMap<u64, Vec<Child<N, T>>, RandomState>,
     used: usize,
 }
 
@@ -93,8 +94,8 @@ impl<const N: usize, T> Family<N, T> {
     pub(super) fn new(shape: Shape, budget: &Arc<Budget>) -> Self {
         budget.reserve(shape.cost);
         Self {
-            children: RwLock::new(Children { by_hash: HashMap::new(), used: shape.cost }),
-            hasher: RandomState::new(),
+            children: RwLock::new(Children { by_hash: HashMap::default(), used: shape.cost }),
+            hasher: RandomState::default(),
             shape,
             budget: Arc::clone(budget),
         }

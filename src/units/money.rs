@@ -65,12 +65,23 @@ impl Sum for Usd {
 impl fmt::Display for Usd {
     /// In dollars as a decimal number without trailing zeros: `0.00045`, `12`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, part) = (self.0 / PICOS, self.0 % PICOS);
-        if part == 0 {
-            return write!(f, "{whole}");
+        // Division of 128 bits is dear, and few amounts need it.
+        let (whole, mut part) = match u64::try_from(self.0) {
+            Ok(picos) => (u128::from(picos / PICOS as u64), picos % PICOS as u64),
+            Err(_) => (self.0 / PICOS, (self.0 % PICOS) as u64),
+        };
+        match u64::try_from(whole) {
+            Ok(whole) => write!(f, "{whole}")?,
+            Err(_) => write!(f, "{whole}")?,
         }
-        let digits = format!("{part:012}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+        let mut text = [b'.'; 1 + DECIMALS];
+        for digit in text[1..].iter_mut().rev() {
+            *digit = b'0' + (part % 10) as u8;
+            part /= 10;
+        }
+        let last = text.iter().rposition(|digit| !matches!(digit, b'0' | b'.'));
+        let decimals = last.and_then(|last| std::str::from_utf8(&text[..=last]).ok());
+        f.write_str(decimals.unwrap_or_default())
     }
 }
 

@@ -40,6 +40,11 @@ impl Leeway {
         }
     }
 
+    /// Whether a provider's header is one of those that [`Self::make_way`] renames; the name in lower case.
+    pub(in crate::proxy) fn renames(&self, name: &[u8]) -> bool {
+        (self.rooms.requests.is_some() || self.rooms.tokens.is_some()) && name.starts_with(b"x-ratelimit-")
+    }
+
     /// Names and values of headers.
     pub(in crate::proxy) fn headers(&self) -> Vec<(&'static str, String)> {
         let mut all = rate_headers(&self.rooms);

@@ -3,23 +3,23 @@
 //! Invariant: a head whose framing two readers could understand differently is refused (RFC 9112 section 6.3).
 //! Never does: any IO, change of a header.
 
+use std::mem::MaybeUninit;
+
 use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::Broken;
+use super::{Broken, Headers, Lines};
 
 /// Headers that an answer may have.
 pub(super) const MAX_HEADERS: usize = 128;
-/// Room for the headers that the gateway adds, so that the map need not grow.
-const ROOM_FOR_OURS: usize = 12;
 
 /// A parsed head.
 #[derive(Debug)]
 pub(in crate::proxy) struct AnswerHead {
     pub(in crate::proxy) status: StatusCode,
     /// All headers as they came.
-    pub(in crate::proxy) headers: HeaderMap,
+    pub(in crate::proxy) headers: Headers,
     /// How the body ends.
     pub(in crate::proxy) length: Length,
     /// Whether the provider keeps the connection.
@@ -42,7 +42,7 @@ pub(in crate::proxy) enum Length {
 impl AnswerHead {
     /// A head that somebody else has parsed.
     pub(in crate::proxy) fn of(status: StatusCode, headers: HeaderMap, length: Length) -> Self {
-        Self { status, headers, length, keep: true }
+        Self { status, headers: Headers::Map(headers), length, keep: true }
     }
 }
 
@@ -57,9 +57,16 @@ impl Length {
         old: bool,
         head_only: bool,
     ) -> Result<Self, Broken> {
-        let bodiless = head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304);
-        if bodiless { Ok(Self::None) } else { body_length(headers, old) }
+        if is_bodiless(status, head_only) {
+            return Ok(Self::None);
+        }
+        let all = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        body_length(all(TRANSFER_ENCODING), all(CONTENT_LENGTH), old)
     }
+}
+
+fn is_bodiless(status: StatusCode, head_only: bool) -> bool {
+    head_only || status.is_informational() || matches!(status.as_u16(), 204 | 304)
 }
 
 /// Takes a head off the buffer, with its size in bytes, where it is complete.
@@ -67,9 +74,10 @@ impl Length {
 /// # Errors
 /// `BadAnswer` where it is no HTTP/1.x, or its framing is ambiguous.
 pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(AnswerHead, usize)>, Broken> {
-    let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut slots);
-    let size = match response.parse(buffer) {
+    let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let size = match parser.parse_response_with_uninit_headers(&mut response, buffer, &mut slots) {
         Ok(httparse::Status::Complete(size)) => size,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(error) => return Err(Broken::bad(&error.to_string())),
@@ -83,24 +91,20 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
     // Places instead of slices, so that the bytes can then be shared with the header values without a copy.
     let base = buffer.as_ptr() as usize;
     let place = |bytes: &[u8]| (bytes.as_ptr() as usize - base, bytes.len());
-    let count = response.headers.len();
-    let mut places = [((0, 0), (0, 0)); MAX_HEADERS];
-    for (to, header) in places.iter_mut().zip(response.headers.iter()) {
+    let places = response.headers.iter().map(|header| {
         // An empty value may point anywhere.
         let value = if header.value.is_empty() { (0, 0) } else { place(header.value) };
-        *to = (place(header.name.as_bytes()), value);
-    }
+        (place(header.name.as_bytes()), value)
+    });
+    let places: Vec<_> = places.collect();
     let bytes = buffer.split_to(size).freeze();
-    let mut headers = HeaderMap::with_capacity(count + ROOM_FOR_OURS);
-    for ((name, name_length), (value, value_length)) in places.into_iter().take(count) {
-        let name = HeaderName::from_bytes(&bytes[name..name + name_length])
-            .map_err(|_| Broken::bad("an invalid header name"))?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(value..value + value_length))
-            .map_err(|_| Broken::bad("an invalid header value"))?;
-        headers.append(name, value);
-    }
-    let length = Length::of(status, &headers, version != Some(1), head_only)?;
-    let keep = version == Some(1) && length != Length::ToClose && !closes(&headers);
+    let lines = Lines::new(bytes, places);
+    let length = match is_bodiless(status, head_only) {
+        true => Length::None,
+        false => body_length(lines.all(&TRANSFER_ENCODING), lines.all(&CONTENT_LENGTH), version != Some(1))?,
+    };
+    let keep = version == Some(1) && length != Length::ToClose && !closes(&lines);
+    let headers = Headers::Lines(lines);
     Ok(Some((AnswerHead { status, headers, length, keep }, size)))
 }
 
@@ -117,14 +121,16 @@ pub(super) fn has_begun(mut buffer: &[u8]) -> bool {
     buffer.len() > STATUS_AT
 }
 
-fn body_length(headers: &HeaderMap, old: bool) -> Result<Length, Broken> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+fn body_length<'a>(
+    mut codings: impl Iterator<Item = &'a [u8]>,
+    mut lengths: impl Iterator<Item = &'a [u8]>,
+    old: bool,
+) -> Result<Length, Broken> {
     let known = lengths.next();
     match (codings.next(), known) {
         (Some(_), Some(_)) => Err(Broken::bad("both transfer-encoding and content-length")),
         (Some(coding), None) => {
-            let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+            let chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
             if !chunked || old {
                 return Err(Broken::bad("a transfer-encoding other than chunked"));
             }
@@ -134,7 +140,7 @@ fn body_length(headers: &HeaderMap, old: bool) -> Result<Length, Broken> {
             if lengths.any(|other| other != length) {
                 return Err(Broken::bad("content-lengths that differ"));
             }
-            let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            let digits = std::str::from_utf8(length).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let length = digits.and_then(|digits| digits.parse().ok());
             length.map(Length::Known).ok_or_else(|| Broken::bad("a content-length that is no number"))
         }
@@ -142,10 +148,10 @@ fn body_length(headers: &HeaderMap, old: bool) -> Result<Length, Broken> {
     }
 }
 
-fn closes(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
+fn closes(lines: &Lines) -> bool {
+    lines
+        .all(&CONNECTION)
+        .any(|value| value.split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close")))
 }
 
 #[cfg(test)]
@@ -219,7 +225,8 @@ mod tests {
     #[test]
     fn headers_keep_their_bytes() {
         let head = head("HTTP/1.1 200 OK\r\nB: 1\r\nA:  two \r\nb: \u{e9}\r\nE:\r\n\r\n").expect("a head");
-        let seen: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let map = head.headers.into_map();
+        let seen: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         assert_eq!(seen, [("b", &b"1"[..]), ("b", "\u{e9}".as_bytes()), ("a", b"two"), ("e", b"")]);
     }
 }

@@ -1,7 +1,7 @@
 //! One exchange over HTTP/1.1, with a connection to itself.
 //!
-//! Lean on purpose: heads are parsed by `httparse` into slices of what was read, over the pooled TCP and TLS streams of
-//! Pingora's `TransportConnector`. `benches/upstream.rs` compares it with Pingora's own `connectors::http` session.
+//! Lean on purpose: heads are parsed by `httparse` into slices of what was read, over the TCP and TLS streams of Pingora's
+//! `TransportConnector`. `benches/upstream.rs` compares it with Pingora's own `connectors::http` session.
 //!
 //! Invariant: an answer is complete only where its framing says so; a connection is used again only after a whole
 //! request and a whole answer with nothing behind it.
@@ -33,6 +33,8 @@ pub(super) struct Exchange {
     /// What was read and not yet handed on.
     buffer: BytesMut,
     read_size: usize,
+    /// Whether a body whose length is known is handed on as one piece.
+    gathers: bool,
     framing: Framing,
     /// Whether it came from the pool, so that the provider may have closed it a moment ago.
     pub(super) reused: bool,
@@ -52,6 +54,7 @@ impl Exchange {
             stream,
             buffer: BytesMut::new(),
             read_size: SMALL_READ,
+            gathers: false,
             framing: Framing::Done,
             reused,
             answered: false,
@@ -69,15 +72,16 @@ impl Exchange {
 
     /// Sends the request. A provider that answers before it has read everything is heard: the rest is then not sent.
     /// Where it closed its side, what it said before is for [`Self::head`] to read, so that this cannot fail.
-    pub(super) async fn send(&mut self, mut head: Vec<u8>, body: &Bytes) {
-        let mut rest: &[u8] = body;
-        if body.len() <= ONE_WRITE {
-            head.extend_from_slice(body);
-            rest = &[];
-        }
-        let sent = match self.write(&head).await {
-            Ok(true) => self.write(rest).await,
-            other => other,
+    pub(super) async fn send(&mut self, head: &[u8], body: &Bytes) {
+        let sent = if body.is_empty() {
+            self.write(head).await
+        } else if body.len() <= ONE_WRITE {
+            self.write(&[head, body].concat()).await
+        } else {
+            match self.write(head).await {
+                Ok(true) => self.write(body).await,
+                other => other,
+            }
         };
         self.sent_whole = matches!(sent, Ok(true)) && self.stream.flush().await.is_ok();
     }
@@ -153,7 +157,7 @@ impl Exchange {
             if passed + self.buffer.len() > MAX_HEAD {
                 return Err(Broken::bad("a head of more than 64 KiB"));
             }
-            if self.fill().await? == 0 {
+            if self.fill(self.read_size).await? == 0 {
                 return Err(Broken::reset("the connection ended before the answer's head"));
             }
         }
@@ -164,6 +168,14 @@ impl Exchange {
     /// # Errors
     /// `Upstream(Reset)` where the connection ends before the body does, `Upstream(BadAnswer)` where chunks are broken.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
+        if self.missing() > 0 {
+            if self.fill(self.missing()).await? == 0 {
+                return self.ended();
+            }
+            if self.missing() > 0 {
+                return Ok(Some(Bytes::new()));
+            }
+        }
         let mut gathered = BytesMut::new();
         loop {
             let piece = match self.framing.next(&mut self.buffer) {
@@ -185,7 +197,7 @@ impl Exchange {
                 Piece::End | Piece::More if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
                 Piece::End => return Ok(None),
                 Piece::More => {
-                    if self.fill().await? == 0 {
+                    if self.fill(self.read_size).await? == 0 {
                         return self.ended();
                     }
                 }
@@ -202,12 +214,67 @@ impl Exchange {
         Err(Broken::reset("the connection ended before the answer's body"))
     }
 
-    async fn fill(&mut self) -> Result<usize, Broken> {
-        self.buffer.reserve(self.read_size);
+    /// From here on [`Self::chunk`] gives a body whose length is known as one piece, and empty ones until it is there.
+    pub(super) fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// What came of a body that is gathered.
+    pub(super) fn so_far(&mut self) -> Bytes {
+        self.buffer.split().freeze()
+    }
+
+    /// The bytes that a gathered body lacks.
+    fn missing(&self) -> usize {
+        match self.framing {
+            Framing::Length(left) if self.gathers => {
+                usize::try_from(left).unwrap_or(usize::MAX).saturating_sub(self.buffer.len())
+            }
+            _ => 0,
+        }
+    }
+
+    async fn fill(&mut self, room: usize) -> Result<usize, Broken> {
+        self.buffer.reserve(room);
         let room = self.buffer.capacity() - self.buffer.len();
         let count = self.stream.read_buf(&mut self.buffer).await.map_err(|error| Broken::reset(&error.to_string()))?;
         self.answered |= count > 0;
         self.read_size = if count == room { LARGE_READ } else { SMALL_READ };
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234";
+
+    #[tokio::test]
+    async fn a_gathered_body_is_one_piece() {
+        let (mut provider, stream) = duplex(1024);
+        let mut exchange = Exchange::over(Box::new(stream), false, 0);
+        provider.write_all(HEAD).await.expect("open");
+        exchange.head(false).await.expect("a head");
+        exchange.gather();
+        provider.write_all(b"567").await.expect("open");
+        assert_eq!(exchange.chunk().await.expect("more"), Some(Bytes::new()));
+        provider.write_all(b"89").await.expect("open");
+        assert_eq!(exchange.chunk().await.expect("all"), Some(Bytes::from_static(b"0123456789")));
+        assert_eq!(exchange.chunk().await.expect("the end"), None);
+    }
+
+    #[tokio::test]
+    async fn of_a_gathered_body_that_is_cut_what_came_is_told() {
+        let (mut provider, stream) = duplex(1024);
+        let mut exchange = Exchange::over(Box::new(stream), false, 0);
+        provider.write_all(HEAD).await.expect("open");
+        exchange.head(false).await.expect("a head");
+        exchange.gather();
+        drop(provider);
+        assert!(exchange.chunk().await.is_err());
+        assert_eq!(exchange.so_far(), "01234");
     }
 }

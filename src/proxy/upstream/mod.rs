@@ -10,14 +10,15 @@
 
 mod answer;
 mod framing;
+mod headers;
 mod http1;
 mod http2;
 mod links;
+mod quiet;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use pingora_core::ErrorType;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::ALPN;
@@ -28,7 +29,9 @@ use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::units::{Mask, Masking};
 
 pub(super) use answer::{AnswerHead, Length};
+pub(super) use headers::{Headers, Lines};
 use links::{Links, Turn};
+use quiet::Quiet;
 
 /// What a tunnel through a proxy that took too long fails with.
 pub(super) const PROXY_TIMED_OUT: ErrorType = ErrorType::Custom("ProxyTimedout");
@@ -50,6 +53,7 @@ const AT_HAND: usize = 256 * 1024;
 /// The connections to all providers.
 pub(super) struct Upstream {
     connector: TransportConnector,
+    quiet: Quiet,
     links: Links,
 }
 
@@ -75,7 +79,11 @@ enum Carrier {
 
 impl Upstream {
     pub(super) fn new() -> Self {
-        Self { connector: TransportConnector::new(Some(ConnectorOptions::new(POOL_SIZE))), links: Links::default() }
+        Self {
+            connector: TransportConnector::new(Some(ConnectorOptions::new(1))),
+            quiet: Quiet::default(),
+            links: Links::default(),
+        }
     }
 
     /// Takes what is there, or makes a connection where none is or `fresh` asks for another than the one that failed.
@@ -91,7 +99,7 @@ impl Upstream {
         {
             return Ok(Connection::of(Carrier::Http2(http2::Exchange::on(slot, true))));
         }
-        let pooled = if fresh { None } else { self.connector.reused_stream(peer).await };
+        let pooled = if fresh { None } else { self.quiet.take(key) };
         match pooled {
             Some(stream) => Ok(Connection::of(Carrier::Http1(http1::Exchange::over(stream, true, key)))),
             // Boxed, because the state of a TLS handshake would otherwise weigh on every open stream.
@@ -140,7 +148,7 @@ impl Upstream {
         if let Carrier::Http1(exchange) = connection.carrier
             && let Some((stream, key)) = exchange.into_kept()
         {
-            self.connector.release_stream(stream, key, Some(POOL_IDLE));
+            self.quiet.keep(key, stream);
         }
     }
 }
@@ -157,10 +165,10 @@ impl Connection {
 
     /// Sends the request, whose head is given as HTTP/1.1 spells it. A provider that answers before it has read everything
     /// is heard: the rest is then not sent. What goes wrong is for [`Self::head`] to tell, so that this cannot fail.
-    pub(super) async fn send(&mut self, head: Vec<u8>, body: &Bytes) {
+    pub(super) async fn send(&mut self, head: &[u8], body: &Bytes) {
         match &mut self.carrier {
             Carrier::Http1(exchange) => exchange.send(head, body).await,
-            Carrier::Http2(exchange) => exchange.send(&head, body).await,
+            Carrier::Http2(exchange) => exchange.send(head, body).await,
         }
     }
 
@@ -174,7 +182,7 @@ impl Connection {
             Carrier::Http2(exchange) => exchange.head(head_only).await,
         }?;
         if let Some(masking) = &self.masking {
-            mask_headers(masking.mask(), &mut head.headers);
+            head.headers.mask(masking.mask());
         }
         Ok(head)
     }
@@ -191,9 +199,28 @@ impl Connection {
             }?;
             let Some(masking) = &mut self.masking else { return Ok(came) };
             let Some(piece) = came else { return Ok(masking.end()) };
+            if piece.is_empty() {
+                return Ok(Some(piece));
+            }
             if let Some(passes) = masking.push(piece) {
                 return Ok(Some(passes));
             }
+        }
+    }
+
+    /// From here on [`Self::chunk`] may give a body whose length is known as one piece, with empty ones before it while more is
+    /// to come. For bodies that are small.
+    pub(super) fn gather(&mut self) {
+        if let Carrier::Http1(exchange) = &mut self.carrier {
+            exchange.gather();
+        }
+    }
+
+    /// What came of a body that is gathered, where it will not come whole.
+    pub(super) fn so_far(&mut self) -> Bytes {
+        match &mut self.carrier {
+            Carrier::Http1(exchange) => exchange.so_far(),
+            Carrier::Http2(_) => Bytes::new(),
         }
     }
 
@@ -221,15 +248,6 @@ impl Connection {
         match &self.carrier {
             Carrier::Http1(exchange) => harmless && exchange.reused && !exchange.answered,
             Carrier::Http2(exchange) => exchange.refused || (harmless && exchange.reused && exchange.lost),
-        }
-    }
-}
-
-/// Covers the key in the values of an answer's headers.
-pub(super) fn mask_headers(mask: &Mask, headers: &mut HeaderMap) {
-    for value in headers.values_mut() {
-        if let Some(masked) = mask.masked(value.as_bytes()).and_then(|masked| HeaderValue::from_bytes(&masked).ok()) {
-            *value = masked;
         }
     }
 }

@@ -90,7 +90,7 @@ impl Outgoing<'_> {
         for (name, value) in provider.dialect.default_headers().iter().filter(|(name, _)| !is_given(name)) {
             put(name, value.as_bytes());
         }
-        let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter());
+        let of_this_hop = named_by(self.headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes));
         for (name, value) in self.headers {
             let ours = *name == provider.auth_header || provider.headers.iter().any(|(set, _)| set == name);
             if !ours && !is_set(name) && !headers::stays_here(name) && !of_this_hop.contains(name) {

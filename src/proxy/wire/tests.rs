@@ -3,6 +3,7 @@
 //! Never does: send anything; heads are bytes and maps.
 
 use super::*;
+use crate::proxy::upstream::Lines;
 use crate::route::Target;
 use crate::route::tests::provider;
 use std::sync::Arc;
@@ -177,7 +178,23 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
     };
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    reply.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect()
+    let seen = |head: &ResponseHeader| -> Vec<String> {
+        head.headers.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect()
+    };
+    let by_map = seen(&reply);
+    if version != Version::HTTP_2 {
+        let lines = Lines::of(pairs);
+        let told = lines::answer((StatusCode::OK, length, &lines), &provider("openai"), &timing, &facts);
+        let (reply, behind) = told.expect("a reply");
+        let behind = String::from_utf8(behind).expect("ASCII");
+        let behind = behind.strip_suffix("\r\n").expect("an end").split("\r\n").map(str::to_owned);
+        let (mut by_line, mut by_map) = (seen(&reply), by_map.clone());
+        by_line.extend(behind);
+        by_line.sort();
+        by_map.sort();
+        assert_eq!(by_line, by_map, "both ways of an answer say the same");
+    }
+    by_map
 }
 
 #[test]

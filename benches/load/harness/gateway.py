@@ -1,0 +1,58 @@
+"""Builds what a benchmark needs of this repository, and starts a gateway for it."""
+
+import subprocess
+from pathlib import Path
+
+from . import servers
+
+ROOT = Path(__file__).resolve().parents[3]
+TOOLS = ROOT / "target/load"
+
+CONFIG = """
+server: {{ listen: ["{listen}"], threads: {threads}, shutdown: {{ readiness_delay: 0s, grace: 24h }} }}
+admin: {{ listen: "{admin}" }}
+keys: {{ file: {dir}/keys.json }}
+providers:
+  openai: {{ base_url: "http://{upstream}", api_key: {managed_key}, timeouts: {{ total: 24h }} }}
+ledger: {ledger}
+limits: {limits}
+"""
+
+# Limits that nobody reaches, of each kind that is counted.
+LIMITS = """{ key: { requests_per_minute: 1000000000, tokens_per_minute: 1000000000000, concurrent_requests: 100000,
+  budgets: [ { usd: 1000000, per: month } ] } }"""
+
+
+def cargo(*arguments):
+    subprocess.run(["cargo", *arguments], cwd=ROOT, check=True)
+
+
+def build_tools():
+    """The folder with the binaries of `tools/`."""
+    cargo("build", "--quiet", "--release", "--locked", "--manifest-path", "benches/load/tools/Cargo.toml", "--target-dir", TOOLS)
+    return TOOLS / "release"
+
+
+def build_gateway(profile):
+    cargo("build", "--quiet", "--locked", "--profile", profile)
+    return ROOT / "target" / profile / "ai-gateway"
+
+
+class Gateway:
+    """A configuration with one key, in a folder of its own. `command` serves it at `url`, an OpenAI client's base URL."""
+
+    def __init__(self, binary, folder, upstream, managed_key, *, threads=1, ledger=False, limits=False):
+        folder = Path(folder)
+        folder.mkdir(parents=True)
+        config = folder / "gateway.yaml"
+        listen = f"127.0.0.1:{servers.free_port()}"
+        ledger = f"{{ path: {folder}/ledger.db }}" if ledger else "off"
+        config.write_text(CONFIG.format(dir=folder, listen=listen, admin=f"127.0.0.1:{servers.free_port()}", threads=threads,
+                                        upstream=upstream, managed_key=managed_key, ledger=ledger,
+                                        limits=LIMITS if limits else "{}"))
+        made = subprocess.run([binary, "keys", "create", "--config", config, "bench", "all"],
+                              check=True, capture_output=True, text=True)
+        self.key = made.stdout.split()[0]
+        self.url = f"http://{listen}/openai/v1"
+        self.command = [binary, "serve", "--config", config]
+        self.log = folder / "gateway.log"

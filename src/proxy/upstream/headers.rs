@@ -1,0 +1,144 @@
+//! The headers of an answer: over HTTP/1.1 as the lines that came, which are all that a client over HTTP/1.1 needs; else a map.
+//!
+//! Invariant: lines were parsed as headers, and are put into a map without a change where somebody needs one.
+//! Never does: add a header; drop or change one unasked.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::units::Mask;
+
+/// Room for the headers that the gateway adds, so that the map need not grow.
+const ROOM_FOR_OURS: usize = 12;
+
+/// All headers of an answer.
+#[derive(Debug)]
+pub(in crate::proxy) enum Headers {
+    /// As they came.
+    Lines(Lines),
+    /// By name.
+    Map(HeaderMap),
+}
+
+/// A head's lines, in the order in which they came.
+#[derive(Debug)]
+pub(in crate::proxy) struct Lines {
+    bytes: Bytes,
+    places: Vec<Place>,
+}
+
+/// Where a name and a value stand, and how long they are.
+type Place = ((usize, usize), (usize, usize));
+
+impl Headers {
+    /// The value of a header, the first where there are several.
+    pub(in crate::proxy) fn get(&self, name: &HeaderName) -> Option<&[u8]> {
+        match self {
+            Self::Lines(lines) => lines.all(name).next(),
+            Self::Map(map) => map.get(name).map(HeaderValue::as_bytes),
+        }
+    }
+
+    /// Takes out a header, wherever it stands.
+    pub(in crate::proxy) fn remove(&mut self, name: &HeaderName) {
+        match self {
+            Self::Lines(Lines { bytes, places }) => {
+                let is_it = |(at, length): (usize, usize)| {
+                    bytes.get(at..at + length).is_some_and(|found| found.eq_ignore_ascii_case(name.as_str().as_bytes()))
+                };
+                places.retain(|(found, _)| !is_it(*found));
+            }
+            Self::Map(map) => drop(map.remove(name)),
+        }
+    }
+
+    /// Covers the key of ours that a provider echoes.
+    pub(in crate::proxy) fn mask(&mut self, mask: &Mask) {
+        match self {
+            // The same length, so that all stays in its place.
+            Self::Lines(lines) => {
+                if let Some(masked) = mask.masked(&lines.bytes) {
+                    lines.bytes = masked.into();
+                }
+            }
+            Self::Map(map) => {
+                for value in map.values_mut() {
+                    let masked = mask.masked(value.as_bytes());
+                    if let Some(masked) = masked.and_then(|masked| HeaderValue::from_bytes(&masked).ok()) {
+                        *value = masked;
+                    }
+                }
+            }
+        }
+    }
+
+    /// All of them by name.
+    pub(in crate::proxy) fn into_map(self) -> HeaderMap {
+        match self {
+            Self::Lines(lines) => lines.map(),
+            Self::Map(map) => map,
+        }
+    }
+
+    /// The same for somebody who only looks.
+    pub(in crate::proxy) fn map(&self) -> HeaderMap {
+        match self {
+            Self::Lines(lines) => lines.map(),
+            Self::Map(map) => map.clone(),
+        }
+    }
+}
+
+impl Lines {
+    /// The lines of a head whose bytes these are. `places` are of slices of it, of names that are tokens, and values that are
+    /// values of headers.
+    pub(super) fn new(bytes: Bytes, places: Vec<Place>) -> Self {
+        Self { bytes, places }
+    }
+
+    /// Lines of these names and values.
+    #[cfg(test)]
+    pub(in crate::proxy) fn of(pairs: &[(&str, &str)]) -> Self {
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        for (name, value) in pairs {
+            let at = bytes.len();
+            bytes.extend_from_slice(format!("{name}{value}").as_bytes());
+            places.push(((at, name.len()), (at + name.len(), value.len())));
+        }
+        Self::new(bytes.into(), places)
+    }
+
+    /// Names, as they were spelled, and values.
+    pub(in crate::proxy) fn each(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.places.iter().map(|(name, value)| (self.slice(*name), self.slice(*value)))
+    }
+
+    /// The values of a header.
+    pub(in crate::proxy) fn all<'a, 'n>(
+        &'a self,
+        name: &'n HeaderName,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let name = name.as_str().as_bytes();
+        let of_length = self.places.iter().filter(move |((_, length), _)| *length == name.len());
+        let found = of_length.filter(move |(found, _)| self.slice(*found).eq_ignore_ascii_case(name));
+        found.map(|(_, value)| self.slice(*value))
+    }
+
+    fn slice(&self, (at, length): (usize, usize)) -> &[u8] {
+        self.bytes.get(at..at + length).unwrap_or_default()
+    }
+
+    fn map(&self) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(self.places.len() + ROOM_FOR_OURS);
+        for (name, (at, length)) in &self.places {
+            let name = HeaderName::from_bytes(self.slice(*name));
+            // The value shares the head's bytes.
+            let value = HeaderValue::from_maybe_shared(self.bytes.slice(*at..at + length));
+            // Both parsers have the same grammar, so that neither can fail.
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.append(name, value);
+            }
+        }
+        headers
+    }
+}
