@@ -11,7 +11,7 @@ mod upstream;
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub use limits::{Exceeded, Excess};
+pub use limits::{Exceeded, Excess, Overload};
 pub use policy::{Denial, PolicyError};
 use upstream::{told_of_fault, told_of_silence};
 
@@ -70,8 +70,8 @@ pub enum Refusal {
     Limited(Box<Exceeded>),
     /// The key has a budget, and where budgets are kept cannot be asked.
     BudgetStoreUnavailable,
-    /// The memory for buffered bodies is used up.
-    Overloaded,
+    /// As much is being worked for at once as may be.
+    Overloaded(Overload),
     /// The gateway is draining.
     ShuttingDown,
     /// An invariant of ours does not hold. Counted; the text is for the log.
@@ -178,7 +178,7 @@ impl Refusal {
             Self::UpstreamTimeout(_) => (504, SERVER, "upstream_timeout"),
             Self::Limited(exceeded) => exceeded.row(),
             Self::BudgetStoreUnavailable => (503, SERVER, "budget_store_unavailable"),
-            Self::Overloaded => (503, SERVER, "overloaded"),
+            Self::Overloaded(_) => (503, SERVER, "overloaded"),
             Self::ShuttingDown => (503, SERVER, "shutting_down"),
             Self::Bug(_) => (500, SERVER, "internal_error"),
             Self::ClientGone => (499, INVALID_REQUEST, "client_closed_request"),
@@ -240,7 +240,7 @@ impl Refusal {
             Self::UpstreamTimeout(silence) => told_of_silence(*silence),
             Self::Limited(exceeded) => return exceeded.message().into(),
             Self::BudgetStoreUnavailable => "The budget of this API key cannot be looked up for now; try again",
-            Self::Overloaded => "The gateway is holding as many request bodies as it may; try again",
+            Self::Overloaded(what) => what.message(),
             Self::ShuttingDown => "The gateway is shutting down; try again",
             Self::Bug(_) => "The gateway failed to handle this request",
             Self::ClientGone => "The client closed the request",
@@ -278,7 +278,7 @@ impl Refusal {
                 Some(Duration::from_secs((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
             Self::Denied(denial) => denial.retry_after,
-            Self::Overloaded | Self::ShuttingDown | Self::BudgetStoreUnavailable => Some(Duration::from_secs(1)),
+            Self::Overloaded(_) | Self::ShuttingDown | Self::BudgetStoreUnavailable => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -303,6 +303,7 @@ impl Refusal {
         match self {
             Self::Limited(exceeded) => Some(exceeded.limit.name()),
             Self::BudgetStoreUnavailable => Some("budget_store"),
+            Self::Overloaded(what) => Some(what.name()),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ mod control;
 mod lifecycle;
 mod listen;
 mod parts;
+mod process;
 mod signals;
 mod successor;
 mod systemd;

@@ -50,7 +50,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger/"]),
     ("redis", &["limit/redis.rs"]),
     ("jiff", &["limit/window.rs", "limit/window/", "ledger/ask/span.rs", "route/reset.rs"]),
-    ("rustix", &["server/systemd.rs", "server/upgrade/"]),
+    ("rustix", &["server/process.rs", "server/systemd.rs", "server/upgrade/"]),
     ("rustls", &["config/", "server/tls.rs"]),
     ("x509_parser", &["config/"]),
     ("std::fs", &["config/", "keys/store.rs", "keys/store/", "ledger/", "server/upgrade/socket.rs"]),
@@ -233,4 +233,22 @@ fn test_modules_are_named_so() {
     refuses("src/units.rs", "#[cfg(test)]\nmod samples;", "a module is `tests`");
     refuses("src/units.rs", "mod tests;", "a module is `tests`");
     accepts("src/units.rs", "#[cfg(test)]\npub(crate) mod tests;\nmod other;");
+}
+
+/// A promise that names a test which has moved would be kept by nobody.
+#[test]
+fn what_the_documents_name_is_there() {
+    for document in ["SECURITY.md", "README.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root().join(document)).expect("a document");
+        let quoted = text.split('`').skip(1).step_by(2);
+        let is_path = |name: &&str| {
+            ["tests/", "src/", "provision/", "conf/"].iter().any(|folder| name.starts_with(folder))
+                && !name.contains(|odd: char| odd.is_whitespace() || "*{<".contains(odd))
+                && !name.contains("NAME")
+                && !name.starts_with("provision/secrets/")
+        };
+        let named: Vec<&str> = quoted.filter(is_path).collect();
+        let gone: Vec<&&str> = named.iter().filter(|name| !root().join(name).exists()).collect();
+        assert!(gone.is_empty(), "{document} names what is not there: {gone:?}");
+    }
 }

@@ -34,6 +34,7 @@ fn snapshot() -> Snapshot {
             body_timeout: LONG,
             idle_timeout: LONG,
             head_timeout: LONG,
+            max_in_flight: 1,
             max_connections: 1,
             max_connections_per_address: None,
             trusted_proxies: Vec::new(),

@@ -98,6 +98,7 @@ fn server_as_text(server: &ServerSettings, out: &mut dyn Write) -> io::Result<()
     let [body, buffered] = [server.max_body, server.max_buffered].map(size);
     writeln!(out, "bodies         {body} each, {buffered} at once, within {}", span(server.body_timeout))?;
     writeln!(out, "heads          {} within {}", size(server.max_header_bytes as u64), span(server.head_timeout))?;
+    writeln!(out, "calls          up to {} at once", server.max_in_flight)?;
     let each = server.max_connections_per_address.map(|most| format!(", {most} of one address"));
     let (most, each) = (server.max_connections, each.unwrap_or_default());
     writeln!(out, "connections    up to {most}{each}, idle for up to {}", span(server.idle_timeout))?;

@@ -168,6 +168,7 @@ fn server(
         body_timeout: check.period(&limits.key("body_timeout"), file.limits.body_timeout, UP_TO_AN_HOUR),
         idle_timeout: check.period(&limits.key("idle_timeout"), file.limits.idle_timeout, UP_TO_AN_HOUR),
         head_timeout: check.period(&limits.key("head_timeout"), file.limits.head_timeout, UP_TO_AN_HOUR),
+        max_in_flight: check.connections(&limits.key("max_in_flight"), file.limits.max_in_flight, 1),
         max_connections: check.connections(&limits.key("max_connections"), file.limits.max_connections, 1),
         max_connections_per_address: Some(check.connections(
             &limits.key("max_connections_per_address"),

@@ -99,6 +99,7 @@ impl Default for ServerLimits {
             body_timeout: seconds(60),
             idle_timeout: seconds(60),
             head_timeout: seconds(10),
+            max_in_flight: 20_000,
             max_connections: 20_000,
             max_connections_per_address: 0,
         }

@@ -147,6 +147,8 @@ pub struct ServerLimits {
     /// From a connection's start, and on a kept one from a request's first byte, to the end of the head; longer, however
     /// steadily it drips: the connection is closed. HTTP/1.1 only. Up to 1h. Default 10s.
     pub head_timeout: Period,
+    /// Calls of good keys at once, over all connections; further ones: 503. 1 to 1000000. Default 20000.
+    pub max_in_flight: u32,
     /// Connections at once; further ones are closed unread. 1 to 1000000. Default 20000.
     pub max_connections: u32,
     /// The same for one address, of IPv6 for its /64. Loopback and `trusted_proxies` are not counted. 0 is no limit; up to

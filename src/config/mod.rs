@@ -105,6 +105,8 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// How long the head of a request may take in all, over HTTP/1.1.
     pub head_timeout: Duration,
+    /// Calls of good keys at once.
+    pub max_in_flight: u32,
     /// Connections at once.
     pub max_connections: u32,
     /// Connections of one address at once, of those that are counted by address; `None` is no limit.

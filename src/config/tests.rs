@@ -3,6 +3,7 @@
 //! Never does: read the process's own environment or folder; each test brings its files and variables.
 
 mod bad;
+mod fuzz;
 mod good;
 mod keys;
 mod models;

@@ -220,7 +220,7 @@ const USAGE: Node = Node::new(
 mod tests {
     use super::super::ANTHROPIC;
     use super::*;
-    use crate::error::{KeyFault, UpstreamFault};
+    use crate::error::{KeyFault, Overload, UpstreamFault};
 
     #[test]
     fn refusals_have_anthropics_shape_and_types() {
@@ -238,7 +238,7 @@ mod tests {
             (Refusal::InvalidJson("x".into()), "invalid_request_error"),
             (Refusal::UnsupportedMediaType, "invalid_request_error"),
             (Refusal::BodyTooLarge(1), "request_too_large"),
-            (Refusal::Overloaded, "overloaded_error"),
+            (Refusal::Overloaded(Overload::Calls), "overloaded_error"),
             (Refusal::UpstreamAuth, "api_error"),
             (Refusal::Upstream(UpstreamFault::Reset), "api_error"),
             (Refusal::UpstreamTimeout(crate::error::Silence::Idle), "timeout_error"),

@@ -23,6 +23,32 @@ pub enum Excess {
     Unbounded,
 }
 
+/// What the gateway has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overload {
+    /// Bytes of request bodies: `server.limits.max_buffered`.
+    Bodies,
+    /// Calls at once: `server.limits.max_in_flight`.
+    Calls,
+}
+
+impl Overload {
+    /// As metrics label it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bodies => "max_buffered",
+            Self::Calls => "max_in_flight",
+        }
+    }
+
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::Bodies => "The gateway is holding as many request bodies as it may; try again",
+            Self::Calls => "The gateway is serving as many calls at once as it may; try again",
+        }
+    }
+}
+
 /// A limit that does not let a call through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exceeded {

@@ -4,6 +4,7 @@
 
 mod bank;
 mod budgets;
+mod fuzz;
 mod model;
 mod threads;
 

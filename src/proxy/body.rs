@@ -15,7 +15,7 @@ use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 
 use crate::config::ServerSettings;
-use crate::error::Refusal;
+use crate::error::{Overload, Refusal};
 use crate::meter::{Splice, spliced, undoing};
 
 use super::exchange::{within, written};
@@ -74,7 +74,7 @@ impl Share {
     fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {
         let held = self.buffers.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
-        if held.saturating_add(bytes) > ceiling { Err(Refusal::Overloaded) } else { Ok(()) }
+        if held.saturating_add(bytes) > ceiling { Err(Refusal::Overloaded(Overload::Bodies)) } else { Ok(()) }
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
         let buffers = Arc::new(Buffers::default());
         let mut share = Share { buffers: Arc::clone(&buffers), bytes: 0 };
         assert_eq!(share.grow(60, 100), Ok(()));
-        assert_eq!(share.grow(60, 100), Err(Refusal::Overloaded));
+        assert_eq!(share.grow(60, 100), Err(Refusal::Overloaded(Overload::Bodies)));
         let body = Body { bytes: Bytes::new(), undo: Vec::new(), share };
         let body = body.replaced(Bytes::from_static(&[0; 130]), 130).expect("room");
         assert_eq!(buffers.held.load(Ordering::Relaxed), 130);

@@ -17,6 +17,7 @@ use crate::telemetry::{InFlight, Telemetry};
 
 use super::limits::Held;
 use super::native::Native;
+use super::places::Place;
 use super::watch;
 
 /// One call.
@@ -29,6 +30,8 @@ pub struct Call {
     intended: bool,
     /// What it holds of its limits.
     pub(super) limits: Held,
+    /// Its place among all calls, once it is admitted.
+    pub(super) place: Option<Place>,
     /// Where Pingora's loop carries it.
     pub(super) native: Option<Native>,
     telemetry: Arc<Telemetry>,
@@ -52,6 +55,7 @@ impl Call {
             over: false,
             intended: false,
             limits: Held::default(),
+            place: None,
             native: None,
             telemetry,
             policies,
@@ -150,5 +154,37 @@ impl Drop for Call {
             self.telemetry.panicked();
         }
         self.ledger.settle(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Sources, load};
+    use crate::telemetry::{LogSettings, LogWriter, TelemetrySettings};
+
+    /// One in a hook of the native path or in Pingora itself, which only the task that carries the call keeps inside.
+    #[test]
+    fn a_panic_that_the_exchange_did_not_contain_is_counted_and_settles_its_call() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let yaml = Some("providers: { openai: { base_url: \"http://one.test\", api_key: x } }".to_owned());
+        let environment: Environment = [("", ""); 0].into_iter().collect();
+        let sources = Sources { file: None, yaml, directory: folder.path().to_owned(), environment };
+        let snapshot = load(&sources).expect("a configuration").snapshot;
+        let log = LogWriter::new(Box::new(std::io::sink()), LogSettings::default()).expect("a thread");
+        let settings = TelemetrySettings { max_series: 100, compat_metrics: false, version: "1" };
+        let telemetry = Arc::new(Telemetry::new(&settings, log).expect("telemetry"));
+        let call =
+            Call::new(snapshot, "req_1".to_owned(), Arc::clone(&telemetry), Policies::new(Vec::new()), Ledger::off());
+        assert_eq!(telemetry.in_flight(), 1);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _call = call;
+            panic!("a bug");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(telemetry.in_flight(), 0);
+        let metrics = telemetry.render(SystemTime::now());
+        assert!(metrics.contains("\ngateway_panics_total 1\n"), "{metrics}");
+        assert!(metrics.contains("status=\"500\"} 1\n"), "{metrics}");
     }
 }

@@ -113,6 +113,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     }
     let head = session.req_header();
     let mut underway = call.arrived()?.admit(&head.method, &head.uri, &head.headers, SystemTime::now())?;
+    call.place = Some(gateway.places.take(settings.max_in_flight)?);
     if underway.route.kind.is_native() {
         understand::head(gateway, session, call, &mut underway)?;
         limits::admit_unread(gateway, call, &underway).await?;

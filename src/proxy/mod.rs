@@ -16,6 +16,7 @@ mod listener;
 mod listing;
 mod native;
 mod peer;
+mod places;
 mod relay;
 mod tunnel;
 mod understand;
@@ -45,6 +46,7 @@ pub use call::Call;
 pub(crate) use limits::Limiting;
 pub(crate) use listener::{Guard, Heads};
 pub(crate) use peer::{Peers, REFRESH};
+use places::Places;
 use upstream::Upstream;
 pub(crate) use watch::Watched;
 
@@ -58,6 +60,7 @@ pub struct Gateway {
     peers: Arc<Peers>,
     upstream: Upstream,
     buffers: Arc<Buffers>,
+    places: Arc<Places>,
     policies: Policies,
     request_ids: RequestIds,
 }
@@ -93,6 +96,7 @@ impl Gateway {
             peers,
             upstream: Upstream::new(),
             buffers: Arc::new(Buffers::default()),
+            places: Arc::default(),
             policies,
             request_ids: RequestIds { process, next: AtomicU64::new(0) },
         }

@@ -2,6 +2,8 @@
 //!
 //! Never does: any IO.
 
+mod fuzz;
+
 use super::*;
 use http::Method;
 

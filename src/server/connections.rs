@@ -223,6 +223,7 @@ mod tests {
             body_timeout: Duration::ZERO,
             idle_timeout: Duration::ZERO,
             head_timeout: Duration::ZERO,
+            max_in_flight: 1,
             max_connections: most,
             max_connections_per_address: Some(each).filter(|each| *each > 0),
             trusted_proxies: vec![proxies],

@@ -34,6 +34,12 @@ const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Calls at once on one HTTP/2 connection; more wait in the client.
 const MAX_STREAMS: u32 = 250;
+/// Streams that a client may make the gateway reset by breaking the protocol, in the life of a connection ("MadeYouReset",
+/// CVE-2025-8671); one more ends it. The `h2` crate has limits of its own for the other floods: 20 streams that were reset
+/// before they were looked at ("rapid reset", CVE-2023-44487), 50 at once that the gateway has reset itself, as many
+/// CONTINUATION frames as `max_header_list_size` takes, 100 empty DATA frames in a row; and it reads on only once what
+/// PING and SETTINGS ask for is written.
+const MAX_ERRORS: usize = 256;
 /// What a client may send of one body, and of all bodies of a connection, before the gateway has read it. The protocol's
 /// 64 KiB would make 32 MiB over 100 ms of distance take 50 s.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -144,7 +150,8 @@ fn h2_options(settings: &ServerSettings) -> H2Options {
         .max_header_list_size(u32::try_from(headers).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_local_error_reset_streams(Some(MAX_ERRORS));
     options
 }
 

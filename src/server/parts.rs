@@ -53,6 +53,10 @@ impl Prepared {
         Ok(Self { sources, loaded, telemetry, policies: Policies::new(options.policies) })
     }
 
+    pub(super) fn max_connections(&self) -> u32 {
+        self.loaded.snapshot.server.max_connections
+    }
+
     pub(super) fn startup(&self) -> &Startup {
         &self.loaded.snapshot.startup
     }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::listen::{bind, bind_all};
 use super::parts::Prepared;
+use super::process;
 use super::successor::CommandLine;
 use super::systemd::Supervisor;
 use super::upgrade::{Offer, Socket, Taken, copies, take_over};
@@ -165,8 +166,10 @@ pub fn serve(
     manner: Manner,
     command: &CommandLine,
 ) -> Result<(), StartError> {
+    let settled = process::settle();
     let supervisor = Supervisor::new(sources.environment.get("NOTIFY_SOCKET"));
     let prepared = Prepared::new(sources, options)?;
+    settled.told(prepared.max_connections());
     if let Manner::Upgrade { at_once } = manner {
         let Some(Taken { running, listeners, takeover }) = signals.take_over(prepared, at_once)? else {
             return Ok(());

@@ -10,14 +10,15 @@ use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::family::Budget;
 use super::series::add;
+use crate::error::Overload;
 use crate::flow::Record;
 use crate::limit::{Standing, Tally};
 use crate::units::{Limit, Measure, Owner, Per};
 
 /// How much of the ceiling of all series budgets may fill, in percent.
 const PERCENT: usize = 70;
-/// Series that exist from the start: each limit in two counters, the store, and two alone.
-const FIXED: usize = 2 * 11 + 1 + 2;
+/// Series that exist from the start: each limit in two counters, the store and the two overloads, and two alone.
+const FIXED: usize = 2 * 11 + 3 + 2;
 
 /// The series.
 #[derive(Debug)]
@@ -62,7 +63,9 @@ impl LimitSeries {
             this.rejected.get_metric_with_label_values(&[limit.name()])?;
             this.shadowed.get_metric_with_label_values(&[limit.name()])?;
         }
-        this.rejected.get_metric_with_label_values(&["budget_store"])?;
+        for other in ["budget_store", Overload::Bodies.name(), Overload::Calls.name()] {
+            this.rejected.get_metric_with_label_values(&[other])?;
+        }
         Ok(this)
     }
 

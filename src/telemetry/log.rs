@@ -173,9 +173,14 @@ impl Drop for Handle {
 impl Shared {
     fn run(&self, mut out: Box<dyn Write + Send>) {
         let mut batch = Vec::new();
+        // A disk that was full has half a line; what comes next is not to be its other half.
+        let mut torn = false;
         while self.take(&mut batch) {
-            let lost = write_out(&mut *out, &batch);
-            self.dropped.inc_by(lost);
+            torn = torn && write_out(&mut *out, b"\n").len() == 1;
+            let rest = write_out(&mut *out, &batch);
+            self.dropped.inc_by(memchr::memchr_iter(b'\n', rest).count() as u64);
+            let written = &batch[..batch.len() - rest.len()];
+            torn = written.last().map_or(torn, |last| *last != b'\n');
             batch.clear();
             batch.shrink_to(FULL_BATCH);
             let mut queue = self.queue.lock();
@@ -209,8 +214,8 @@ impl Shared {
     }
 }
 
-/// Writes a batch; yields how many lines of it were lost because the reader has gone.
-fn write_out(out: &mut dyn Write, mut rest: &[u8]) -> u64 {
+/// Writes a batch; yields what was lost of it because the reader has gone, or the disk is full.
+fn write_out<'b>(out: &mut dyn Write, mut rest: &'b [u8]) -> &'b [u8] {
     while !rest.is_empty() {
         match out.write(rest) {
             Ok(0) => break,
@@ -223,7 +228,7 @@ fn write_out(out: &mut dyn Write, mut rest: &[u8]) -> u64 {
     }
     // stdout holds nothing back after a line feed, so that a flush that fails loses nothing.
     let _ = out.flush();
-    memchr::memchr_iter(b'\n', rest).count() as u64
+    rest
 }
 
 fn origin(hostname: &str) -> Vec<u8> {

@@ -27,6 +27,7 @@ pub(super) fn as_json(loaded: &Loaded) -> serde_json::Value {
             "body_timeout_ms": millis(server.body_timeout),
             "idle_timeout_ms": millis(server.idle_timeout),
             "head_timeout_ms": millis(server.head_timeout),
+            "max_in_flight": server.max_in_flight,
             "max_connections": server.max_connections,
             "max_connections_per_address": server.max_connections_per_address,
         },

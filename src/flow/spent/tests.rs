@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::config::{Environment, Sources, load};
-use crate::error::{Silence, UpstreamFault};
+use crate::error::{Overload, Silence, UpstreamFault};
 use crate::flow::Arrived;
 use http::Method;
 use std::time::{Instant, SystemTime};
@@ -143,7 +143,12 @@ fn a_client_that_leaves_before_the_head_leaves_an_estimate_of_the_input() {
 #[test]
 fn what_was_not_sent_or_failed_costs_nothing() {
     let unsent = |refusal| chat().status(None).refusal(refusal).asked(|asked| asked.sent = false);
-    for refusal in [Refusal::ClientGone, Refusal::ShuttingDown, Refusal::InvalidJson("x".into()), Refusal::Overloaded] {
+    for refusal in [
+        Refusal::ClientGone,
+        Refusal::ShuttingDown,
+        Refusal::InvalidJson("x".into()),
+        Refusal::Overloaded(Overload::Bodies),
+    ] {
         assert_eq!(unsent(refusal).says(), "failed ? 0");
     }
     for refusal in [

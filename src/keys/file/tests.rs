@@ -3,6 +3,8 @@
 //! Invariant: no problem repeats a value of the file.
 //! Never does: touch the file system.
 
+mod fuzz;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;

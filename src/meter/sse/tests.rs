@@ -2,10 +2,9 @@
 //!
 //! Never does: read an event's data; that is the tap's.
 
-use std::collections::HashSet;
-use std::time::Duration;
-
 use super::*;
+use crate::units::tests::fuzz::{fuzz, text};
+use std::collections::HashSet;
 
 /// The parts that a stream is split into where it comes in pieces of those lengths, in turn.
 fn parts(text: &[u8], lengths: &[u8], ceiling: usize) -> Vec<(char, Vec<u8>)> {
@@ -84,22 +83,19 @@ fn a_long_event_is_passed_over_and_the_next_is_not() {
 /// Fuzzed: a text of few letters, so that line ends, marks and colons meet.
 #[test]
 fn fuzz_it_is_split_the_same_wherever_it_is_cut() {
-    bolero::check!()
-        .with_type::<(Vec<u8>, Vec<u8>)>()
-        .with_iterations(2000)
-        .with_test_time(Duration::from_secs(2))
-        .for_each(|(letters, lengths)| {
-            let words: [&[u8]; 8] = [b"\n", b"\r", b"\r\n", b"data:", b" x", b":", b"\xef\xbb\xbf", b"event: y"];
-            let text: Vec<u8> = letters.iter().flat_map(|letter| words[usize::from(letter % 8)]).copied().collect();
-            let whole = parts(&text, &[255], 40);
-            let cut = parts(&text, lengths, 40);
-            let events =
-                |parts: &[(char, Vec<u8>)]| parts.iter().filter(|(kind, _)| *kind == 'e').cloned().collect::<Vec<_>>();
-            assert_eq!(events(&whole), events(&cut));
-            for parts in [whole, cut] {
-                let kinds: HashSet<_> = parts.iter().map(|(kind, _)| *kind).collect();
-                assert!(kinds.is_subset(&HashSet::from(['c', 'e', 'f', 'l', 'r'])));
-                assert_eq!(parts.into_iter().flat_map(|(_, bytes)| bytes).collect::<Vec<_>>(), text);
-            }
-        });
+    fuzz!(2000, |input: &[u8]| {
+        let words = ["\n", "\r", "\r\n", "data:", " x", ":", "\u{feff}", "event: y"];
+        // The same bytes are the words, and where they are cut.
+        let (text, lengths) = (text(input, &words).into_bytes(), if input.is_empty() { &[1][..] } else { input });
+        let whole = parts(&text, &[255], 40);
+        let cut = parts(&text, lengths, 40);
+        let events =
+            |parts: &[(char, Vec<u8>)]| parts.iter().filter(|(kind, _)| *kind == 'e').cloned().collect::<Vec<_>>();
+        assert_eq!(events(&whole), events(&cut));
+        for parts in [whole, cut] {
+            let kinds: HashSet<_> = parts.iter().map(|(kind, _)| *kind).collect();
+            assert!(kinds.is_subset(&HashSet::from(['c', 'e', 'f', 'l', 'r'])));
+            assert_eq!(parts.into_iter().flat_map(|(_, bytes)| bytes).collect::<Vec<_>>(), text);
+        }
+    });
 }

@@ -115,3 +115,42 @@ fn a_flush_of_nothing_is_done() {
     let writer = Sink::default().writer();
     assert!(writer.flush(Duration::ZERO));
 }
+
+/// A disk that has room for so many bytes, until somebody makes more.
+struct Disk(Sink, Arc<Mutex<usize>>);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut room = self.1.lock();
+        if *room == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let fits = bytes.len().min(*room);
+        *room -= fits;
+        self.0.write(&bytes[..fits])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_costs_lines_and_glues_none_together() {
+    let (sink, room) = (Sink::default(), Arc::new(Mutex::new(13)));
+    let disk = Disk(sink.clone(), Arc::clone(&room));
+    let writer = LogWriter::new(Box::new(disk), LogSettings::default()).expect("a thread");
+    let push = |line: &[u8]| {
+        assert!(writer.push(line, 1));
+        assert!(writer.flush(LONG));
+    };
+    push(b"{\"a\":1}\n");
+    push(b"{\"b\":2}\n");
+    push(b"{\"c\":3}\n");
+    *room.lock() = 1000;
+    push(b"{\"d\":4}\n");
+    push(b"{\"e\":5}\n");
+    assert_eq!(writer.dropped(), 2);
+    let text = String::from_utf8(sink.0.lock().clone()).expect("UTF-8");
+    assert_eq!(text, "{\"a\":1}\n{\"b\":\n{\"d\":4}\n{\"e\":5}\n");
+}

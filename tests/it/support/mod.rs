@@ -3,9 +3,11 @@
 //! Invariant: no fixed port, no file outside a folder of its own, no secret of the provider in any answer or log line.
 //! Never does: stand in for a part of the gateway.
 
+pub mod abuse;
 mod client;
 mod connect;
 pub mod frames;
+pub mod heavy;
 mod http2;
 mod log;
 mod pair;
@@ -29,7 +31,7 @@ pub use connect::{ConnectProxy, Manner};
 pub use http2::{Begun, Client, H2, HSTS, begun, json, send_all};
 pub use log::Log;
 pub(crate) use pair::over_all_pairs;
-pub use pair::{AnyClient, Http, Pair};
+pub use pair::{AnyBegun, AnyClient, Http, Pair};
 pub use process::{Ended, Process, SERVE, Service, prepare};
 pub use tls::{Authority, Certificate, GOOD, TlsProvider};
 

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ai_gateway::demo::{Provider, ProviderOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Connection, KEY, KEY_FILE, PROVIDER_KEY, Response, Setup, bearer, eventually, yaml};
+use super::{Authority, Client, Connection, KEY, KEY_FILE, PROVIDER_KEY, Response, Setup, bearer, eventually, yaml};
 
 /// A process of the binary.
 pub struct Process {
@@ -82,17 +83,21 @@ impl Process {
     }
 
     fn spawn_program(program: &str, folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(program)
-            .current_dir(folder)
-            .args(args)
-            .env_clear()
-            .env("TMPDIR", folder)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
+        let mut command = Command::new(program);
+        command.current_dir(folder).args(args).env_clear().env("TMPDIR", folder).envs(variables.iter().copied());
+        Self::spawn_command(&mut command)
+    }
+
+    /// What a command of the test's own starts.
+    pub fn of(command: &mut Command) -> Self {
+        let mut this = Self::spawn_command(command);
+        collect(this.child.stdout.take().expect("a pipe"), &this.stdout);
+        this
+    }
+
+    fn spawn_command(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("started");
         let (stdout, stderr) = Default::default();
         collect(child.stderr.take().expect("a pipe"), &stderr);
         Self { child, stdout, stderr, unread: None }
@@ -153,6 +158,37 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a size")
+    }
+
+    /// What it has used of the processor so far, in all its threads. Linux counts in hundredths of a second.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("Linux");
+        let (_, behind_name) = stat.rsplit_once(") ").expect("a name in brackets");
+        let ticks = behind_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
+    /// Waits until it does next to nothing: a fifth of a processor over half a second, in which nobody calls it.
+    pub async fn comes_to_rest(&self) {
+        eventually("it has come to rest", async || {
+            let before = self.cpu();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            self.cpu() - before < Duration::from_millis(100)
+        })
+        .await;
+    }
+
+    /// Its threads.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux").count()
+    }
+
+    /// A line of `/proc/PID/limits`: what stands behind this name, the soft and the hard one.
+    pub fn limits(&self, name: &str) -> [String; 2] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).expect("Linux");
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit");
+        let mut words = line.split_whitespace().map(str::to_owned);
+        [words.next().expect("a limit"), words.next().expect("a limit")]
     }
 
     /// Its standard output so far.
@@ -249,6 +285,19 @@ impl Service {
     pub async fn keys(&self, args: &[&str]) -> Ended {
         let args: Vec<&str> = ["keys"].iter().chain(args).chain(&["--config", "gateway.yaml"]).copied().collect();
         Process::run(self.folder.path(), &args, &[]).await
+    }
+
+    /// A client for its listener with TLS, which believes this authority.
+    pub async fn client(&self, authority: &Authority) -> Client {
+        let message = self.process.says("listening on https://").await;
+        let (_, address) = message.rsplit_once("https://").expect("an address");
+        Client::new(address.parse().expect("an address"), authority.issuer())
+    }
+
+    /// The same gateway again, in place of the one that ended.
+    pub async fn again(&mut self) {
+        self.process = Process::start(self.folder.path(), SERVE, &[]);
+        (self.address, self.admin) = self.process.serves().await;
     }
 
     /// A new connection to it.

@@ -60,6 +60,14 @@ impl Authority {
         std::fs::write(key, own.serialize_pem()).expect("written");
     }
 
+    /// A second listener with TLS, with a certificate that it has signed, for a gateway that is to be started.
+    pub fn listener(&self) -> (String, Vec<(String, String)>) {
+        let (signed, own) = self.sign(&GOOD);
+        let files = [("own.pem", signed.pem()), ("own-key.pem", own.serialize_pem())];
+        let listen = "{ address: \"127.0.0.1:0\", tls: { cert: own.pem, key: own-key.pem } }";
+        (listen.to_owned(), files.map(|(name, text)| (name.to_owned(), text)).into())
+    }
+
     /// Its own certificate.
     pub fn pem(&self) -> String {
         self.0.pem()

@@ -1,11 +1,8 @@
-//! Reloads: by SIGHUP, and of the key file without a signal.
+//! What a reload puts in force, and what it refuses.
 
 use std::time::Instant;
 
 use super::*;
-
-const APPLIED: &str = r#"gateway_config_reloads_total{result="applied"}"#;
-const REFUSED: &str = r#"gateway_config_reloads_total{result="refused"}"#;
 
 #[tokio::test]
 async fn sighup_puts_configuration_and_keys_in_force_as_one() {

@@ -1,0 +1,66 @@
+//! What the system allows this process: no memory in files or for other processes, and as many open files as it may have.
+//!
+//! Invariant: a process that cannot be changed serves all the same, and says so.
+//! Never does: change a program that embeds the gateway; only [`super::serve`] asks for it.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What came of it. Kept until there is a log.
+pub(super) struct Settled {
+    private: io::Result<()>,
+    files: Files,
+}
+
+/// How many files may be open.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    /// `None` is no limit.
+    before: Option<u64>,
+    now: Option<u64>,
+}
+
+/// Settles it. Make it first thing: what is read from then on is in no core file.
+pub(super) fn settle() -> Settled {
+    Settled { private: private(), files: files() }
+}
+
+/// A core file would hold all keys. The limit is for files; a collector that the kernel pipes to (`core_pattern`), and
+/// users who read `/proc/PID/mem` or `environ`, are kept out by the second.
+fn private() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Raises the soft limit, which is 1024 in most shells, to the hard one. Nothing here uses `select`, for which the soft
+/// one is kept low.
+fn files() -> Files {
+    let Rlimit { current: before, maximum } = getrlimit(Resource::Nofile);
+    if before == maximum {
+        return Files { before, now: before };
+    }
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    Files { before, now: if raised.is_ok() { maximum } else { before } }
+}
+
+impl Settled {
+    /// Says it. A call takes two open files: its connection and the provider's.
+    pub(super) fn told(&self, max_connections: u32) {
+        if let Err(error) = &self.private {
+            log::warn!("the system keeps this process's memory open to core files or debuggers: {error}");
+        }
+        let Files { before, now } = self.files;
+        let text = |limit: Option<u64>| limit.map_or_else(|| "any number of".to_owned(), |limit| limit.to_string());
+        let raised = if before == now { String::new() } else { format!(", raised from {}", text(before)) };
+        log::info!("up to {} open files{raised}", text(now));
+        let wanted = u64::from(max_connections) * 2;
+        if let Some(now) = now.filter(|now| *now < wanted) {
+            log::warn!(
+                "{now} open files are fewer than max_connections ({max_connections}) can take, which is {wanted}: connections beyond them wait (hint: LimitNOFILE, or a smaller max_connections)"
+            );
+        }
+    }
+}
