@@ -201,6 +201,7 @@ fn outcome() -> impl Strategy<Value = (Outcome, u64)> {
         Class::ContextLength,
         Class::ContentFilter,
         Class::Quota,
+        Class::SaysQuota,
         Class::ClientsAccount,
     ]);
     let status = prop::sample::select(vec![400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 429, 500, 503, 529]);

@@ -57,6 +57,32 @@ fn a_400_that_says_that_our_account_is_spent_goes_on_and_rests_the_key() {
     game.tries();
     assert!(game.answers_as(400, Class::Quota));
     assert_eq!(game.tries(), (1, 0), "at once, and never at the same target");
+    game.judge(Outcome::Committed);
+    game.again();
+    assert_eq!(game.tries(), (1, 0), "the key rests");
+}
+
+#[test]
+fn what_a_client_may_have_written_goes_on_and_rests_nothing() {
+    let mut game = Game::of(ordered(&["a", "b"]));
+    for outcome in [
+        Outcome::Answered(Answer { status: 400, class: Class::SaysQuota, reset: None }),
+        Outcome::StreamFailed(Class::SaysQuota),
+    ] {
+        for _ in 0..10 {
+            assert_eq!(game.tries(), (0, 0), "{outcome:?}");
+            assert!(game.judge(outcome.clone()));
+            assert_eq!(game.tries(), (1, 0), "{outcome:?}");
+            assert!(game.judge(outcome.clone()));
+            assert_eq!(game.ends(), End::PassOn);
+            game.again();
+        }
+    }
+    let mut game = Game::of(ordered(&["a", "b"]));
+    game.tries();
+    game.answers_as(429, Class::ContextLength);
+    game.again();
+    assert_eq!(game.tries(), (1, 0), "a status is believed before a text");
 }
 
 #[test]
@@ -146,6 +172,47 @@ fn a_401_of_all_keys_is_ours_to_mend() {
     assert_eq!(game.refuses(), Refusal::UpstreamAuth);
     game.again();
     assert_eq!(game.refuses(), Refusal::UpstreamAuth, "without asking again");
+}
+
+#[test]
+fn looking_up_models_says_nothing_of_generating() {
+    let looked_up = |game: &mut Game, outcome: Outcome| {
+        game.again();
+        game.plan.looks_up = true;
+        game.tries();
+        game.judge(outcome);
+    };
+    let answered = |status| Outcome::Answered(Answer { status, ..Answer::default() });
+    let mut game = Game::of(vec![target("a", 1)]);
+    for outcome in [answered(403), answered(500), Outcome::Failed(SILENT), Outcome::Broke] {
+        (0..10).for_each(|_| looked_up(&mut game, outcome.clone()));
+        game.again();
+        assert_eq!(game.tries(), (0, 0), "{outcome:?}");
+    }
+    for status in [403, 500] {
+        let mut game = Game::of(vec![target("a", 1)]);
+        for _ in 0..5 {
+            for outcome in [answered(404), Outcome::Completed, Outcome::Committed] {
+                looked_up(&mut game, outcome);
+            }
+            game.again();
+            assert_eq!(game.tries(), (0, 0), "{status}");
+            game.answers(status);
+        }
+        game.again();
+        assert!(
+            matches!(game.refuses(), Refusal::NoHealthyUpstream(_)),
+            "{status}: five in a row, whatever was looked up"
+        );
+    }
+    for status in [401, 429] {
+        let mut game = Game::of(vec![target("a", 2)]);
+        game.plan.looks_up = true;
+        let (_, bad) = game.tries();
+        game.limited(status, 60_000);
+        game.again();
+        assert_eq!(game.tries(), (0, 1 - bad), "{status} rests the key");
+    }
 }
 
 #[test]
