@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::fast::RandomState;
+
 use super::Key;
 use super::file::KeyFile;
 use super::scope::Scope;
@@ -27,7 +29,7 @@ pub struct KeyRing {
 #[derive(Debug)]
 struct Salted {
     hash: KeyedHash,
-    keys: HashMap<Digest, Arc<Key>>,
+    keys: HashMap<Digest, Arc<Key>, RandomState>,
 }
 
 /// How many keys there are, by whether they work.
@@ -67,7 +69,7 @@ impl KeyRing {
     /// ([`Scope::permits_route`]); it is asked once for each list that differs.
     pub fn build(file: KeyFile, routes_of: impl Fn(&[Scope]) -> RouteSet) -> Self {
         let mut salts: Vec<Salted> =
-            file.salts.into_iter().map(|salt| Salted { hash: salt.hash, keys: HashMap::new() }).collect();
+            file.salts.into_iter().map(|salt| Salted { hash: salt.hash, keys: HashMap::default() }).collect();
         let mut keys = Vec::with_capacity(file.entries.len());
         // The file shares one allocation among equal lists, so that its address stands for the list.
         let mut known: HashMap<*const Scope, RouteSet> = HashMap::new();

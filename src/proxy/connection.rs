@@ -57,7 +57,8 @@ impl Watched {
                 return self.hand_over(stream, bytes, shutdown).await;
             }
             rest.until = None;
-            next = self.exchange((stream, bytes), snapshot, &mut rest, shutdown).await;
+            // Pinned where it is made: its state is not to be copied.
+            next = pin!(self.exchange((stream, bytes), snapshot, &mut rest, shutdown)).await;
             rest.until = Some(Instant::now() + self.gateway.live.pin().server.idle_timeout);
         }
     }

@@ -12,13 +12,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Version};
 use log::warn;
+use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::ServerSession;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence};
 use crate::meter::{Seen, Shape, Tap};
-use crate::route::Outcome;
+use crate::route::{Outcome, Provider};
 use crate::units::Usd;
 
 use super::Gateway;
@@ -92,23 +93,7 @@ async fn pass(
         _ => None,
     };
     let told = Told { cost, upstream_head: after, gateway: call.own_time() };
-    let reply = {
-        let facts = facts(session, call, &snapshot.server)?;
-        let AnswerHead { status, length, headers, .. } = head;
-        match headers {
-            // They end here, and with them the buffer that they were read into.
-            Headers::Lines(lines) if listener::takes_lines(session) => {
-                let head = (status, length, &lines);
-                let (reply, text) = wire::lines::answer(head, &provider, &told, &facts).map_err(unspeakable)?;
-                listener::put_lines(session, text);
-                reply
-            }
-            headers => {
-                let head = AnswerHead::of(status, headers.into_map(), length);
-                wire::answer(head, &provider, &told, &facts).map_err(unspeakable)?
-            }
-        }
-    };
+    let reply = reply(session, call, &snapshot.server, head, (&provider, &told))?;
     if unframed && session.req_header().version == Version::HTTP_10 {
         session.set_keepalive(None);
     }
@@ -134,6 +119,31 @@ async fn pass(
     let event = may_tell.then(|| provider.dialect.refusal_in_stream(&broken.refusal, request_id));
     cut(session, settings, event).await;
     Err(broken.refusal)
+}
+
+/// The head that the client gets. Over HTTP/1.1 on both sides the provider's lines pass as they came.
+fn reply(
+    session: &ServerSession,
+    call: &mut Call,
+    settings: &ServerSettings,
+    head: AnswerHead,
+    (provider, told): (&Provider, &Told),
+) -> Result<Box<ResponseHeader>, Refusal> {
+    let facts = facts(session, call, settings)?;
+    let AnswerHead { status, length, headers, .. } = head;
+    match headers {
+        // They end here, and with them the buffer that they were read into.
+        Headers::Lines(lines) if listener::takes_lines(session) => {
+            let head = (status, length, &lines);
+            let (reply, text) = wire::lines::answer(head, provider, told, &facts).map_err(unspeakable)?;
+            listener::put_lines(session, text);
+            Ok(reply)
+        }
+        headers => {
+            let head = AnswerHead::of(status, headers.into_map(), length);
+            wire::answer(head, provider, told, &facts).map_err(unspeakable)
+        }
+    }
 }
 
 /// Reads a small answer to its end, and tells what the call cost.

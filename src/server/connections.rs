@@ -125,7 +125,7 @@ impl Door {
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let (guard, _held) = self.admit(stream)?;
-        self.proxy.serve(Box::new(guard), shutdown).await;
+        Box::pin(self.proxy.serve(Box::new(guard), shutdown)).await;
         None
     }
 

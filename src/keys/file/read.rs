@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde_json::value::RawValue;
 
 use super::fields::{CREATED_AT, EXPIRES_AT, Fields, ID, KNOWN, REVOKED_AT, short};
@@ -25,9 +26,9 @@ pub(super) struct Reader<'t> {
     problems: Vec<Problem>,
     further_problems: usize,
     seen: usize,
-    digests: HashSet<Digest>,
-    pub(super) ids: HashMap<KeyId, bool>,
-    pub(super) names: HashSet<Arc<str>>,
+    digests: HashSet<Digest, RandomState>,
+    pub(super) ids: HashMap<KeyId, bool, RandomState>,
+    pub(super) names: HashSet<Arc<str>, RandomState>,
     pub(super) salts: HashMap<SaltText, u8>,
     /// Decoded salts by their spelling in the file.
     pub(super) salt_fields: HashMap<&'t str, SaltText>,
@@ -53,9 +54,9 @@ impl<'t> Reader<'t> {
             problems: Vec::new(),
             further_problems: 0,
             seen: 0,
-            digests: HashSet::with_capacity(entries),
-            ids: HashMap::with_capacity(entries),
-            names: HashSet::new(),
+            digests: HashSet::with_capacity_and_hasher(entries, RandomState::default()),
+            ids: HashMap::with_capacity_and_hasher(entries, RandomState::default()),
+            names: HashSet::default(),
             salts: HashMap::new(),
             salt_fields: HashMap::new(),
             scope_lists: HashMap::new(),
