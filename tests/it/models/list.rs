@@ -42,7 +42,7 @@ async fn a_list_that_is_made_anew_is_kept_nowhere(pair: Pair) {
     for method in ["GET", "HEAD"] {
         let script =
             Script::json(200, r#"{"object":"list","data":[]}"#).header("cache-control", "public, max-age=3600");
-        named.world.provider.script(of_theirs.iter().fold(script, |script, name| script.header(*name, "0")));
+        named.world.provider.script(of_theirs.iter().fold(script, |script, name| script.header(name, "0")));
         let answer = named.world.client().await.request(method, LIST, &[bearer(KEY)], b"").await;
         assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")));
         for name in of_theirs {
