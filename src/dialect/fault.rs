@@ -70,7 +70,7 @@ mod tests {
         }
         let quoted = "cannot read this:\n{\"error\":{\"code\":\"insufficient_quota\"}}\n";
         assert_eq!(class(quoted), Class::Plain, "a client's own line");
-        assert_eq!(class(&quoted.replace('{', "data: {")), Class::Plain, "a client's own event");
+        assert_eq!(class(&quoted.replacen('{', "data: {", 1)), Class::Plain, "a client's own event");
     }
 
     #[test]
