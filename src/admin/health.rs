@@ -59,10 +59,10 @@ async fn metrics(State(state): State<Arc<AdminState>>) -> impl IntoResponse {
     if let Some(LedgerFigures { up, queued, lag, dropped, size }) = state.ledger.figures() {
         state.telemetry.ledger(&LedgerState { up, queued, lag, dropped, size });
     }
-    state.telemetry.limits(&state.limiter.tally(), &api::standing(&state));
-    state.telemetry.targets(&Health::view(&state.live.pin().models, Instant::now()));
+    let limits = (&state.limiter.tally(), &*api::standing(&state));
+    let targets = Health::view(&state.live.pin().models, Instant::now());
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], state.telemetry.render(SystemTime::now()))
+    ([(CONTENT_TYPE, kind)], state.telemetry.scrape(limits, &targets, SystemTime::now()))
 }
 
 /// The answer to a path that there is not.

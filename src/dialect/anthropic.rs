@@ -75,17 +75,18 @@ impl Dialect for Anthropic {
     }
 
     /// By `details.error_code` where there is one (`types/shared` of the SDK has them all). A limit that an organisation set
-    /// itself is a 400 that only its text tells apart, and so is what is too long (read 2026-11).
+    /// itself is a 400 that only its text tells apart, and so is what is too long (read 2026-11). Texts begin with the name
+    /// of the member that is wrong, which the client may have made up.
     fn class(&self, error: &Value) -> Class {
         let text = |at: &str| error.pointer(at).and_then(Value::as_str).unwrap_or_default();
         let message = text("/message");
         let code = text("/details/error_code");
         let is_spent = code.ends_with("_spend_limit_reached")
             || code == "organization_on_hold"
-            || text("/type") == "billing_error"
-            || SPENT.iter().any(|start| message.starts_with(start));
+            || text("/type") == "billing_error";
         match is_spent {
             true => Class::Quota,
+            false if SPENT.iter().any(|start| message.starts_with(start)) => Class::SaysQuota,
             false if TOO_LONG.iter().any(|part| message.contains(part)) => Class::ContextLength,
             false => Class::Plain,
         }

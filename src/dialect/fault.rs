@@ -19,14 +19,20 @@ pub enum Class {
     ContentFilter,
     /// Our account's quota is used up: waiting a little does not help.
     Quota,
+    /// The same by the error's text alone. A text may quote the request, so that a client can have written it: enough to ask
+    /// elsewhere, not to rest a key that others use.
+    SaysQuota,
     /// The request named an organisation or a project of the client's (`openai-organization`, `openai-project`), so that a
     /// 401 need not be the fault of our key.
     ClientsAccount,
 }
 
-/// The class of an answer that tells an error, a document or the beginning of a stream.
+/// The class of an answer that tells an error, a document or the beginning of a stream. Lines count in a stream alone: any
+/// other text may quote a client's lines.
 pub fn class(dialect: &dyn Dialect, answer: &[u8]) -> Class {
-    let documents = answer.split(|byte| *byte == b'\n').map(|line| line.strip_prefix(b"data:").unwrap_or(line));
+    let is_stream = FIELDS.iter().any(|field| answer.trim_ascii_start().starts_with(field));
+    let lines = answer.split(|byte| *byte == b'\n').filter(|_| is_stream);
+    let documents = lines.filter_map(|line| line.strip_prefix(b"data:"));
     let whole = std::iter::once(answer).filter(|answer| answer.trim_ascii_start().starts_with(b"{"));
     let errors = whole.chain(documents).filter_map(|document| {
         let value: Value = serde_json::from_slice(document).ok()?;
@@ -39,6 +45,9 @@ pub fn class(dialect: &dyn Dialect, answer: &[u8]) -> Class {
     });
     errors.map(|error| dialect.class(&error)).find(|class| *class != Class::Plain).unwrap_or_default()
 }
+
+/// How a stream of events may begin.
+const FIELDS: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
 
 #[cfg(test)]
 mod tests {
@@ -59,6 +68,9 @@ mod tests {
         for plain in ["<html>", "   ", r#"{"error":"context_length_exceeded"}"#, r#"{"error":{"code":17}}"#, "{\"er"] {
             assert_eq!(class(plain), Class::Plain, "{plain}");
         }
+        let quoted = "cannot read this:\n{\"error\":{\"code\":\"insufficient_quota\"}}\n";
+        assert_eq!(class(quoted), Class::Plain, "a client's own line");
+        assert_eq!(class(&quoted.replacen('{', "data: {", 1)), Class::Plain, "a client's own event");
     }
 
     #[test]
@@ -71,8 +83,11 @@ mod tests {
         assert_eq!(of(invalid, "prompt is too long: 215432 tokens > 200000 maximum"), Class::ContextLength);
         let exceeds = "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000";
         assert_eq!(of(invalid, exceeds), Class::ContextLength);
-        assert_eq!(of(invalid, "You have reached your specified workspace API usage limits. You will"), Class::Quota);
-        assert_eq!(of(invalid, "Your credit balance is too low to access the Anthropic API."), Class::Quota);
+        assert_eq!(
+            of(invalid, "You have reached your specified workspace API usage limits. You will"),
+            Class::SaysQuota
+        );
+        assert_eq!(of(invalid, "Your credit balance is too low to access the Anthropic API."), Class::SaysQuota);
         assert_eq!(of("billing_error", "x"), Class::Quota);
         assert_eq!(of("rate_limit_error", "x"), Class::Plain);
         assert_eq!(of("overloaded_error", "Overloaded"), Class::Plain);

@@ -1,28 +1,28 @@
 //! The list of models as one key may see it: the provider's own entries, and the names that the configuration has.
 //!
-//! Invariant: a name that the key may not use is in no list; an entry of the provider's keeps its bytes, but for `owned_by`
-//! where the configuration says who serves its name.
+//! Invariant: a name that the key may not use is nowhere in a list; an entry of the provider's keeps its bytes, but for
+//! `owned_by` where the configuration says who serves its name.
 //! Never does: ask a provider; show a pattern such as `gpt-*`, which is no name.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use bytes::Bytes;
 use http::Method;
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
 
 use super::Underway;
 use crate::config::Snapshot;
 use crate::dialect::OPENAI;
-use crate::keys::Key;
-use crate::meter::{Splice, spliced, values_of};
+use crate::meter::values_of;
 use crate::route::{Kind, Route, Routing};
 
 /// What a list of models shows to one key.
 #[derive(Debug)]
 pub struct Listing<'s> {
     snapshot: &'s Snapshot,
-    key: &'s Key,
+    underway: &'s Underway,
     /// Names of the configuration that it shows, in alphabetical order.
     names: Vec<(&'s str, &'s Routing)>,
     /// Whether the configuration's names have anything to do with it.
@@ -53,7 +53,7 @@ impl<'s> Listing<'s> {
         }
         let mut names = if is_routed { models.names() } else { Vec::new() };
         names.retain(|(name, routing)| key.permits_model(Some(name)).is_ok() && is_served(snapshot, underway, routing));
-        Some(Self { snapshot, key, names, is_routed, hides })
+        Some(Self { snapshot, underway, names, is_routed, hides })
     }
 
     /// Whether the provider's own list may be shown as it is where it cannot be read.
@@ -77,40 +77,166 @@ impl<'s> Listing<'s> {
     /// OpenAI's object.
     pub fn merged(&self, theirs: &[u8]) -> Option<String> {
         let whole = serde_json::from_slice::<&RawValue>(theirs).ok()?.get();
-        let (before, data, after) = if whole.starts_with('[') {
-            ("{\"object\":\"list\",\"data\":", whole, "}")
+        let is_bare = whole.starts_with('[');
+        let data = if is_bare {
+            0..whole.len()
         } else {
             let [at] = <[_; 1]>::try_from(values_of(whole.as_bytes(), "data")).ok()?;
-            (&whole[..at.start], &whole[at.clone()], &whole[at.end..])
+            at
         };
-        let theirs: Vec<&RawValue> = serde_json::from_str(data).ok()?;
-        let mut listed = vec![false; self.names.len()];
-        let mut entries: Vec<Cow<'_, str>> = theirs.iter().filter_map(|raw| self.theirs(raw, &mut listed)).collect();
-        let missing = self.names.iter().zip(listed).filter(|(_, is_listed)| !is_listed);
-        entries.extend(missing.map(|((name, routing), _)| Cow::Owned(entry(name, routing))));
-        Some(format!("{before}[{}]{after}", entries.join(",")))
+        let is_anew = is_bare || self.hides;
+        let before = match (is_anew, self.is_openais()) {
+            (false, _) => &whole[..data.start],
+            (true, true) => "{\"object\":\"list\",\"data\":",
+            (true, false) => "{\"data\":",
+        };
+        let mut merging = Merging::of(self, whole.len(), before);
+        serde_json::Deserializer::from_str(&whole[data.clone()]).deserialize_seq(&mut merging).ok()?;
+        merging.add_missing();
+        Some(match (is_anew, self.is_openais()) {
+            (false, _) => merging.ended(&whole[data.end..]),
+            (true, true) => merging.ended("}"),
+            (true, false) => {
+                let more = values_of(whole.as_bytes(), "has_more");
+                let has_more = more.first().is_some_and(|at| &whole[at.clone()] == "true");
+                let [first, last] = [&merging.first, &merging.last].map(|id| serde_json::json!(id));
+                let end = format!(",\"has_more\":{has_more},\"first_id\":{first},\"last_id\":{last}}}");
+                merging.ended(&end)
+            }
+        })
     }
 
-    /// An entry of the provider's as it is shown, where it is. `listed` are those of our names that were met.
-    fn theirs<'e>(&self, raw: &'e RawValue, listed: &mut [bool]) -> Option<Cow<'e, str>> {
-        let models = &self.snapshot.models;
-        let Ok(Entry { id }) = serde_json::from_str::<Entry<'_>>(raw.get()) else {
-            return (!self.hides).then(|| raw.get().into());
-        };
-        self.key.permits_model(Some(&id)).ok()?;
-        let Some(routing) = models.find(&id).filter(|_| self.is_routed) else {
-            return (!self.is_routed || !models.only_listed()).then(|| raw.get().into());
-        };
-        if models.named(&id).is_some() {
-            let at = self.names.binary_search_by(|(name, _)| (*name).cmp(&*id)).ok()?;
-            // Of one that stands twice one is enough.
-            if std::mem::replace(&mut listed[at], true) {
-                return None;
-            }
-        }
-        Some(Cow::Owned(owned_by(raw.get(), &owners(routing))))
+    /// Whether lists have OpenAI's form; else they have Anthropic's (platform.claude.com/docs/en/api/models-list, read
+    /// 2026-11). What else a provider says around its entries may name what is hidden.
+    fn is_openais(&self) -> bool {
+        self.underway.target.provider.dialect.name() == OPENAI.name()
     }
 }
+
+/// A list that is written while the provider's is read, so that neither is in memory a second time.
+struct Merging<'l, 'e> {
+    listing: &'l Listing<'l>,
+    written: String,
+    is_empty: bool,
+    /// Which of our names were met.
+    listed: Vec<bool>,
+    /// The targets of patterns that were met, and whether one of them can be asked.
+    patterns: Vec<(&'l Routing, bool)>,
+    /// The provider's first and last entries that are shown.
+    first: Option<Cow<'e, str>>,
+    last: Option<Cow<'e, str>>,
+}
+
+impl<'l, 'e> Merging<'l, 'e> {
+    fn of(listing: &'l Listing<'_>, bytes: usize, before: &str) -> Self {
+        let listed = vec![false; listing.names.len()];
+        let mut written = String::with_capacity(bytes + ROOM_FOR_A_NAME * listed.len());
+        written.extend([before, "["]);
+        Self { listing, written, is_empty: true, listed, patterns: Vec::new(), first: None, last: None }
+    }
+
+    /// An entry of the provider's, where it is shown.
+    fn add_theirs(&mut self, raw: &'e str) {
+        let Ok(Entry { id }) = serde_json::from_str::<Entry<'_>>(raw) else {
+            if !self.listing.hides {
+                self.add(raw);
+            }
+            return;
+        };
+        let Some(routing) = self.shown(&id) else { return };
+        match routing {
+            Some(routing) => self.add_owned(raw, &owners(routing)),
+            None => self.add(raw),
+        }
+        if self.listing.hides {
+            self.first.get_or_insert_with(|| id.clone());
+            self.last = Some(id);
+        }
+    }
+
+    /// Whether a name of the provider's is shown, and where the configuration says who serves it, that.
+    fn shown(&mut self, id: &str) -> Option<Option<&'l Routing>> {
+        let listing = self.listing;
+        let models = &listing.snapshot.models;
+        listing.underway.key.permits_model(Some(id)).ok()?;
+        let Some(routing) = models.find(id).filter(|_| listing.is_routed) else {
+            return (!listing.is_routed || !models.only_listed()).then_some(None);
+        };
+        if models.named(id).is_some() {
+            let at = listing.names.binary_search_by(|(name, _)| (*name).cmp(id)).ok()?;
+            // Of one that stands twice one is enough.
+            return (!std::mem::replace(&mut self.listed[at], true)).then_some(Some(routing));
+        }
+        let known = self.patterns.iter().find(|(known, _)| std::ptr::eq(*known, &**routing)).map(|(_, is)| *is);
+        let is_served = known.unwrap_or_else(|| {
+            let is_served = is_served(listing.snapshot, listing.underway, routing);
+            self.patterns.push((routing, is_served));
+            is_served
+        });
+        is_served.then_some(Some(routing))
+    }
+
+    /// Our names that the provider does not list.
+    fn add_missing(&mut self) {
+        let listing = self.listing;
+        for (at, (name, routing)) in listing.names.iter().enumerate() {
+            if !self.listed[at] {
+                self.add(&entry(name, routing));
+            }
+        }
+    }
+
+    fn add(&mut self, entry: &str) {
+        self.part();
+        self.written.push_str(entry);
+    }
+
+    /// A provider's entry that tells who serves it.
+    fn add_owned(&mut self, entry: &str, owners: &str) {
+        let owners = serde_json::Value::from(owners).to_string();
+        self.part();
+        let told = values_of(entry.as_bytes(), "owned_by");
+        if told.is_empty() {
+            let (members, end) = entry.split_at(entry.len().saturating_sub(1));
+            return self.written.extend([members, ",\"owned_by\":", &owners, end]);
+        }
+        let mut done = 0;
+        for at in told {
+            self.written.extend([&entry[done..at.start], &owners]);
+            done = at.end;
+        }
+        self.written.push_str(&entry[done..]);
+    }
+
+    fn part(&mut self) {
+        if !std::mem::take(&mut self.is_empty) {
+            self.written.push(',');
+        }
+    }
+
+    fn ended(mut self, after: &str) -> String {
+        self.written.extend(["]", after]);
+        self.written
+    }
+}
+
+impl<'e> Visitor<'e> for &mut Merging<'_, 'e> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'e>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(entry) = entries.next_element::<&'e RawValue>()? {
+            self.add_theirs(entry.get());
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of an entry of ours, more or less.
+const ROOM_FOR_A_NAME: usize = 96;
 
 /// The entry of a name that the configuration has, where a call asks for it alone; absent where that is not for the
 /// configuration to answer.
@@ -157,18 +283,6 @@ fn owners(routing: &Routing) -> String {
         }
     }
     owners.join(", ")
-}
-
-/// A provider's entry that tells who serves it.
-fn owned_by(entry: &str, owners: &str) -> String {
-    let owners = serde_json::Value::from(owners).to_string();
-    let told = values_of(entry.as_bytes(), "owned_by");
-    if told.is_empty() {
-        let end = entry.len().saturating_sub(1);
-        return format!("{},\"owned_by\":{owners}{}", &entry[..end], &entry[end..]);
-    }
-    let splices = told.into_iter().map(|at| Splice { at, with: owners.clone() }).collect();
-    String::from_utf8_lossy(&spliced(&Bytes::copy_from_slice(entry.as_bytes()), splices)).into_owned()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::call::Call;
 use super::exchange::while_client_stays;
 use super::hold::{self, Held, Stopped};
 use super::limits;
+use super::listing;
 
 /// An answer that goes to the client, and the plan that waits for its end.
 pub(super) struct Answer {
@@ -88,7 +89,8 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
     let head = session.req_header();
     let below = underway.route.below_provider(head.uri.path());
     let unserved = routing.unserved(&snapshot.routes, own, &head.method, below);
-    Ok(Plan::new(Arc::clone(routing), &snapshot.attempts, unserved, Instant::now()))
+    let plan = Plan::new(Arc::clone(routing), &snapshot.attempts, unserved, Instant::now());
+    Ok(plan.looking_up(listing::is_about(ask)))
 }
 
 /// The plan of a call that has one attempt only, whose key is taken: where its provider is not at rest, and one of the keys.

@@ -28,7 +28,7 @@ pub(super) struct Buffers {
 
 /// A share of the buffers, given back when it is dropped.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     buffers: Arc<Buffers>,
     bytes: u64,
 }
@@ -71,6 +71,22 @@ impl Body {
 }
 
 impl Share {
+    /// A share of nothing yet.
+    pub(super) fn of(buffers: &Arc<Buffers>) -> Self {
+        Self { buffers: Arc::clone(buffers), bytes: 0 }
+    }
+
+    /// Makes it this large, where it is not.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(super) fn grow_to(&mut self, bytes: usize, ceiling: u64) -> Result<(), Refusal> {
+        match (bytes as u64).saturating_sub(self.bytes) {
+            0 => Ok(()),
+            more => self.grow(more, ceiling),
+        }
+    }
+
     fn grow(&mut self, bytes: u64, ceiling: u64) -> Result<(), Refusal> {
         let held = self.buffers.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
@@ -93,7 +109,7 @@ pub(super) async fn read(
     buffers: &Arc<Buffers>,
     settings: &ServerSettings,
 ) -> Result<Body, Refusal> {
-    let mut share = Share { buffers: Arc::clone(buffers), bytes: 0 };
+    let mut share = Share::of(buffers);
     let declared = declared(session);
     if let Some(length) = declared {
         if length > settings.max_body {

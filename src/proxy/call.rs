@@ -102,27 +102,38 @@ impl Call {
 
     /// Waits for somebody else and takes note of how long that took.
     ///
-    /// What is over at once is no wait, and asks no clock. Large work is best handed in pinned, so that it is not copied.
+    /// What is over at once is no wait, and asks no clock. One that is given up was a wait, too. Large work is best handed in
+    /// pinned, so that it is not copied.
     pub(super) async fn waiting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut wait = Wait { arrived: &mut self.arrived, since: None };
         let mut work = pin!(work);
-        let mut started = None;
         let outcome = poll_fn(|context| {
             let polled = work.as_mut().poll(context);
             if polled.is_pending() {
-                started.get_or_insert_with(Instant::now);
+                wait.since.get_or_insert_with(Instant::now);
             }
             polled
         });
-        let outcome = outcome.await;
-        if let (Some(started), Some(arrived)) = (started, &mut self.arrived) {
-            arrived.waited += started.elapsed();
-        }
-        outcome
+        outcome.await
     }
 
     /// What the gateway itself has taken so far.
     pub(super) fn own_time(&self) -> Duration {
         self.arrived.as_ref().map_or(Duration::ZERO, |arrived| arrived.started.elapsed().saturating_sub(arrived.waited))
+    }
+}
+
+/// A wait, which counts however it ends.
+struct Wait<'c> {
+    arrived: &'c mut Option<Arrived>,
+    since: Option<Instant>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let (Some(since), Some(arrived)) = (self.since, self.arrived.as_mut()) {
+            arrived.waited += since.elapsed();
+        }
     }
 }
 
@@ -163,9 +174,7 @@ mod tests {
     use crate::config::{Environment, Sources, load};
     use crate::telemetry::{LogSettings, LogWriter, TelemetrySettings};
 
-    /// One in a hook of the native path or in Pingora itself, which only the task that carries the call keeps inside.
-    #[test]
-    fn a_panic_that_the_exchange_did_not_contain_is_counted_and_settles_its_call() {
+    fn call() -> (Call, Arc<Telemetry>) {
         let folder = tempfile::tempdir().expect("a folder");
         let yaml = Some("providers: { openai: { base_url: \"http://one.test\", api_key: x } }".to_owned());
         let environment: Environment = [("", ""); 0].into_iter().collect();
@@ -176,6 +185,23 @@ mod tests {
         let telemetry = Arc::new(Telemetry::new(&settings, log).expect("telemetry"));
         let call =
             Call::new(snapshot, "req_1".to_owned(), Arc::clone(&telemetry), Policies::new(Vec::new()), Ledger::off());
+        (call, telemetry)
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_given_up_was_no_work_of_ours() {
+        let (mut call, _telemetry) = call();
+        let patience = Duration::from_millis(50);
+        let given_up = tokio::time::timeout(patience, call.waiting(std::future::pending::<()>())).await;
+        assert!(given_up.is_err());
+        let waited = call.arrived().expect("a call").waited;
+        assert!(waited > patience / 2, "{waited:?}");
+    }
+
+    /// One in a hook of the native path or in Pingora itself, which only the task that carries the call keeps inside.
+    #[test]
+    fn a_panic_that_the_exchange_did_not_contain_is_counted_and_settles_its_call() {
+        let (call, telemetry) = call();
         assert_eq!(telemetry.in_flight(), 1);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _call = call;

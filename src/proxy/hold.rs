@@ -104,7 +104,7 @@ impl Held {
         self.shape == Shape::Events
     }
 
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
     }
 

@@ -2,17 +2,17 @@
 //! configuration has.
 //!
 //! Invariant: a name of the configuration is listed whatever the provider does, and for however long; a list that could show
-//! too much goes to nobody unread.
+//! too much goes to nobody unread; lists in memory are accounted for with the bodies that are.
 //! Never does: decide what a key may see; that is `flow`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    LAST_MODIFIED, RANGE,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, EXPIRES, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
 
@@ -22,9 +22,10 @@ use crate::flow::{Listing, listed_model};
 use super::Gateway;
 use super::attempt::Ask;
 use super::attempts::{self, Answer};
+use super::body::Share;
 use super::call::Call;
 use super::exchange::{facts, part_when_draining, unspeakable, whole};
-use super::hold::{self, Stopped};
+use super::hold::{self, Held, Stopped};
 use super::relay::relay;
 use super::upstream::Length;
 use super::wire;
@@ -33,8 +34,24 @@ use super::wire;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a provider's list that are read: ten times the longest that is known, OpenRouter's (read 2026-11).
 const MOST_OF_A_LIST: usize = 4 * 1024 * 1024;
+/// Bytes that there is room for at first; then for twice as many, and so on.
+const FIRST_OF_A_LIST: usize = 64 * 1024;
+/// How often a list is in memory while it is merged: as it came, in one piece or in many, and as it becomes, which may move
+/// once while it grows.
+const COPIES: usize = 3;
+/// What a provider says of the bytes of its own list, besides how to keep them.
+const OF_THEIR_BYTES: [HeaderName; 8] = [
+    ETAG,
+    LAST_MODIFIED,
+    AGE,
+    EXPIRES,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
 /// What a request may not ask of an answer that is made anew each time.
-const OF_ONE_VERSION: [http::HeaderName; 6] =
+const OF_ONE_VERSION: [HeaderName; 6] =
     [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
 
 /// Whether a call asks which models there are, or about one.
@@ -66,8 +83,9 @@ pub(super) async fn answer(
         session.req_header_mut().remove_header(name);
     }
     match in_time(gateway, session, call, (ask, &listing)).await {
-        Ok(answer) => relay(gateway, session, call, answer).await,
-        Err(refusal) if listing.has_names() && !matches!(refusal, Refusal::ClientGone | Refusal::Bug(_)) => {
+        Ok((answer, _share)) => relay(gateway, session, call, answer).await,
+        Err(refusal @ (Refusal::ClientGone | Refusal::Overloaded(_) | Refusal::Bug(_))) => Err(refusal),
+        Err(refusal) if listing.has_names() => {
             let request_id = &call.arrived()?.record.request_id;
             let provider = &underway.target.provider.id;
             warn!("call {request_id}: the list of models is without that of provider {provider}: {}", refusal.code());
@@ -83,7 +101,7 @@ async fn in_time(
     session: &mut ServerSession,
     call: &mut Call,
     (ask, listing): (Ask, &Listing<'_>),
-) -> Result<Answer, Refusal> {
+) -> Result<(Answer, Share), Refusal> {
     if !listing.has_names() {
         return merged(gateway, session, call, (ask, listing)).await;
     }
@@ -103,35 +121,63 @@ async fn merged(
     session: &mut ServerSession,
     call: &mut Call,
     (ask, listing): (Ask, &Listing<'_>),
-) -> Result<Answer, Refusal> {
+) -> Result<(Answer, Share), Refusal> {
+    let mut share = Share::of(&gateway.buffers);
     let unread = || Refusal::Upstream(UpstreamFault::BadAnswer);
     let mut answer = attempts::answer(gateway, session, call, ask).await?;
     let held = &mut answer.held;
     if held.head.status != StatusCode::OK {
         let passes = !listing.has_names() && !held.head.status.is_success();
-        return if passes { Ok(answer) } else { Err(unread()) };
+        return if passes { Ok((answer, share)) } else { Err(unread()) };
     }
-    for of_theirs in [ETAG, LAST_MODIFIED] {
-        held.head.headers.remove(&of_theirs);
-    }
+    OF_THEIR_BYTES.iter().for_each(|name| held.head.headers.remove(name));
+    held.head.headers.set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if session.req_header().method == Method::HEAD {
         held.head.headers.remove(&CONTENT_LENGTH);
-        return Ok(answer);
+        return Ok((answer, share));
     }
-    if let Stopped::Broken(refusal) = hold::all(gateway, session, call, held, MOST_OF_A_LIST).await? {
-        return Err(refusal);
-    }
+    read(gateway, session, call, (held, &mut share)).await?;
     let encoded = |value: &[u8]| !value.eq_ignore_ascii_case(b"identity");
     let is_readable = held.connection.is_none() && !held.head.headers.get(&CONTENT_ENCODING).is_some_and(encoded);
-    match listing.merged(&held.pieces.concat()).filter(|_| is_readable) {
+    if !is_readable {
+        return if listing.may_stay_unread() { Ok((answer, share)) } else { Err(unread()) };
+    }
+    let theirs = held.pieces.concat();
+    held.pieces = Vec::new();
+    match listing.merged(&theirs) {
         Some(list) => {
+            share.grow_to(list.len() + theirs.len(), call.arrived()?.snapshot.server.max_buffered)?;
             held.head.headers.remove(&CONTENT_LENGTH);
             held.head.length = Length::Known(list.len() as u64);
             held.pieces = vec![list.into()];
-            Ok(answer)
+            Ok((answer, share))
         }
-        None if listing.may_stay_unread() => Ok(answer),
+        None if listing.may_stay_unread() => {
+            held.pieces = vec![theirs.into()];
+            Ok((answer, share))
+        }
         None => Err(unread()),
+    }
+}
+
+/// Reads a provider's list, as far as lists are read, where there is room for what will be made of it.
+async fn read(
+    gateway: &Gateway,
+    session: &mut ServerSession,
+    call: &mut Call,
+    (held, share): (&mut Held, &mut Share),
+) -> Result<(), Refusal> {
+    let ceiling = call.arrived()?.snapshot.server.max_buffered;
+    let mut most = FIRST_OF_A_LIST;
+    loop {
+        share.grow_to(most * COPIES, ceiling)?;
+        if let Stopped::Broken(refusal) = hold::all(gateway, session, call, held, most).await? {
+            return Err(refusal);
+        }
+        if held.connection.is_none() || held.size() < most || most >= MOST_OF_A_LIST {
+            return Ok(());
+        }
+        most *= 2;
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Plan {
     attempts: u32,
     /// Whether it has waited already for a rest to be over.
     has_waited: bool,
+    /// Whether it only looks up models, which tells nothing of how a target generates.
+    looks_up: bool,
     /// How the last attempt failed that left no answer to pass on.
     last: Option<Refusal>,
     /// What the best answer so far is worth.
@@ -139,10 +141,19 @@ impl Plan {
             then: Then::Choose,
             attempts: 0,
             has_waited: false,
+            looks_up: false,
             last: None,
             kept: Worth::Nothing,
             kept_until: None,
         }
+    }
+
+    /// The same for a call that only looks up models: it fails and succeeds by rules of its own, so that breakers hear of it
+    /// only what makes a key rest.
+    #[must_use]
+    pub fn looking_up(mut self, looks_up: bool) -> Self {
+        self.looks_up = looks_up;
+        self
     }
 
     /// What to do next. `random` is any number, drawn anew for each question.

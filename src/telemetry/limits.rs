@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::family::Budget;
@@ -90,7 +90,8 @@ impl LimitSeries {
         }
     }
 
-    pub(super) fn set(&self, tally: &Tally, standings: &[Standing]) {
+    /// Sets all of them. Until the guard is dropped nobody else does, so that they can be read whole.
+    pub(super) fn set(&self, tally: &Tally, standings: &[Standing]) -> MutexGuard<'_, (usize, u64)> {
         self.outstanding.set(i64::try_from(tally.outstanding).unwrap_or(i64::MAX));
         let budgets =
             standings.iter().filter(|standing| matches!(standing.limit, Limit::Budget(..)) && !standing.shadow);
@@ -109,6 +110,7 @@ impl LimitSeries {
                 gauge.set(ratio);
             }
         }
+        shown
     }
 }
 

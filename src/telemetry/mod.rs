@@ -235,16 +235,6 @@ impl Telemetry {
         self.limits.shadowed(limit);
     }
 
-    /// Notes how limits stand.
-    pub fn limits(&self, tally: &Tally, standings: &[Standing]) {
-        self.limits.set(tally, standings);
-    }
-
-    /// Notes how targets stand.
-    pub fn targets(&self, targets: &[TargetView]) {
-        self.targets.set(targets);
-    }
-
     /// Counts a panic; there must never be one.
     pub fn panicked(&self) {
         self.series.panicked();
@@ -253,6 +243,13 @@ impl Telemetry {
     /// The way to the log.
     pub fn log(&self) -> &LogWriter {
         &self.log
+    }
+
+    /// All series as Prometheus text, with how limits and targets stand now. Two at once wait for each other, so that neither
+    /// lacks what the other one is just setting anew.
+    pub fn scrape(&self, (tally, standings): (&Tally, &[Standing]), targets: &[TargetView], now: SystemTime) -> String {
+        let _alone = (self.limits.set(tally, standings), self.targets.set(targets));
+        self.render(now)
     }
 
     /// All series as Prometheus text, format 0.0.4.

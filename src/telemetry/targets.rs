@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::{IntGaugeVec, Opts, Registry};
 
 use super::family::Budget;
@@ -36,7 +36,8 @@ impl TargetSeries {
         Ok(Self { state, budget: Arc::clone(budget), room: Mutex::default() })
     }
 
-    pub(super) fn set(&self, targets: &[TargetView]) {
+    /// Sets all of them. Until the guard is dropped nobody else does, so that they can be read whole.
+    pub(super) fn set(&self, targets: &[TargetView]) -> MutexGuard<'_, usize> {
         let mut targets: Vec<(i64, &TargetView)> = targets.iter().map(|target| (value(target), target)).collect();
         targets.sort_by_key(|(value, _)| Reverse(*value));
         let mut room = self.room.lock();
@@ -50,6 +51,7 @@ impl TargetSeries {
                 gauge.set(value);
             }
         }
+        room
     }
 }
 

@@ -8,12 +8,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Environment, Sources, load};
-use crate::keys::KeyRecord;
+use crate::keys::{Key, KeyRecord};
 
 const PROVIDERS: &str = "
 providers:
   openai: { base_url: https://api.openai.com, api_key: none }
   azure: { base_url: https://azure.example.com, api_key: none }
+  claude: { base_url: https://api.anthropic.com, api_key: none, dialect: anthropic }
   media: { base_url: https://media.example.com, api_key: none, routes: [ get /v1/models, post /v1/speech stream ] }
 ";
 const MODELS: &str = "
@@ -22,6 +23,7 @@ models:
   fast: { targets: [ { provider: openai, model: gpt-4o-mini } ] }
   sound: { targets: [ { provider: media } ] }
   ft-*: { targets: [ { provider: azure } ] }
+  tts-*: { targets: [ { provider: media } ] }
 ";
 /// As OpenAI answers, with a member that nobody knows, and numbers and blanks that would not survive being written anew.
 const THEIRS: &str = r#"{ "object": "list",
@@ -91,6 +93,39 @@ fn without_names_and_without_a_list_of_the_keys_nothing_is_changed() {
     assert!(case("", "openai", Some(&["gpt-*"])).listing().is_some());
     assert!(case("only_listed_models: true\n", "openai", None).listing().is_some());
     assert!(case(MODELS, "openai", None).listing().is_some());
+}
+
+/// llama.cpp tells its models a second time; Anthropic names the first and the last one.
+#[test]
+fn what_is_hidden_is_named_nowhere_around_the_entries() {
+    let theirs =
+        r#"{"models":[{"name":"secret"}],"object":"list","data":[{"id":"secret"},{"id":"gpt-x"}],"x":"secret"}"#;
+    let listed = case("", "openai", Some(&["gpt-*"])).merged(theirs);
+    assert_eq!(listed, r#"{"object":"list","data":[{"id":"gpt-x"}]}"#);
+    let only_listed = case("only_listed_models: true\n", "openai", None).merged(theirs);
+    assert_eq!(only_listed, r#"{"object":"list","data":[]}"#);
+    let theirs = |more| {
+        format!(
+            r#"{{"data":[{{"type":"model","id":"secret-1"}},{{"id":"claude-a"}},{{"id":"claude-b","n":1.0}},
+            {{"id":"secret-2"}}],"has_more":{more},"first_id":"secret-1","last_id":"secret-2"}}"#
+        )
+    };
+    let seen = case("", "claude", Some(&["claude-*"]));
+    for more in [true, false] {
+        let expected = format!(
+            r#"{{"data":[{{"id":"claude-a"}},{{"id":"claude-b","n":1.0}}],"has_more":{more},"first_id":"claude-a","last_id":"claude-b"}}"#
+        );
+        assert_eq!(seen.merged(&theirs(more)), expected);
+    }
+    let none = case("", "claude", Some(&["other"])).merged(&theirs(true));
+    assert_eq!(none, r#"{"data":[],"has_more":true,"first_id":null,"last_id":null}"#);
+}
+
+#[test]
+fn what_a_pattern_fits_is_listed_where_it_is_served() {
+    let merged =
+        case(MODELS, "openai", None).merged(r#"{"object":"list","data":[{"id":"tts-1"},{"id":"ft-x"},{"id":"ft-y"}]}"#);
+    assert_eq!(told(&merged)[..2], ["ft-x by azure", "ft-y by azure"], "and media has no such route");
 }
 
 #[test]

@@ -52,6 +52,13 @@ impl Headers {
         }
     }
 
+    /// Sets a header in place of all of its name.
+    pub(in crate::proxy) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        let mut map = std::mem::replace(self, Self::Map(HeaderMap::new())).into_map();
+        map.insert(name, value);
+        *self = Self::Map(map);
+    }
+
     /// Covers the key of ours that a provider echoes.
     pub(in crate::proxy) fn mask(&mut self, mask: &Mask) {
         match self {

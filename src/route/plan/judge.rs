@@ -97,7 +97,6 @@ impl Plan {
     fn answered(&mut self, answer: &Answer, now: Instant) -> bool {
         match (answer.status, answer.class) {
             (_, Class::ContentFilter) => self.verdict(now),
-            (400..=499, Class::ContextLength) => self.too_long(now),
             (401, Class::ClientsAccount) => {
                 self.last = Some(Refusal::UpstreamAuth);
                 self.kept = Worth::Nothing;
@@ -112,10 +111,17 @@ impl Plan {
                 self.with_another_key(now);
                 self.keep(Worth::Trouble)
             }
+            (400, Class::SaysQuota) => {
+                self.report(&Report::of_lane(Say::Nothing), now);
+                self.with_another_key(now);
+                self.keep(Worth::Trouble)
+            }
             (429, _) => {
                 self.limited(answer.reset, now);
                 self.keep_until(answer.reset.map(|reset| now + reset), now)
             }
+            // Of what is about us, a text that a client may have written changes nothing.
+            (400..=499, Class::ContextLength) => self.too_long(now),
             (408 | 409 | 500..=599, _) => {
                 self.report(if answer.status == 409 { &Report::FINE } else { &Report::FAILED }, now);
                 self.retry_once(answer.reset, now);
@@ -167,6 +173,7 @@ impl Plan {
             Class::ContentFilter => return self.verdict(now),
             Class::ContextLength => return self.too_long(now),
             Class::Quota => self.report(&Report::of_lane(Say::Rests(Cause::RateLimit, None)), now),
+            Class::SaysQuota => self.report(&Report::of_lane(Say::Nothing), now),
             Class::Plain | Class::ClientsAccount => self.report(&Report::FAILED, now),
         }
         self.move_on();
@@ -177,6 +184,9 @@ impl Plan {
     /// answer does not look healthy.
     fn committed(&mut self, now: Instant) {
         self.then = Then::Over;
+        if self.looks_up {
+            return;
+        }
         let Some(at) = &mut self.at else { return };
         let Some(tickets) = &mut at.tickets else { return };
         let deployment = &self.routing.targets()[at.target];
@@ -260,8 +270,9 @@ impl Plan {
         let Some(at) = &mut self.at else { return };
         let Some(tickets) = at.tickets.take() else { return };
         let deployment: &Deployment = &self.routing.targets()[at.target];
-        let cooldown = &self.settings.cooldown;
+        let (cooldown, looks_up) = (&self.settings.cooldown, self.looks_up);
         let tell = |breaker: &Breaker, ticket, say| match say {
+            Say::Fine | Say::Failed if looks_up => breaker.left(ticket),
             Say::Fine => breaker.succeeded(ticket, now),
             Say::Failed => breaker.failed(ticket, now, cooldown),
             Say::Rests(cause, span) => breaker.rest(cause, span, now, cooldown),

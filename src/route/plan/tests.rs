@@ -53,6 +53,12 @@ impl Game {
         self.plan = Plan::new(Arc::clone(&self.routing), &self.plan.settings.clone(), 0, self.now);
     }
 
+    /// A call that only looks up models.
+    fn looks_up(&mut self) {
+        let plan = Plan::new(Arc::clone(&self.routing), &self.plan.settings.clone(), 0, self.now);
+        self.plan = plan.looking_up(true);
+    }
+
     fn next(&mut self) -> Step {
         self.plan.next(self.now, self.random)
     }

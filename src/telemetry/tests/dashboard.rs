@@ -31,24 +31,23 @@ fn budgets_show_what_is_used_of_them_and_stay_under_the_ceiling() {
     let (telemetry, _) = telemetry(300, true);
     let rate = half_used(Limit::RequestsPerMinute);
     let shadow = Standing { shadow: true, ..half_used(Limit::Budget(Measure::Usd, Per::Week)) };
-    telemetry.limits(&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day)), rate, shadow]);
+    let budgets = [half_used(Limit::Budget(Measure::Usd, Per::Day)), rate, shadow];
+    let text = telemetry.scrape((&Tally::default(), &budgets), &[], at(1_764_064_801));
     let used = |text: &str| text.lines().filter(|line| line.starts_with("gateway_budget_used_ratio{")).count();
-    let text = telemetry.render(at(1_764_064_801));
     assert!(
         text.contains("gateway_budget_used_ratio{kind=\"gateway\",limit=\"usd/day\",model=\"\",name=\"\"} 0.5\n"),
         "{text}"
     );
     assert_eq!(used(&text), 1);
     let subject = Subject { owner: Owner::User("a/b".into()), model: Some("org/m".into()) };
-    telemetry.limits(&Tally::default(), &[Standing { subject, ..half_used(Limit::Budget(Measure::Usd, Per::Day)) }]);
-    let text = telemetry.render(at(1_764_064_801));
+    let budgets = [Standing { subject, ..half_used(Limit::Budget(Measure::Usd, Per::Day)) }];
+    let text = telemetry.scrape((&Tally::default(), &budgets), &[], at(1_764_064_801));
     let labels = "{kind=\"user_model\",limit=\"usd/day\",model=\"org/m\",name=\"a/b\"}";
     assert!(text.contains(&format!("gateway_budget_used_ratio{labels} 0.5\n")), "{text}");
     let owner = |number: usize| Owner::User(number.to_string().into());
     let budget = half_used(Limit::Budget(Measure::Usd, Per::Day));
     let many = (0..1000).map(|number| Standing { subject: Subject::of(owner(number)), ..budget.clone() });
-    telemetry.limits(&Tally::default(), &many.collect::<Vec<_>>());
-    let text = telemetry.render(at(1_764_064_801));
+    let text = telemetry.scrape((&Tally::default(), &many.collect::<Vec<_>>()), &[], at(1_764_064_801));
     assert!(used(&text) > 1 && series(&text).len() <= 300, "{} of {}", used(&text), series(&text).len());
 }
 
@@ -73,18 +72,36 @@ fn targets_show_how_they_stand_and_stay_under_the_ceiling() {
         target("rests", "closed", &["open", "open"]),
         target("open", "open", &["closed"]),
     ];
-    telemetry.targets(&states);
-    let text = telemetry.render(at(1_764_064_801));
+    let none = Tally::default();
+    let text = telemetry.scrape((&none, &[]), &states, at(1_764_064_801));
     for (model, value) in [("", 0), ("half", 1), ("half key", 1), ("rests", 2), ("open", 3)] {
         let line = format!("gateway_target_state{{model=\"{model}\",provider=\"openai\"}} {value}\n");
         assert!(text.contains(&line), "{line}{text}");
     }
     let many: Vec<_> = (0..1000).map(|number| target(&number.to_string(), "closed", &["closed"])).collect();
-    telemetry.targets(&[&many[..], &states[4..]].concat());
-    let text = telemetry.render(at(1_764_064_801));
+    let text = telemetry.scrape((&none, &[]), &[&many[..], &states[4..]].concat(), at(1_764_064_801));
     assert!(text.contains("gateway_target_state{model=\"open\",provider=\"openai\"} 3\n"), "the worst first");
     assert!(!text.contains("model=\"rests\""), "what the configuration names no more is not shown");
     assert!(series(&text).len() <= 300);
+}
+
+/// Both kinds of series are set anew for each: a second one in the middle would show what is not set yet, to both.
+#[test]
+fn two_scrapes_at_once_have_all_series() {
+    let (telemetry, _) = telemetry(10_000, false);
+    let targets: Vec<_> = (0..20).map(|number| target(&number.to_string(), "closed", &["closed"])).collect();
+    let budgets = [half_used(Limit::Budget(Measure::Usd, Per::Day))];
+    let whole = || {
+        let text = telemetry.scrape((&Tally::default(), &budgets), &targets, at(1_764_064_801));
+        let count = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!((count("gateway_target_state{"), count("gateway_budget_used_ratio{")), (20, 1));
+    };
+    std::thread::scope(|scope| {
+        let scraping = || (0..200).for_each(|_| whole());
+        for _ in 0..4 {
+            scope.spawn(scraping);
+        }
+    });
 }
 
 #[test]
@@ -92,9 +109,8 @@ fn each_metric_of_the_dashboard_is_exported() {
     let (telemetry, _) = telemetry(10_000, true);
     telemetry.observe(&spending::metered(), false);
     telemetry.observe(&spending::unpriced(), false);
-    telemetry.limits(&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day))]);
-    telemetry.targets(&[target("", "closed", &["closed"])]);
-    let text = telemetry.render(at(1_764_064_801));
+    let limits = (&Tally::default(), &[half_used(Limit::Budget(Measure::Usd, Per::Day))][..]);
+    let text = telemetry.scrape(limits, &[target("", "closed", &["closed"])], at(1_764_064_801));
     let exported: BTreeSet<_> = series(&text).into_iter().map(|line| line.split(['{', ' ']).next()).collect();
     let named = named();
     assert!(named.len() > 10, "{named:?}");

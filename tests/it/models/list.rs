@@ -9,6 +9,7 @@ use super::*;
 const OURS: [&str; 2] = ["fast by openai", "wide by openai, backup"];
 
 over_all_pairs! {
+    a_list_that_is_made_anew_is_kept_nowhere,
     names_are_listed_with_the_providers_own,
     names_are_listed_whatever_the_provider_does,
     a_key_is_shown_what_it_may_use,
@@ -32,6 +33,22 @@ async fn names_are_listed_with_the_providers_own(pair: Pair) {
     let head = client.request("HEAD", LIST, &[bearer(KEY)], b"").await;
     assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, None));
     assert_eq!(told(&get(&mut client, LIST).await).len(), 9, "the connection is still good");
+}
+
+async fn a_list_that_is_made_anew_is_kept_nowhere(pair: Pair) {
+    let named = Named::of(pair).await;
+    let of_theirs =
+        ["etag", "content-digest", "repr-digest", "digest", "content-md5", "age", "expires", "last-modified"];
+    for method in ["GET", "HEAD"] {
+        let script =
+            Script::json(200, r#"{"object":"list","data":[]}"#).header("cache-control", "public, max-age=3600");
+        named.world.provider.script(of_theirs.iter().fold(script, |script, name| script.header(name, "0")));
+        let answer = named.world.client().await.request(method, LIST, &[bearer(KEY)], b"").await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")));
+        for name in of_theirs {
+            assert_eq!(answer.header(name), None, "{method} {name}");
+        }
+    }
 }
 
 async fn names_are_listed_whatever_the_provider_does(pair: Pair) {
@@ -95,6 +112,8 @@ async fn a_slow_provider_is_not_waited_for_in_vain() {
         (line["statusCode"].as_str(), line["tried"][0]["outcome"].as_str()),
         (Some("200"), Some("total_timeout"))
     );
+    let own = line["overheadUs"].as_u64().expect("a number");
+    assert!(own < 2_000_000, "the wait for the provider is no work of ours: {own}");
     named.world.provider.stop().await;
     assert_eq!(told(&named.world.get(LIST).await), OURS, "and one that is not there");
 }
@@ -111,6 +130,35 @@ async fn without_names_the_list_is_the_providers_byte_for_byte() {
         let ai_gateway::demo::Reply::Fixed { status, body, .. } = &script.reply else { panic!("fixed") };
         assert_eq!((answer.status, &answer.body[..]), (*status, &body[..]));
         assert_eq!(answer.header("etag"), (script.headers.len() == 1).then_some("\"1\""));
+    }
+}
+
+#[tokio::test]
+async fn a_list_in_memory_is_accounted_for() {
+    let server = "limits: { max_body: 1MiB, max_buffered: 1MiB }".to_owned();
+    let named = Named::with(Setup { server, ..Setup::default() }).await;
+    let list = |bytes: usize| {
+        let script = Script::json(200, format!(r#"{{"object":"list","data":[{{"id":"{}"}}]}}"#, "x".repeat(bytes)));
+        named.world.provider.script(script);
+        named.world.get(LIST)
+    };
+    for _ in 0..5 {
+        assert_eq!(told(&list(200_000).await).len(), 3, "what was held is given back");
+        let answer = list(400_000).await;
+        answer.error(503, "server_error", "overloaded");
+    }
+}
+
+#[tokio::test]
+async fn looking_up_models_is_no_failure_of_the_provider() {
+    let named = Named::with(Setup::default()).await;
+    for status in [403, 500] {
+        named.world.provider.script(Script::json(status, "{}").always());
+        for _ in 0..6 {
+            assert_eq!(told(&named.world.get(LIST).await), OURS, "{status}");
+        }
+        named.world.provider.clear_scripts();
+        assert_eq!(named.world.post("/openai/v1/chat/completions", &chat("hello")).await.status, 200, "{status}");
     }
 }
 

@@ -194,6 +194,46 @@ fn a_plan_is_small() {
     assert!(size_of::<Plan>() <= 320, "{} bytes", size_of::<Plan>());
 }
 
+#[test]
+fn looking_up_models_says_nothing_of_generating() {
+    let looked_up = |game: &mut Game, outcome: Outcome| {
+        game.looks_up();
+        game.tries();
+        game.judge(outcome);
+    };
+    let answered = |status| Outcome::Answered(Answer { status, ..Answer::default() });
+    let mut game = Game::of(vec![target("a", 1)]);
+    for outcome in [answered(403), answered(500), Outcome::Failed(SILENT), Outcome::Broke] {
+        (0..10).for_each(|_| looked_up(&mut game, outcome.clone()));
+        game.again();
+        assert_eq!(game.tries(), (0, 0), "{outcome:?}");
+    }
+    for status in [403, 500] {
+        let mut game = Game::of(vec![target("a", 1)]);
+        for _ in 0..5 {
+            for outcome in [answered(404), Outcome::Completed, Outcome::Committed] {
+                looked_up(&mut game, outcome);
+            }
+            game.again();
+            assert_eq!(game.tries(), (0, 0), "{status}");
+            game.answers(status);
+        }
+        game.again();
+        assert!(
+            matches!(game.refuses(), Refusal::NoHealthyUpstream(_)),
+            "{status}: five in a row, whatever was looked up"
+        );
+    }
+    for status in [401, 429] {
+        let mut game = Game::of(vec![target("a", 2)]);
+        game.looks_up();
+        let (_, bad) = game.tries();
+        game.limited(status, 60_000);
+        game.again();
+        assert_eq!(game.tries(), (0, 1 - bad), "{status} rests the key");
+    }
+}
+
 /// Anything that an exchange may say, and how long that took.
 fn outcome() -> impl Strategy<Value = (Outcome, u64)> {
     let class = prop::sample::select(vec![
@@ -201,6 +241,7 @@ fn outcome() -> impl Strategy<Value = (Outcome, u64)> {
         Class::ContextLength,
         Class::ContentFilter,
         Class::Quota,
+        Class::SaysQuota,
         Class::ClientsAccount,
     ]);
     let status = prop::sample::select(vec![400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 429, 500, 503, 529]);

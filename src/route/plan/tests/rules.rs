@@ -57,6 +57,32 @@ fn a_400_that_says_that_our_account_is_spent_goes_on_and_rests_the_key() {
     game.tries();
     assert!(game.answers_as(400, Class::Quota));
     assert_eq!(game.tries(), (1, 0), "at once, and never at the same target");
+    game.judge(Outcome::Committed);
+    game.again();
+    assert_eq!(game.tries(), (1, 0), "the key rests");
+}
+
+#[test]
+fn what_a_client_may_have_written_goes_on_and_rests_nothing() {
+    let mut game = Game::of(ordered(&["a", "b"]));
+    for outcome in [
+        Outcome::Answered(Answer { status: 400, class: Class::SaysQuota, reset: None }),
+        Outcome::StreamFailed(Class::SaysQuota),
+    ] {
+        for _ in 0..10 {
+            assert_eq!(game.tries(), (0, 0), "{outcome:?}");
+            assert!(game.judge(outcome.clone()));
+            assert_eq!(game.tries(), (1, 0), "{outcome:?}");
+            assert!(game.judge(outcome.clone()));
+            assert_eq!(game.ends(), End::PassOn);
+            game.again();
+        }
+    }
+    let mut game = Game::of(ordered(&["a", "b"]));
+    game.tries();
+    game.answers_as(429, Class::ContextLength);
+    game.again();
+    assert_eq!(game.tries(), (1, 0), "a status is believed before a text");
 }
 
 #[test]
