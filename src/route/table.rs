@@ -142,9 +142,10 @@ fn is_plain(path: &str) -> bool {
     true
 }
 
+/// Or a control byte: those below a blank, and DEL.
 fn encodes_a_separator(bytes: &[u8], at: usize) -> bool {
     let Some(&[high, low]) = bytes.get(at + 1..at + 3) else {
         return true;
     };
-    matches!((high, low.to_ascii_lowercase()), (b'2', b'e' | b'f') | (b'5', b'c')) || high < b'2'
+    matches!((high, low.to_ascii_lowercase()), (b'2', b'e' | b'f') | (b'5', b'c') | (b'7', b'f')) || high < b'2'
 }

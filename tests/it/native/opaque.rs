@@ -57,6 +57,7 @@ async fn odd_spellings_and_methods_are_unknown() {
         "/openai/v1/a%5Cb",
         "/openai/v1/a\\b",
         "/openai/v1/a%00",
+        "/openai/v1/a%7f",
         "/openai/v1/a%0d%0ab",
         "/openai/v1/a%zz/b%",
         "/openai/v1/\u{e9}",
