@@ -271,7 +271,7 @@ async fn what_is_odd_in_a_target_is_passed_on_encoded() {
         (format!("GET\t{MODELS}/seen HTTP/1.1"), 400, None),
         (format!("\r\nGET {MODELS}/seen HTTP/1.1"), 404, Some("/v1/models/seen")),
         (format!("GET {MODELS}/se\x01en HTTP/1.1"), 404, None),
-        (format!("GET {MODELS}/se\x7fen HTTP/1.1"), 404, Some("/v1/models/se%7Fen")),
+        (format!("GET {MODELS}/se\x7fen HTTP/1.1"), 404, None),
         (format!("GET {MODELS}/se\"<>en HTTP/1.1"), 400, None),
     ];
     for (line, status, target) in cases {
