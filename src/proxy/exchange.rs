@@ -27,7 +27,7 @@ use crate::telemetry::Phase;
 
 use super::Gateway;
 use super::attempt::Ask;
-use super::attempts;
+use super::attempts::{self, Answer};
 use super::body;
 use super::call::Call;
 use super::limits;
@@ -68,7 +68,8 @@ async fn answer(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     match served {
         Ok(Handled::Answered) => Ok(true),
         Ok(Handled::Native) => Ok(false),
-        Err(refusal) => conclude(gateway, session, call, refusal).await.map(|()| true),
+        // Boxed, because few calls need its state, which would weigh on every open stream.
+        Err(refusal) => Box::pin(conclude(gateway, session, call, refusal)).await.map(|()| true),
     }
 }
 
@@ -131,8 +132,8 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     if listing::is_about(&ask) {
         return Box::pin(listing::answer(gateway, session, call, ask)).await.map(|()| Handled::Answered);
     }
-    let answer = attempts::answer(gateway, session, call, ask).await?;
-    relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
+    let Answer { ask, mut plan, held } = attempts::answer(gateway, session, call, ask).await?;
+    relay(gateway, session, call, (&ask, &mut plan, held)).await.map(|()| Handled::Answered)
 }
 
 /// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.

@@ -76,14 +76,14 @@ pub(super) async fn answer(
         return own(gateway, session, call, entry).await;
     }
     let Some(listing) = Listing::of(&snapshot, &underway) else {
-        let answer = attempts::answer(gateway, session, call, ask).await?;
-        return relay(gateway, session, call, answer).await;
+        let Answer { ask, mut plan, held } = attempts::answer(gateway, session, call, ask).await?;
+        return relay(gateway, session, call, (&ask, &mut plan, held)).await;
     };
     for name in &OF_ONE_VERSION {
         session.req_header_mut().remove_header(name);
     }
     match in_time(gateway, session, call, (ask, &listing)).await {
-        Ok((answer, _share)) => relay(gateway, session, call, answer).await,
+        Ok((Answer { ask, mut plan, held }, _share)) => relay(gateway, session, call, (&ask, &mut plan, held)).await,
         Err(refusal @ (Refusal::ClientGone | Refusal::Overloaded(_) | Refusal::Bug(_))) => Err(refusal),
         Err(refusal) if listing.has_names() => {
             let request_id = &call.arrived()?.record.request_id;
