@@ -234,7 +234,7 @@ fn the_providers_headers_pass_but_for_its_own_hop() {
         "x-request-id: req_1".to_owned(),
         "x-content-type-options: nosniff".to_owned(),
         "access-control-allow-origin: *".to_owned(),
-        format!("access-control-expose-headers: {EXPOSED}"),
+        format!("access-control-expose-headers: {}", builder::EXPOSED),
     ];
     expected.sort();
     let mut seen = seen;
