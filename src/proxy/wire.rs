@@ -47,21 +47,23 @@ fn stays_there(name: &[u8]) -> bool {
 ///
 /// # Errors
 /// `UnsupportedMediaType` and `UnsupportedContentEncoding`.
-pub(super) fn content_type(headers: &HeaderMap) -> Result<&[u8], Refusal> {
-    const JSON: &[u8] = b"application/json";
+pub(super) fn content_type(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
     if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::UnsupportedContentEncoding);
     }
-    let Some(given) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
-        return Ok(JSON);
-    };
-    let essence = given.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    match essence.as_slice() {
-        // What `curl -d` and `fetch` with a string say of JSON; the body is scanned as JSON in any case.
-        b"" | b"application/x-www-form-urlencoded" | b"text/plain" => Ok(JSON),
-        json if json == JSON || json.ends_with(b"+json") => Ok(given),
-        _ => Err(Refusal::UnsupportedMediaType),
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(JSON) };
+    let essence = given.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let is = |one: &[u8]| essence.eq_ignore_ascii_case(one);
+    let suffix = essence.last_chunk().is_some_and(|end: &[u8; 5]| end.eq_ignore_ascii_case(b"+json"));
+    if is(b"application/json") || suffix {
+        return Ok(given.clone());
     }
+    // What `curl -d` and `fetch` with a string say of JSON; the body is scanned as JSON in any case.
+    if is(b"") || is(b"application/x-www-form-urlencoded") || is(b"text/plain") {
+        return Ok(JSON);
+    }
+    Err(Refusal::UnsupportedMediaType)
 }
 
 /// Tells whether a head asks for a WebSocket. Source: RFC 6455 section 4.2.1.

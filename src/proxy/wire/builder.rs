@@ -29,6 +29,7 @@ pub(super) const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-i
 /// Lines of our own, and where their names are.
 #[derive(Default)]
 pub(super) struct Own {
+    /// Others may stand behind them.
     pub(super) text: Vec<u8>,
     /// Where each name begins, and its length.
     names: Vec<(usize, usize)>,
@@ -79,8 +80,9 @@ impl Builder {
         Self { parts, lines: None }
     }
 
-    pub(super) fn lines(status: StatusCode) -> Self {
-        let own = Own { text: Vec::with_capacity(1024), names: Vec::with_capacity(16), lengths: 0 };
+    /// Of lines, with room for so many bytes of them.
+    pub(super) fn lines(status: StatusCode, room: usize) -> Self {
+        let own = Own { text: Vec::with_capacity(room), names: Vec::with_capacity(16), lengths: 0 };
         Self { lines: Some(own), ..Self::new(status, HeaderMap::with_capacity(2)) }
     }
 

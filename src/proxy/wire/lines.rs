@@ -25,7 +25,7 @@ pub(in crate::proxy) fn answer(
     what: &Told,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, Vec<u8>), Unspeakable> {
-    let mut reply = Builder::lines(status);
+    let mut reply = Builder::lines(status, lines.size() + ROOM_FOR_OURS);
     match length {
         // Of a body that is not sent, it tells how long that would be.
         Length::None if status != StatusCode::NO_CONTENT => {
@@ -40,9 +40,8 @@ pub(in crate::proxy) fn answer(
     Ok((head, passed(lines, own, facts)))
 }
 
-/// The provider's lines that pass, and our own behind them.
-fn passed(lines: &Lines, own: Own, facts: &Facts<'_>) -> Vec<u8> {
-    let mut text = Vec::with_capacity(lines.size() + own.text.len() + ROOM_FOR_NAMES);
+/// Our own lines, and behind them those of the provider's that pass.
+fn passed(lines: &Lines, mut own: Own, facts: &Facts<'_>) -> Vec<u8> {
     let of_the_hop = named_by(lines.all(&CONNECTION));
     let has_id = lines.all(&REQUEST_ID).next().is_some();
     let mut runs = Runs::default();
@@ -60,21 +59,20 @@ fn passed(lines: &Lines, own: Own, facts: &Facts<'_>) -> Vec<u8> {
         match name {
             // Framing, and what else Pingora writes itself.
             b"content-length" | b"date" => {}
-            b"x-request-id" => runs.renamed(&mut text, (b"x-upstream-request-id", b""), &line),
+            b"x-request-id" => runs.renamed(&mut own.text, (b"x-upstream-request-id", b""), &line),
             b"x-upstream-request-id" if has_id => {}
             _ if stays_there(name) => {}
             _ if facts.limits.renames(name) => {
                 let rest = &name[b"x-ratelimit-".len()..];
-                runs.renamed(&mut text, (b"x-upstream-ratelimit-", rest), &line);
+                runs.renamed(&mut own.text, (b"x-upstream-ratelimit-", rest), &line);
             }
             _ if own.has(name) => {}
             _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes() == name) => {}
-            _ => runs.pass(&mut text, &line),
+            _ => runs.pass(&mut own.text, &line),
         }
     }
-    runs.flush(&mut text);
-    text.extend_from_slice(&own.text);
-    text
+    runs.flush(&mut own.text);
+    own.text
 }
 
 /// Lines that pass and stand behind one another, which are copied at once.
@@ -109,7 +107,7 @@ impl<'l> Runs<'l> {
     }
 }
 
-/// What new names may be longer by than those that came.
-const ROOM_FOR_NAMES: usize = 128;
+/// Bytes of the lines that the gateway adds, mostly.
+const ROOM_FOR_OURS: usize = 512;
 /// The longest name that is looked at.
 const LONGEST: usize = 40;
