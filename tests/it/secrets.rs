@@ -17,12 +17,6 @@ const KEY_FILE_OF_CLIENT: &str = r#"{
     "scopes": [{ "method": "*", "path": "/openai/*" }]
   }
 }"#;
-/// The test key with every route.
-const KEY_FILE_OF_ALL: &str = r#"{
-  "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
-    "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "*", "path": "/openai/*" }]
-  }
-}"#;
 const WRONG_KEY: &str = "sk-wrong-canary-key";
 const ADMIN_TOKEN: &str = "admin-token-canary-0123456789";
 
