@@ -20,11 +20,12 @@ use tokio::time::sleep_until;
 use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence};
 use crate::meter::{Seen, Shape, Tap};
-use crate::route::{Outcome, Plan, Provider};
+use crate::route::{Outcome, Provider};
 use crate::units::Usd;
 
 use super::Gateway;
 use super::attempt::Ask;
+use super::attempts::Answer;
 use super::call::Call;
 use super::exchange::{facts, part_when_draining, unspeakable, written};
 use super::hold::Held;
@@ -55,7 +56,8 @@ pub(super) async fn relay(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (ask, plan, held): (&Ask, &mut Plan, Box<Held>),
+    ask: &Ask,
+    Answer { mut plan, held }: Answer,
 ) -> Result<(), Refusal> {
     let relayed = pass(gateway, session, call, (ask, held)).await;
     match &relayed {
@@ -245,7 +247,7 @@ async fn rest(
                 watch.begins(if took_time { Instant::now() } else { now });
             }
             Ok(None) => {
-                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
+                if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {
                     call.waiting(pin!(out.write(session, rest))).await?;
                 }
                 if let Some(connection) = connection.take() {
