@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use log::{debug, warn};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
@@ -30,7 +30,7 @@ use super::wire::{Carries, Outgoing};
 pub(super) struct Ask {
     pub(super) underway: Underway,
     /// What the provider is told; absent where there is no body.
-    pub(super) content_type: Option<Vec<u8>>,
+    pub(super) content_type: Option<HeaderValue>,
     /// Absent once it was sent and cannot be sent again, so that its memory is free while the provider thinks.
     pub(super) body: Option<Body>,
     /// What it asks for.
@@ -49,13 +49,14 @@ pub(super) struct Ask {
 pub(super) struct Begun {
     pub(super) connection: Connection,
     pub(super) head: AnswerHead,
-    pub(super) started: Instant,
+    /// When it was asked for, and when its head was here.
+    pub(super) times: (Instant, Instant),
     /// When the call has to be over.
     pub(super) deadline: Instant,
 }
 
 impl Ask {
-    pub(super) fn new(underway: Underway, content_type: Option<Vec<u8>>, body: Body, edits: Edits) -> Self {
+    pub(super) fn new(underway: Underway, content_type: Option<HeaderValue>, body: Body, edits: Edits) -> Self {
         let body = Some(body);
         Self { underway, content_type, body, edits, model: None, keeps_body: false, hides_usage: false, sent: false }
     }
@@ -93,17 +94,16 @@ pub(super) async fn attempt(
     session: &mut ServerSession,
     call: &mut Call,
     ask: &mut Ask,
-    deadline: Instant,
+    (started, deadline): (Instant, Instant),
 ) -> Result<Begun, Refusal> {
     let provider = &Arc::clone(&ask.underway.target.provider);
-    let started = Instant::now();
     let (request, method) = request(session, call, ask)?;
     let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
     call.goes_upstream();
-    let mut fresh = false;
+    let (mut fresh, mut now) = (false, started);
     let (connection, head) = loop {
         let arrived = call.arrived()?;
-        arrived.asks(provider, ask.model.as_ref(), Instant::now());
+        arrived.asks(provider, ask.model.as_ref(), now);
         // Until more is known: a call that is dropped may have been at work.
         arrived.asked.sent = true;
         arrived.asked.bytes = bytes;
@@ -115,7 +115,7 @@ pub(super) async fn attempt(
         call.arrived()?.asked.sent = ask.sent;
         match outcome? {
             Ok(answer) => break answer,
-            Err(failed) if failed.stale && !fresh => fresh = true,
+            Err(failed) if failed.stale && !fresh => (fresh, now) = (true, Instant::now()),
             Err(failed) => {
                 // What the provider refused unseen, it does not charge for.
                 call.arrived()?.asked.sent &= !failed.stale;
@@ -127,8 +127,9 @@ pub(super) async fn attempt(
     };
     let record = &mut call.arrived()?.record;
     record.upstream_status = Some(head.status.as_u16());
-    record.upstream_head = Some(started.elapsed());
-    Ok(Begun { connection, head, started, deadline })
+    let here = Instant::now();
+    record.upstream_head = Some(here - started);
+    Ok(Begun { connection, head, times: (started, here), deadline })
 }
 
 /// The request's head as it goes out, and its method.
@@ -148,7 +149,7 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         headers,
         target: &ask.underway.target,
         set: &ask.underway.headers,
-        carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
+        carries: Carries::Whole { content_type: ask.content_type.as_ref().map(HeaderValue::as_bytes), length },
         request_id: &call.arrived()?.record.request_id,
     };
     Ok((outgoing.head(), head.method.clone()))

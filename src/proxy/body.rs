@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Version};
 use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
@@ -19,6 +19,7 @@ use crate::error::{Overload, Refusal};
 use crate::meter::{Splice, spliced, undoing};
 
 use super::exchange::{within, written};
+use super::listener;
 
 /// The bytes of all bodies that are held now.
 #[derive(Debug, Default)]
@@ -123,6 +124,9 @@ pub(super) async fn read(
         let end = || tokio::time::Instant::now() + settings.body_timeout;
         within(end, whole).await.ok_or(Refusal::BodyTooSlow)??
     };
+    if declared.is_none() {
+        part_behind_odd_chunks(session);
+    }
     Ok(Body { bytes, undo: Vec::new(), share })
 }
 
@@ -215,6 +219,13 @@ pub(super) fn before_refusal(session: &mut ServerSession, refusal: &Refusal) {
     if !session.is_body_done() && !waits && declared(session).is_some_and(|length| length <= DRAIN) {
         session.set_close_on_response_before_downstream_finish(false);
         session.set_total_drain_timeout(Some(LINGER));
+    }
+}
+
+/// Ends the connection behind a body in chunks whose end another server could have seen elsewhere.
+pub(super) fn part_behind_odd_chunks(session: &mut ServerSession) {
+    if session.req_header().headers.contains_key(TRANSFER_ENCODING) && !listener::ended_plainly(session) {
+        session.set_keepalive(None);
     }
 }
 

@@ -104,6 +104,9 @@ impl Watched {
         // Only now: the end of a gateway waits for its calls, and their last bytes are to leave before.
         drop(call);
         let (stream, more) = kept?.into_parts();
+        if more.is_none() {
+            listener::afresh(&stream);
+        }
         Some((stream, more.unwrap_or_default()))
     }
 

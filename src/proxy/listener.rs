@@ -2,17 +2,18 @@
 //!
 //! Invariant: no drip of bytes renews a deadline, and nothing is cut while a request is being served; the proxy says when
 //! that begins and ends.
-//! Never does: look at a byte; know a limit that it was not given.
+//! Never does: look at bytes but for how their lines end; know a limit that it was not given.
 
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::header::TRANSFER_ENCODING;
 use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
@@ -28,12 +29,17 @@ use crate::telemetry::{Telemetry, TurnedAway};
 /// What a client that speaks HTTP/2 sends first. Source: RFC 9113 section 3.4.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
+/// The end of a body in chunks, with what every chunk and every head before it ends with.
+const PLAIN_END: [u8; 7] = *b"\r\n0\r\n\r\n";
+
 /// A head is on its way, or the first one is awaited: the deadline counts.
 const HEAD: u8 = 0;
 /// A request is being served, or HTTP/2 has begun: bytes pass, whenever they come.
 const SERVED: u8 = 1;
 /// A request is over and nothing of the next one has come: how long that may last is the keep-alive's.
 const QUIET: u8 = 2;
+/// As `SERVED`, and its body comes in chunks.
+const CHUNKS: u8 = 3;
 
 /// The heads that are awaited: of connections that have sent none so far, and of requests that have begun. Who has
 /// connected, or begun to speak, before the listeners closed is served.
@@ -59,6 +65,10 @@ pub(crate) struct Guard {
     within: Duration,
     /// Bytes of HTTP/2's preface that have not come; 0 for HTTP/1.1.
     preface: usize,
+    /// The bytes that came last.
+    last: [u8; PLAIN_END.len()],
+    /// Whether all that may belong to this request was looked at, and no line of it ended without CR.
+    plain: AtomicBool,
     /// Lines that go into the next head, put here through a shared reference by [`put_lines`].
     lines: Mutex<Vec<u8>>,
     /// A head with such lines, and how much of it was written.
@@ -72,8 +82,38 @@ impl Guard {
         let preface = if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { PREFACE } else { 0 };
         let due = Some(Box::pin(sleep(within)));
         heads.0.fetch_add(1, Ordering::Relaxed);
-        let (stage, lines) = (AtomicU8::new(HEAD), Mutex::default());
-        Self { stream, stage, heads, due, within, preface, lines, head: None, telemetry }
+        let (stage, lines, last) = (AtomicU8::new(HEAD), Mutex::default(), [0; PLAIN_END.len()]);
+        Self {
+            stream,
+            stage,
+            heads,
+            due,
+            within,
+            preface,
+            last,
+            plain: AtomicBool::new(true),
+            lines,
+            head: None,
+            telemetry,
+        }
+    }
+
+    /// Takes note of what came; what is no head and no chunk may be long, and is not looked at.
+    fn note(&mut self, came: &[u8], looks: bool) {
+        if came.is_empty() {
+            return;
+        }
+        let before = |at: usize| at.checked_sub(1).map_or(self.last[PLAIN_END.len() - 1], |at| came[at]);
+        if !looks || memchr::memchr_iter(b'\n', came).any(|at| before(at) != b'\r') {
+            *self.plain.get_mut() = false;
+        }
+        if let Some(last) = came.last_chunk() {
+            self.last = *last;
+        } else {
+            self.last.rotate_left(came.len());
+            let from = self.last.len() - came.len();
+            self.last[from..].copy_from_slice(came);
+        }
     }
 
     fn set(&self, stage: u8) {
@@ -89,6 +129,7 @@ impl Guard {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let came = buffer.filled().len() - before;
+        self.note(&buffer.filled()[before..], true);
         if stage == QUIET {
             if came > 0 {
                 self.set(HEAD);
@@ -118,12 +159,27 @@ impl Guard {
 
 /// Takes note that the head of a request has come and that it is being served.
 pub(super) fn begins(session: &ServerSession) {
-    set(session, SERVED);
+    let chunks = session.req_header().headers.contains_key(TRANSFER_ENCODING);
+    set(session, if chunks { CHUNKS } else { SERVED });
 }
 
 /// Takes note that a request is over. A WebSocket is over with its connection.
 pub(super) fn over(session: &ServerSession) {
     set(session, QUIET);
+}
+
+/// Whether a body in chunks was spelt as everybody reads it, and its end was the last thing that came. Pingora takes a line
+/// without a size for the last chunk's, passes over trailers, and lets a chunk's extension hold a line's end without CR; where a
+/// server in front saw the end of the body elsewhere, what came behind it would be a request that nobody sent.
+pub(super) fn ended_plainly(session: &ServerSession) -> bool {
+    guard(session).is_none_or(|guard| guard.plain.load(Ordering::Relaxed) && guard.last == PLAIN_END)
+}
+
+/// Takes note that nothing of the next request has come.
+pub(super) fn afresh(stream: &Stream) {
+    if let Some(guard) = (**stream).as_any().downcast_ref::<Guard>() {
+        guard.plain.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Whether lines can be put into a session's head: over HTTP/1.1.
@@ -162,9 +218,12 @@ impl AsyncRead for Guard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.stage.load(Ordering::Relaxed) {
-            SERVED => {
+            stage @ (SERVED | CHUNKS) => {
                 self.due = None;
-                Pin::new(&mut self.stream).poll_read(context, buffer)
+                let before = buffer.filled().len();
+                let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+                self.note(&buffer.filled()[before..], stage == CHUNKS);
+                read
             }
             stage => self.poll_head(stage, context, buffer),
         }

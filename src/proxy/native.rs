@@ -231,6 +231,7 @@ pub(super) fn answer(
     if matches!(length, Length::None | Length::Known(0)) {
         answered_before_the_end(session);
     }
+    body::part_behind_odd_chunks(session);
     part_when_draining(gateway, session);
     let mut theirs = AnswerHead::of(head.status, head.headers.clone(), length);
     if let Some(masking) = &native.masking {

@@ -31,30 +31,31 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
     })
 }
 
-fn table(patterns: &[(Method, &str)]) -> RouteTable {
+fn route(id: u16, method: Option<Method>, pattern: &str, kind: Kind) -> Route {
+    let (model, provider) = (ModelSource::Unseen, provider("openai"));
+    Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, model, provider }
+}
+
+/// A table by hand: method where it is not any, pattern, kind.
+fn table(rows: &[(Option<Method>, &str, Kind)]) -> RouteTable {
     let mut table = RouteTable::default();
-    let provider = provider("openai");
-    for (id, (method, pattern)) in (0..).zip(patterns) {
-        let route = Route {
-            id: RouteId(id),
-            method: Some(method.clone()),
-            pattern: (*pattern).to_owned(),
-            kind: Kind::Json,
-            model: ModelSource::Unseen,
-            provider: Arc::clone(&provider),
-        };
-        table.add(route).expect("a fine route");
+    for (id, (method, pattern, kind)) in (0..).zip(rows) {
+        table.add(route(id, method.clone(), pattern, *kind)).expect("a fine route");
     }
     table
 }
 
+fn default_rows() -> Vec<(Option<Method>, &'static str, Kind)> {
+    vec![
+        (Some(Method::GET), "/openai/v1/models", Kind::Json),
+        (Some(Method::GET), "/openai/v1/models/{model}", Kind::Json),
+        (Some(Method::POST), "/openai/v1/chat/completions", Kind::Json),
+        (Some(Method::GET), "/openai/v1/chat/completions", Kind::Json),
+    ]
+}
+
 fn default_table() -> RouteTable {
-    table(&[
-        (Method::GET, "/openai/v1/models"),
-        (Method::GET, "/openai/v1/models/{model}"),
-        (Method::POST, "/openai/v1/chat/completions"),
-        (Method::GET, "/openai/v1/chat/completions"),
-    ])
+    table(&default_rows())
 }
 
 #[test]
@@ -110,14 +111,7 @@ fn odd_spellings_are_unknown() {
 #[test]
 fn refuses_what_it_could_not_tell_apart() {
     let mut table = default_table();
-    let route = |pattern: &str| Route {
-        id: RouteId(4),
-        method: Some(Method::GET),
-        pattern: pattern.to_owned(),
-        kind: Kind::Json,
-        model: ModelSource::Unseen,
-        provider: provider("openai"),
-    };
+    let route = |pattern: &str| route(4, Some(Method::GET), pattern, Kind::Json);
     assert_eq!(table.add(route("/openai/v1/models")), Err(TableError::Twice));
     assert_eq!(table.add(route("/openai/v1/models/{name}")), Err(TableError::Pattern));
     assert_eq!(table.add(route("/openai/v1/{broken")), Err(TableError::Pattern));
@@ -130,14 +124,7 @@ fn rewrites_to_the_providers_own_path() {
         own.base_prefix = base.to_owned();
         own.version_prefix = version.to_owned();
         own.query = extra.into_iter().map(|query| ("v".to_owned(), Secret::new(query.to_owned()))).collect();
-        let route = Route {
-            id: RouteId(0),
-            method: Some(Method::GET),
-            pattern: String::new(),
-            kind: Kind::Json,
-            model: ModelSource::Unseen,
-            provider: Arc::new(own),
-        };
+        let route = Route { provider: Arc::new(own), ..route(0, Some(Method::GET), "", Kind::Json) };
         route.upstream_target(&route.provider, path, query)
     };
     assert_eq!(target("", "/v1", None, "/azure/v1/models", None), "/v1/models");
@@ -150,24 +137,14 @@ fn rewrites_to_the_providers_own_path() {
     assert_eq!(target("", "/v1", None, "/azure/status", None), "/status");
 }
 
-/// A table of `get` routes by hand: pattern, method where it is not any, kind.
 fn opaque_table() -> RouteTable {
-    let mut table = RouteTable::default();
-    let provider = provider("openai");
-    let rows = [
+    table(&[
         (Some(Method::POST), "/openai/v1/chat/completions", Kind::Json),
         (Some(Method::GET), "/openai/v1/models/{model}", Kind::Json),
         (None, "/openai/v1/*", Kind::Opaque),
         (Some(Method::GET), "/openai/v1/files/*", Kind::Opaque),
         (None, "/openai/v1/files/*", Kind::Opaque),
-    ];
-    for (id, (method, pattern, kind)) in (0..).zip(rows) {
-        let provider = Arc::clone(&provider);
-        let route =
-            Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, model: ModelSource::Unseen, provider };
-        table.add(route).expect("a fine route");
-    }
-    table
+    ])
 }
 
 #[test]
@@ -190,21 +167,8 @@ fn a_wildcard_takes_what_no_route_names() {
 
 #[test]
 fn a_narrower_wildcard_takes_no_method_from_a_wider_one() {
-    let mut table = RouteTable::default();
-    let provider = provider("openai");
-    let rows = [(None, "/openai/v1/*"), (Some(Method::POST), "/openai/v1/files/*")];
-    for (id, (method, pattern)) in (0..).zip(rows) {
-        let provider = Arc::clone(&provider);
-        let route = Route {
-            id: RouteId(id),
-            method,
-            pattern: pattern.to_owned(),
-            kind: Kind::Opaque,
-            model: ModelSource::Unseen,
-            provider,
-        };
-        table.add(route).expect("a fine route");
-    }
+    let table =
+        table(&[(None, "/openai/v1/*", Kind::Opaque), (Some(Method::POST), "/openai/v1/files/*", Kind::Opaque)]);
     let found = |method: &Method| table.find(method, "/openai/v1/files/a/b").map(|found| found.route.id.0);
     assert_eq!((found(&Method::POST), found(&Method::GET), found(&Method::TRACE)), (Some(1), Some(0), None));
 }
@@ -236,7 +200,7 @@ fn odd_spellings_are_unknown_below_a_wildcard_too() {
 #[test]
 fn all_but_what_only_reads_deletes_or_counts_makes_something() {
     let route = |pattern: &str| {
-        let table = table(&[(Method::POST, pattern)]);
+        let table = table(&[(Some(Method::POST), pattern, Kind::Json)]);
         let found = table.find(&Method::POST, pattern).expect("a route");
         Arc::clone(found.route)
     };

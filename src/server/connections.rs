@@ -1,7 +1,7 @@
 //! The door for connections: a permit for each, and a guard around it.
 //!
-//! Invariant: a permit is taken before anything is read, and given back by drop, whatever ends the connection; who has
-//! connected before the listeners closed is served; the end of a gateway can wait for the last bytes of HTTP/2.
+//! Invariant: a permit is taken before anything is read, TLS included, and given back by drop, whatever ends the connection;
+//! who has connected before the listeners closed is served; the end of a gateway can wait for the last bytes of HTTP/2.
 //! Never does: look at a request.
 
 use std::collections::HashMap;
@@ -13,9 +13,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use pingora::http::ResponseHeader;
 use pingora_core::apps::ServerApp;
-use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::listeners::PreTlsProcess;
+use pingora_core::protocols::l4::stream::Stream as Socket;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
 use pingora_core::server::ShutdownWatch;
+use pingora_core::{Error, ErrorType};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -88,7 +93,7 @@ pub(super) struct Door {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     open: Arc<OpenConnections>,
-    permits: Arc<Permits>,
+    desk: Arc<Desk>,
     /// Pingora itself waits for ever for the first bytes of HTTP/2.
     begin_within: Duration,
 }
@@ -96,26 +101,25 @@ pub(super) struct Door {
 impl Door {
     pub(super) fn new(proxy: Watched, live: Arc<Live>, telemetry: Arc<Telemetry>, open: Arc<OpenConnections>) -> Self {
         let begin_within = live.pin().server.idle_timeout;
-        Self { proxy: Arc::new(proxy), live, telemetry, open, permits: Arc::default(), begin_within }
+        let desk = Desk { live: Arc::clone(&live), telemetry: Arc::clone(&telemetry), permits: Arc::default() };
+        Self { proxy: Arc::new(proxy), live, telemetry, open, desk: Arc::new(desk), begin_within }
+    }
+
+    /// What counts a connection with TLS before its handshake.
+    pub(super) fn before_tls(&self) -> Arc<dyn PreTlsProcess> {
+        Arc::clone(&self.desk) as Arc<dyn PreTlsProcess>
     }
 
     /// Lets a connection in by the limits in force now; what is held has to be held until its end.
     fn admit(&self, stream: Stream) -> Option<(Guard, Held)> {
-        let snapshot = self.live.pin();
-        let settings = &snapshot.server;
-        let digest = stream.get_socket_digest();
-        let peer = digest.as_ref().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-        let permit = match self.permits.take(peer, settings) {
-            Ok(permit) => permit,
-            Err(reason) => {
-                self.telemetry.turn_away(reason);
-                return None;
-            }
+        let counted = match handed_on(&stream) {
+            Some(counted) => counted,
+            None => self.desk.count(stream.get_socket_digest().as_deref()).ok()?,
         };
         let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        let within = if http2 { self.begin_within } else { settings.head_timeout };
+        let within = if http2 { self.begin_within } else { self.live.pin().server.head_timeout };
         let entered = http2.then(|| self.open.enter());
-        let held = Held { _permit: permit, _connected: self.telemetry.connect(), _entered: entered };
+        let held = Held { _counted: counted, _entered: entered };
         let heads = Arc::clone(&self.open.heads);
         Some((Guard::new(stream, within, Arc::clone(&self.telemetry), heads), held))
     }
@@ -139,9 +143,51 @@ impl ServerApp for Door {
 
 /// What a connection holds for as long as it lives.
 struct Held {
+    _counted: Counted,
+    _entered: Option<Entered>,
+}
+
+/// A connection that is among those that may be.
+struct Counted {
     _permit: Permit,
     _connected: Connected,
-    _entered: Option<Entered>,
+}
+
+/// Where connections are counted.
+struct Desk {
+    live: Arc<Live>,
+    telemetry: Arc<Telemetry>,
+    permits: Arc<Permits>,
+}
+
+impl Desk {
+    fn count(&self, digest: Option<&SocketDigest>) -> Result<Counted, TurnedAway> {
+        let peer = digest.and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+        let permit = self.permits.take(peer, &self.live.pin().server).inspect_err(|reason| {
+            self.telemetry.turn_away(*reason);
+        })?;
+        Ok(Counted { _permit: permit, _connected: self.telemetry.connect() })
+    }
+}
+
+/// A handshake takes a file descriptor for as long as Pingora lets it, which is 60 s, so that it needs a permit as well. The
+/// digest of a proxy, which no listener has, is what a stream carries from here through its handshake and drops where that
+/// fails.
+#[async_trait]
+impl PreTlsProcess for Desk {
+    async fn process(&self, stream: &mut Socket) -> pingora_core::Result<()> {
+        let refused = |_| Error::explain(ErrorType::AcceptError, "no room for another connection");
+        let counted = self.count(stream.get_socket_digest().as_deref()).map_err(refused)?;
+        let head = ResponseHeader::build(200, Some(0))?;
+        stream.set_proxy_digest(ProxyDigest::new(Box::new(head), Some(Box::new(Mutex::new(Some(counted))))));
+        Ok(())
+    }
+}
+
+/// What was counted before the handshake.
+fn handed_on(stream: &Stream) -> Option<Counted> {
+    let digest = stream.get_proxy_digest()?;
+    digest.user_data.as_ref()?.downcast_ref::<Mutex<Option<Counted>>>()?.lock().take()
 }
 
 /// The connections that are open.

@@ -110,11 +110,10 @@ impl ProxyService {
         proxy.h2_options = Some(h2_options(settings));
         let open = Arc::clone(lifecycle.connections());
         let door = Door::new(Watched::new(gateway, proxy), Arc::clone(live), Arc::clone(telemetry), open);
-        Self {
-            service: Service::new("proxy".to_owned(), door),
-            listeners: Vec::new(),
-            lifecycle: Arc::clone(lifecycle),
-        }
+        let before_tls = door.before_tls();
+        let mut service = Service::new("proxy".to_owned(), door);
+        service.endpoints().set_pre_tls_callback(before_tls);
+        Self { service, listeners: Vec::new(), lifecycle: Arc::clone(lifecycle) }
     }
 
     /// Adds the listeners, in the order of the configuration.

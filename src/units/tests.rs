@@ -4,7 +4,17 @@
 
 pub(crate) mod fuzz;
 
+use proptest::test_runner::Config;
+
 use super::*;
+
+/// For a property whose cases are dear: so many by itself, and in proportion more where `PROPTEST_CASES` asks for more than the
+/// 256 that a property has otherwise.
+pub(crate) fn cases(by_itself: u32) -> Config {
+    let usual = Config::default();
+    let cases = (u64::from(by_itself) * u64::from(usual.cases) / 256).max(1);
+    Config { cases: u32::try_from(cases).unwrap_or(u32::MAX), ..usual }
+}
 
 #[test]
 fn a_secret_never_prints() {

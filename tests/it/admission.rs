@@ -1,39 +1,23 @@
 //! Who gets in and how long a head may take: drips, full houses, and what must never be taken for either.
 //!
 //! Invariant: what is not cut has gone on for longer than the deadline of a head.
-//! Never does: count by address; all of a test's clients are on loopback, which is exempt (`src/server/connections.rs`).
+//! Never does: leave the machine; who is to count by his address calls by one of the machine's own, since loopback is exempt
+//! (`src/server/connections.rs`).
 
 use std::time::Duration;
 
-use ai_gateway::demo::{After, Script};
+use ai_gateway::demo::Script;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::*;
+use crate::support::{heavy, *};
 
 const CHAT: &str = "/openai/v1/chat/completions";
-const UPLOAD: &str = "/openai/v1/audio/transcriptions";
-const REALTIME: &str = "/openai/v1/realtime";
 const WITHIN: Duration = Duration::from_secs(1);
 /// Longer than a head may take.
 const LONGER: Duration = Duration::from_millis(1800);
 
-const KEY_FILE: &str = r#"{ "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69":
-    { "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "*", "path": "/openai/*" }] } }"#;
-
 async fn world(limits: &str) -> World {
-    let routes = [
-        "post /v1/chat/completions",
-        "post /v1/audio/transcriptions stream",
-        "get /v1/realtime websocket",
-        "get /v1/models",
-    ];
-    let setup = Setup {
-        server: format!("limits: {{ {limits} }}"),
-        provider: format!("routes: [{}]", routes.join(", ")),
-        key_file: Some(KEY_FILE.to_owned()),
-        ..Setup::default()
-    };
-    World::with(setup).await
+    World::with(Setup { server: format!("limits: {{ {limits} }}"), ..each_kind(ALL, "") }).await
 }
 
 async fn refused(world: &World, reason: &str) -> f64 {
@@ -152,19 +136,9 @@ async fn a_long_stream_is_not_cut() {
 #[tokio::test]
 async fn a_websocket_is_not_cut() {
     let world = world("head_timeout: 1s").await;
-    let agreed = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    let script = Script { delay: Duration::from_millis(30), after: After::Mirror, ..Script::raw(agreed) };
-    world.provider.script(script);
+    world.provider.script(agrees());
     let mut client = world.connect().await;
-    let upgrade = [
-        bearer(KEY),
-        ("connection", "Upgrade".to_owned()),
-        ("upgrade", "websocket".to_owned()),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==".to_owned()),
-        ("sec-websocket-version", "13".to_owned()),
-    ];
-    client.send(head("GET", REALTIME, &upgrade, b"")).await;
+    client.send(handshake(&[("authorization", &bearer(KEY).1)])).await;
     assert_eq!(client.head().await.status, 101);
     for _ in 0..2 {
         sleep(LONGER).await;
@@ -272,4 +246,81 @@ async fn a_reload_changes_the_limits_for_new_connections() {
     reload("max_connections: 2", "max_connections: 1");
     assert!(world.connect().await.is_closed().await);
     assert_eq!(first.request("GET", "/livez", &[], b"").await.status, 200);
+}
+
+/// An address of this machine that is not loopback; asking for the way to another one sends nothing.
+fn own_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+}
+
+#[tokio::test]
+async fn one_address_may_have_so_many_connections_and_another_one_its_own() {
+    let Some(own) = own_address() else {
+        heavy::told("not tested: this machine has no address but loopback");
+        return;
+    };
+    let setup = Setup {
+        listen: vec![format!("\"{own}:0\"")],
+        server: "limits: { max_connections_per_address: 2 }".to_owned(),
+        ..Setup::default()
+    };
+    let world = World::with(setup).await;
+    let address = world.gateway.addresses()[1];
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Connection::open(address).await;
+        assert_eq!(client.post(CHAT, &chat("hello")).await.status, 200);
+        clients.push(client);
+    }
+    for number in 1..=2 {
+        assert!(Connection::open(address).await.is_closed().await);
+        assert_eq!(refused(&world, "address").await, f64::from(number));
+    }
+    for _ in 0..4 {
+        assert_eq!(world.post(CHAT, &chat("hello")).await.status, 200, "loopback does not count");
+    }
+    assert_eq!(clients[0].post(CHAT, &chat("hello")).await.status, 200, "those that are in stay");
+    clients.pop();
+    eventually("there is room again", async || {
+        let mut client = Connection::open(address).await;
+        client.send(head("GET", "/livez", &[], b"")).await;
+        client.status().await == Some(200)
+    })
+    .await;
+}
+
+/// The first bytes of a ClientHello of 512 bytes.
+const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_takes_the_place_of_a_connection() {
+    let authority = Authority::new();
+    let (listen, files) = authority.listener();
+    let server = "limits: { max_connections: 4 }".to_owned();
+    let world = World::with(Setup { listen: vec![listen], files, server, ..Setup::default() }).await;
+    let tls = world.gateway.addresses()[1];
+    let client = Client::new(tls, authority.issuer());
+    let served = client.h2().await;
+    assert_eq!(served.post(CHAT, &chat("hello")).await.status, 200);
+    assert_eq!(open(&world).await, 1.0, "who is served counts once");
+    let mut half = Vec::new();
+    for sent in [&b""[..], HALF_A_HELLO, HALF_A_HELLO] {
+        let mut client = Connection::open(tls).await;
+        client.send(sent).await;
+        half.push(client);
+    }
+    eventually("all count", async || open(&world).await == 4.0).await;
+    assert!(world.connect().await.is_closed().await, "there is no room for one without TLS");
+    assert!(client.connect(&["h2"]).await.is_err(), "nor for one with it");
+    assert_eq!(refused(&world, "total").await, 2.0);
+    assert_eq!(served.post(CHAT, &chat("hello")).await.status, 200, "those that are in stay");
+    // One leaves, one says what is no TLS: both give their places back.
+    half.remove(0);
+    half[0].send([b'x'; 600]).await;
+    eventually("there is room", async || open(&world).await == 2.0).await;
+    assert_eq!(world.post(CHAT, &chat("hello")).await.status, 200);
+    assert_eq!(client.h2().await.post(CHAT, &chat("hello")).await.status, 200);
+    assert_eq!(refused(&world, "total").await, 2.0);
 }

@@ -16,9 +16,7 @@ over_all_pairs! {
 /// A world whose key may list the models and nothing else, on routes of each kind.
 async fn only_models(pair: Pair) -> World {
     let routes = "routes: [get /v1/models, post /v1/chat/completions, post /v1/audio/speech stream, any /v1/* opaque]";
-    let key_file = r#"{ "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
-        "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "get", "path": "/openai/v1/models" }] } }"#;
-    let (provider, key_file) = (routes.to_owned(), Some(key_file.to_owned()));
+    let (provider, key_file) = (routes.to_owned(), Some(key_file(&["get:/openai/v1/models"], "")));
     World::with(Setup { provider, key_file, pair, ..Setup::default() }).await
 }
 

@@ -31,10 +31,7 @@ const CHAT: &str = "/openai/v1/chat/completions";
 
 /// The test key with one scope only.
 fn only_models() -> Setup {
-    let entry =
-        r#"{ "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "get", "path": "/openai/v1/models" }] }"#;
-    let digest = "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69";
-    Setup { key_file: Some(format!("{{ \"{digest}\": {entry} }}")), ..Setup::default() }
+    Setup { key_file: Some(key_file(&["get:/openai/v1/models"], "")), ..Setup::default() }
 }
 
 fn fixed(status: u16, headers: &[(&str, &str)], body: &'static str) -> Script {

@@ -19,46 +19,14 @@ use sha2::{Digest, Sha256};
 use crate::support::*;
 
 const CHAT: &str = "/openai/v1/chat/completions";
-pub(super) const SPEECH: &str = "/openai/v1/audio/speech";
-pub(super) const UPLOAD: &str = "/openai/v1/audio/transcriptions";
-pub(super) const REALTIME: &str = "/openai/v1/realtime";
-pub(super) const VOICES: &str = "/openai/v1/audio/voices";
 const MULTIPART: (&str, &str) = ("content-type", "multipart/form-data; boundary=frontier");
 
-/// A world with routes of each kind, a key for these scopes, and this in `providers.openai`.
-pub(super) fn setup(scopes: &[&str], more: &str) -> Setup {
-    let routes = [
-        "get /v1/models",
-        "post /v1/chat/completions",
-        "post /v1/audio/transcriptions stream",
-        "post /v1/audio/speech stream",
-        "get /v1/audio/voices stream",
-        "get /v1/realtime websocket",
-        "any /v1/* opaque",
-    ];
-    let more = if more.is_empty() { String::new() } else { format!(", {more}") };
-    let provider = format!("routes: [{}]{more}", routes.join(", "));
-    Setup { provider, key_file: Some(key_file(scopes, "")), ..Setup::default() }
-}
-
-/// The test key with other scopes, `method:path`, and further fields.
-fn key_file(scopes: &[&str], more: &str) -> String {
-    let scope = |text: &&str| {
-        let (method, path) = text.split_once(':').expect("a scope");
-        serde_json::json!({ "method": method, "path": path }).to_string()
-    };
-    let scopes: Vec<String> = scopes.iter().map(scope).collect();
-    let digest = "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69";
-    let scopes = scopes.join(", ");
-    format!(r#"{{ "{digest}": {{ "username": "test", "salt": "ZmFrZQ==", "scopes": [{scopes}]{more} }} }}"#)
-}
-
 async fn world() -> World {
-    World::with(setup(&["*:/openai/*"], "")).await
+    World::with(each_kind(ALL, "")).await
 }
 
 async fn world_with(more: &str) -> World {
-    World::with(setup(&["*:/openai/*"], more)).await
+    World::with(each_kind(ALL, more)).await
 }
 
 pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {

@@ -1,6 +1,6 @@
 //! Whatever way bytes are cut into chunks and writes, on either side, what arrives is the same.
 //!
-//! Invariant: few cases and small bodies, so that this stays a matter of seconds.
+//! Invariant: few cases and small bodies, so that this stays a matter of seconds; `PROPTEST_CASES` beyond 256 makes them more.
 //! Never does: know where a boundary could be special; that is for the generator to find.
 
 use std::time::Duration;
@@ -23,7 +23,8 @@ fn world() -> (Runtime, World) {
 }
 
 fn few() -> TestRunner {
-    TestRunner::new(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })
+    let usual = ProptestConfig::default();
+    TestRunner::new(ProptestConfig { cases: (usual.cases * 24 / 256).max(1), failure_persistence: None, ..usual })
 }
 
 /// Pieces of a text at the given sizes; the last takes the rest.

@@ -22,10 +22,6 @@ const TRANSCRIPTIONS: &str = "/openai/v1/audio/transcriptions";
 const MODELS: &str = "/openai/v1/models";
 const TOKEN: &str = "an-admin-token-of-length";
 
-/// The test key for everything.
-const KEYS: &str = r#"{ "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69": {
-    "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "*", "path": "/openai/*" }] } }"#;
-
 /// All routes, with this in `providers.openai` besides.
 fn setup(pair: Pair, more: &str) -> Setup {
     let routes = [
@@ -39,7 +35,7 @@ fn setup(pair: Pair, more: &str) -> Setup {
     ];
     let more = if more.is_empty() { String::new() } else { format!(", {more}") };
     let provider = format!("routes: [{}]{more}", routes.join(", "));
-    let (key_file, admin) = (Some(KEYS.to_owned()), format!("token: {TOKEN}"));
+    let (key_file, admin) = (Some(key_file(ALL, "")), format!("token: {TOKEN}"));
     Setup { provider, key_file, admin, pair, ..Setup::default() }
 }
 

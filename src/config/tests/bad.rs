@@ -145,7 +145,7 @@ fn no_value_reaches_a_report_wherever_it_stands() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(crate::units::tests::cases(400))]
 
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC*") {

@@ -218,7 +218,7 @@ fn one_name_is_told_where_it_is_spelt_out() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(crate::units::tests::cases(40))]
 
     #[test]
     fn a_key_never_sees_more_than_it_may_use(ids in prop::collection::vec("[a-z*\"\\\\é-]{0,6}", 0..9), may in "[a-z]{0,2}[*]?") {

@@ -241,7 +241,7 @@ fn run(steps: Vec<Step>, durable: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(crate::units::tests::cases(300))]
 
     #[test]
     fn counts_as_a_simple_reference_does(steps in proptest::collection::vec(step(), 1..120)) {

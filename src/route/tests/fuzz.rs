@@ -59,20 +59,8 @@ const WORDS: [&str; 48] = [
 ];
 
 fn routes() -> RouteTable {
-    let mut table = default_table();
-    let provider = provider("openai");
-    for (id, (method, pattern)) in (4..).zip([(None, "/openai/v1/files/*"), (Some(Method::POST), "/openai/v1/*")]) {
-        let route = Route {
-            id: RouteId(id),
-            method,
-            pattern: pattern.to_owned(),
-            kind: Kind::Opaque,
-            model: ModelSource::Unseen,
-            provider: Arc::clone(&provider),
-        };
-        table.add(route).expect("a fine route");
-    }
-    table
+    let opaque = [(None, "/openai/v1/files/*", Kind::Opaque), (Some(Method::POST), "/openai/v1/*", Kind::Opaque)];
+    table(&[default_rows(), opaque.into()].concat())
 }
 
 /// What an encoded path is to somebody who decodes it, once or twice.

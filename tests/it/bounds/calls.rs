@@ -1,33 +1,14 @@
 //! Calls at once: one too many is told to come again, whatever carries it, and its place is free when a call ends.
 
-use std::time::Duration;
-
-use ai_gateway::demo::{After, Script};
+use ai_gateway::demo::Script;
 
 use super::*;
 
-const UPLOAD: &str = "/openai/v1/audio/transcriptions";
-const REALTIME: &str = "/openai/v1/realtime";
 const REFUSED: &str = r#"gateway_limit_rejections_total{limit="max_in_flight"}"#;
 
-const KEY_FILE: &str = r#"{ "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69":
-    { "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "*", "path": "/openai/*" }] } }"#;
-
 async fn world(most: usize, pair: Pair) -> World {
-    let routes = [
-        "post /v1/chat/completions",
-        "post /v1/audio/transcriptions stream",
-        "get /v1/realtime websocket",
-        "get /v1/models",
-    ];
-    let setup = Setup {
-        server: format!("limits: {{ max_in_flight: {most} }}"),
-        provider: format!("routes: [{}]", routes.join(", ")),
-        key_file: Some(KEY_FILE.to_owned()),
-        pair,
-        ..Setup::default()
-    };
-    World::with(setup).await
+    let server = format!("limits: {{ max_in_flight: {most} }}");
+    World::with(Setup { server, pair, ..each_kind(ALL, "") }).await
 }
 
 /// A script of a call that lasts until its client leaves.
@@ -72,18 +53,9 @@ async fn streams_uploads_and_websockets_take_places_until_they_end() {
     let headers = [bearer(KEY), kind, ("content-length", "1000".to_owned())];
     upload.send(head("POST", UPLOAD, &headers, b"")).await;
     upload.send("x").await;
-    let agreed = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n";
-    let mirror = Script { delay: Duration::from_millis(30), after: After::Mirror, ..Script::raw(agreed) };
-    world.provider.script(mirror.on("/v1/realtime"));
+    world.provider.script(agrees().on("/v1/realtime"));
     let mut websocket = world.connect().await;
-    let upgrade = [
-        bearer(KEY),
-        ("connection", "Upgrade".to_owned()),
-        ("upgrade", "websocket".to_owned()),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==".to_owned()),
-        ("sec-websocket-version", "13".to_owned()),
-    ];
-    websocket.send(head("GET", REALTIME, &upgrade, b"")).await;
+    websocket.send(handshake(&[("authorization", &bearer(KEY).1)])).await;
     assert_eq!(websocket.head().await.status, 101);
     // Nobody asks before, who could be in the way himself.
     let in_flight = async || metric(&world.metrics().await, "gateway_inflight_requests");

@@ -105,6 +105,8 @@ async fn nothing_grows_under_mixed_traffic() {
     let [early, late] = [&sizes[sizes.len() / 4..sizes.len() / 2], &sizes[sizes.len() * 3 / 4..]];
     let most = |of: &[Size], what: Of| of.iter().map(what).max().expect("some");
     heavy::told(&format!("{calls} calls in {:?}: {:?} became {:?}", begun.elapsed(), early.first(), late.last()));
+    let memory: Vec<String> = sizes.iter().map(|size| (size.memory / 1024).to_string()).collect();
+    heavy::told(&format!("{calls} calls, MiB from time to time: {}", memory.join(" ")));
     let kinds: [(&str, Of, u64); 4] = [
         ("memory", |size| size.memory, WOBBLE),
         ("open files", |size| size.files as u64, 64),

@@ -11,13 +11,13 @@ use ai_gateway::demo::{Cut, CutAt, Framing, HowCut, Script};
 use serde_json::Value;
 
 use super::*;
-use crate::native::{REALTIME, SPEECH, UPLOAD, VOICES, fixed, setup, sha256};
+use crate::native::{fixed, sha256};
 
 const IMPATIENT: &str = "timeouts: { first_byte: { stream: 1s, other: 1s }, idle: 1s }";
 
 /// A world with routes of each kind, and this in `server` and in `providers.openai`.
 async fn native(server: &str, provider: &str) -> (World, Client) {
-    native_with(Setup { server: server.to_owned(), ..setup(&["*:/openai/*"], provider) }).await
+    native_with(Setup { server: server.to_owned(), ..each_kind(ALL, provider) }).await
 }
 
 async fn native_with(setup: Setup) -> (World, Client) {
@@ -118,7 +118,8 @@ async fn fifty_uploads_share_a_connection() {
 
 #[tokio::test]
 async fn refusals_come_in_their_order_and_before_the_body() {
-    let (world, client) = native_with(setup(&["post:/openai/v1/audio/speech", "get:/openai/v1/realtime"], "")).await;
+    let (world, client) =
+        native_with(each_kind(&["post:/openai/v1/audio/speech", "get:/openai/v1/realtime"], "")).await;
     let h2 = client.h2().await;
     for (key, path, status, code) in [
         ("wrong", "/openai/v2/audio", 404, "unknown_url"),
@@ -243,7 +244,7 @@ async fn a_provider_that_is_not_there_or_does_not_read_is_told() {
     let (deaf, closed) = (bound(), address(&bound()));
     for (at, status, code) in [(closed, 502, "upstream_error"), (address(&deaf), 504, "upstream_timeout")] {
         let base_url = Some(format!("http://{at}"));
-        let (_world, client) = native_with(Setup { base_url, ..setup(&["*:/openai/*"], IMPATIENT) }).await;
+        let (_world, client) = native_with(Setup { base_url, ..each_kind(ALL, IMPATIENT) }).await;
         let answer = client.h2().await.request("POST", UPLOAD, &[bearer(KEY)], &vec![0; 30_000_000]).await;
         answer.error(status, "server_error", code);
     }

@@ -6,13 +6,13 @@ use ai_gateway::demo::Script;
 use tokio::time::timeout;
 
 use super::*;
-use crate::native::{UPLOAD, fixed, setup};
+use crate::native::fixed;
 
 #[tokio::test]
 async fn an_upload_that_never_ends_behind_a_whole_answer_is_ended_over_http_2() {
     let authority = authority();
     let Setup { listen, files, .. } = with_tls(&authority, "");
-    let world = World::with(Setup { listen, files, ..setup(&["*:/openai/*"], "") }).await;
+    let world = World::with(Setup { listen, files, ..each_kind(ALL, "") }).await;
     let h2 = Client::new(world.gateway.addresses()[1], &authority).h2().await;
     for answer in [fixed(413, &[], "too large"), fixed(204, &[], "")] {
         let status = if world.provider.received().is_empty() { 413 } else { 204 };
@@ -34,7 +34,7 @@ async fn an_upload_that_never_ends_behind_a_whole_answer_is_ended_over_http_2() 
 #[tokio::test]
 async fn an_upload_that_drips_is_refused() {
     let server = "limits: { body_timeout: 1s }".to_owned();
-    let world = World::with(Setup { server, ..setup(&["*:/openai/*"], "") }).await;
+    let world = World::with(Setup { server, ..each_kind(ALL, "") }).await;
     let mut client = world.connect().await;
     let head = format!("POST {UPLOAD} HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {KEY}\r\n");
     client.send(head + "transfer-encoding: chunked\r\n\r\n").await;

@@ -15,9 +15,9 @@ async fn pipelined_requests_are_answered_in_their_order() {
     let post = post_head(&[("content-length", &length)]) + &body;
     let stream = chat_stream("hello");
     let streamed = post_head(&[("transfer-encoding", "chunked")]) + &chunked(&stream, 10);
-    client.send([&get, &post, &refused, &streamed, &get].map(String::as_str).concat()).await;
+    client.send([&get, &post, &refused, &get, &streamed].map(String::as_str).concat()).await;
     for (status, holds) in
-        [(200, "gpt-4o"), (200, "chat.completion"), (401, "invalid_api_key"), (200, "[DONE]"), (200, "gpt-4o")]
+        [(200, "gpt-4o"), (200, "chat.completion"), (401, "invalid_api_key"), (200, "gpt-4o"), (200, "[DONE]")]
     {
         let answer = client.response("GET").await;
         assert_eq!((answer.status, answer.complete), (status, true));

@@ -9,8 +9,6 @@ use ai_gateway::policy::{Look, Policy, PolicyError, Verdict};
 
 use super::*;
 
-const UPLOAD: &str = "/openai/v1/audio/transcriptions";
-
 /// Panics where it is told to: when it is asked, or when the call has settled.
 struct Fragile;
 

@@ -5,18 +5,14 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::support::abuse::frame;
 
 type Tls = TlsStream<tokio::net::TcpStream>;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 async fn world_of_http2() -> World {
-    World::with(Setup { pair: Pair { client: Http::Two, provider: Http::One }, ..Setup::default() }).await
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    World::with(Setup { pair: Pair { client: Http::Two, provider: Http::One }, ..each_kind(ALL, "") }).await
 }
 
 /// A head, each field as a literal without an index and without compression (RFC 7541 section 6.2.2).
@@ -52,8 +48,12 @@ async fn outcome(world: &World, fields: &[(&str, &str)], data: Option<&[u8]>) ->
     if let Some(data) = data {
         bytes.extend(frame(frames::DATA, frames::END_STREAM, 1, data));
     }
-    tls.write_all(&bytes).await.expect("sent");
-    answered(&mut tls).await
+    sent(&mut tls, &bytes).await
+}
+
+async fn sent(tls: &mut Tls, bytes: &[u8]) -> Option<u16> {
+    tls.write_all(bytes).await.expect("sent");
+    answered(tls).await
 }
 
 /// Reads until stream 1 or the connection is over; the status is the first octet of the answer's head, which our own
@@ -157,6 +157,35 @@ async fn a_length_that_is_not_the_bodys_reaches_nobody() {
         assert!(matches!(outcome, None | Some(400)), "{outcome:?}: {length}");
         for call in world.provider.received() {
             assert!(!call.body_complete, "{length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn trailers_go_nowhere_and_are_no_second_head() {
+    let world = world_of_http2().await;
+    let good = [("x-trailer", "y"), ("authorization", "Bearer other"), ("host", "b"), ("x-api-key", "other")];
+    // RFC 9113 section 8.1 calls it malformed; nobody reads it here.
+    let odd = [(":path", "/openai/v1/models/hidden"), ("x-trailer", "y")];
+    for (path, trailers) in WAYS.iter().flat_map(|path| [(path, &good[..]), (path, &odd[..])]) {
+        world.provider.clear_received();
+        let mut tls = world.tls(&["h2"]).await;
+        let bytes = [
+            PREFACE,
+            &frame(frames::SETTINGS, 0, 0, &[]),
+            &frame(frames::HEADERS, frames::END_HEADERS, 1, &compressed(&fields("POST", path, &[]))),
+            &frame(frames::DATA, 0, 1, BODY.as_bytes()),
+            &frame(frames::HEADERS, frames::END_HEADERS | frames::END_STREAM, 1, &compressed(trailers)),
+        ];
+        let outcome = sent(&mut tls, &bytes.concat()).await;
+        let received = world.provider.received();
+        let whole: Vec<&Received> = received.iter().filter(|call| call.body_complete).collect();
+        assert_eq!((whole.len(), received.len()), (1, 1), "{outcome:?}: {path} {trailers:?}");
+        for call in whole {
+            is_plain(call, path);
+            assert!(!call.target.contains("hidden"));
+            assert_eq!((call.header("x-trailer"), call.header("x-api-key")), (None, None));
+            assert_eq!(&call.body[..], BODY.as_bytes());
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn refusals_come_in_their_order_and_before_the_body() {
-    let world = World::with(setup(&["post:/openai/v1/audio/speech"], "")).await;
+    let world = World::with(each_kind(&["post:/openai/v1/audio/speech"], "")).await;
     let cases = [
         ("wrong", "/openai/v2/audio", 404, "unknown_url"),
         (KEY, "/other/v1/audio/speech", 404, "unknown_url"),
@@ -24,7 +24,7 @@ async fn refusals_come_in_their_order_and_before_the_body() {
 
 #[tokio::test]
 async fn a_key_with_a_list_of_models_is_refused_where_the_model_is_not_seen() {
-    let key = key_file(&["*:/openai/*"], r#", "models": ["gpt-4o*"]"#);
+    let key = key_file(ALL, r#", "models": ["gpt-4o*"]"#);
     let routes = "routes: [post /v1/chat/completions, post /v1/audio/speech stream, get /v1/realtime websocket, \
         \"get /v1/models/{model}\", \"delete /v1/models/{model} stream\", any /v1/* opaque]";
     let world = World::with(Setup { provider: routes.to_owned(), key_file: Some(key), ..Setup::default() }).await;

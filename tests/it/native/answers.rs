@@ -31,7 +31,7 @@ async fn a_binary_answer_is_the_same_in_each_framing() {
 async fn each_piece_is_there_before_the_next_one_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let base_url = format!("http://{}", listener.local_addr().expect("an address"));
-    let world = World::with(Setup { base_url: Some(base_url), ..setup(&["*:/openai/*"], "") }).await;
+    let world = World::with(Setup { base_url: Some(base_url), ..each_kind(ALL, "") }).await;
     let mut client = world.connect().await;
     client.send(with_key("POST", SPEECH, &[("content-length", "2")]) + "{}").await;
     let (mut provider, _) = timeout(SOON, listener.accept()).await.expect("in time").expect("accepted");

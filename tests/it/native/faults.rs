@@ -46,7 +46,7 @@ async fn a_provider_that_fails_is_told_alike_on_both_ways() {
 async fn a_provider_that_is_not_there_is_told() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address");
     for base_url in [format!("http://{closed}"), "http://nowhere.invalid".to_owned()] {
-        let world = World::with(Setup { base_url: Some(base_url), ..setup(&["*:/openai/*"], "") }).await;
+        let world = World::with(Setup { base_url: Some(base_url), ..each_kind(ALL, "") }).await;
         for path in [CHAT, UPLOAD] {
             let answer = world.post(path, "{}").await;
             answer.error(502, "server_error", "upstream_error");

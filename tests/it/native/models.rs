@@ -13,7 +13,7 @@ const ROUTES: &str = r#"routes: [
 /// A world with [`ROUTES`], and a key with this list of models where there is one.
 async fn world_of(models: Option<&str>) -> World {
     let more = models.map_or_else(String::new, |models| format!(r#", "models": {models}"#));
-    let key_file = Some(key_file(&["*:/openai/*"], &more));
+    let key_file = Some(key_file(ALL, &more));
     World::with(Setup { provider: ROUTES.replace('\n', " "), key_file, ..Setup::default() }).await
 }
 

@@ -78,7 +78,7 @@ async fn odd_spellings_and_methods_are_unknown() {
 #[tokio::test]
 async fn scopes_open_parts_of_it() {
     let scopes = ["get:/openai/v1/files/*", "*:/openai/v1/batches/*", "post:/openai/v1/files"];
-    let world = World::with(setup(&scopes, "")).await;
+    let world = World::with(each_kind(&scopes, "")).await;
     world.provider.script(Script::json(200, "{}").always());
     let mut client = world.connect().await;
     let cases = [

@@ -7,7 +7,7 @@ const PIECE: usize = 250_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_megabytes_pass_and_the_gateway_does_not_grow() {
-    let service = Service::with(setup(&["*:/openai/*"], "")).await;
+    let service = Service::with(each_kind(ALL, "")).await;
     service.provider.script(Script::json(200, "{}").always());
     let mut client = service.connect().await;
     let warm = client.request("POST", UPLOAD, &[bearer(KEY)], &[7; 1_000_000]).await;
@@ -62,9 +62,12 @@ async fn connections_are_kept_and_either_framing_arrives() {
             client.send(format!("{:x};ext=1\r\n", chunk.len())).await;
             client.send([chunk, b"\r\n"].concat()).await;
         }
-        client.send("0\r\nx-trailer: 1\r\n\r\n").await;
+        client.send("0\r\n\r\n").await;
         let answer = client.response("POST").await;
-        assert_eq!((answer.status, answer.header("connection")), (200, Some("keep-alive")));
+        // Among these bytes are line ends without CR, behind which the connection is not kept.
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(client.is_closed().await);
+        client = world.connect().await;
         assert_eq!(client.request("POST", UPLOAD, &[bearer(KEY)], &body).await.status, 200);
         assert_eq!(client.request("POST", UPLOAD, &[bearer(KEY)], b"").await.status, 200);
     }
@@ -78,7 +81,6 @@ async fn connections_are_kept_and_either_framing_arrives() {
         }
         let expected = if at % 3 == 2 { sha256("") } else { sha256(&body) };
         assert_eq!(call.body_sha256, Some(expected), "{at}");
-        assert!(call.header("x-trailer").is_none());
     }
     assert!(world.connections_were_shared());
 }
@@ -107,7 +109,7 @@ async fn requests_that_are_sent_ahead_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn what_follows_a_refused_body_is_never_a_request() {
-    let world = World::with(setup(&["get:/openai/v1/models"], "")).await;
+    let world = World::with(each_kind(&["get:/openai/v1/models"], "")).await;
     let hidden = with_key("GET", "/openai/v1/models", &[]);
     for framing in
         ["content-length: 2000000", "transfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 3"]
@@ -179,7 +181,7 @@ async fn a_client_that_waits_is_told_to_continue_once_it_is_admitted() {
 #[tokio::test]
 async fn a_client_that_falls_silent_or_sends_rubbish_is_refused() {
     let server = "limits: { body_timeout: 1s }".to_owned();
-    let world = World::with(Setup { server, ..setup(&["*:/openai/*"], "") }).await;
+    let world = World::with(Setup { server, ..each_kind(ALL, "") }).await;
     let broken = "zz\r\nhello\r\n0\r\n\r\n".to_owned() + &" ".repeat(64);
     let cases = [
         (("content-length", "1000000"), "hello".to_owned(), 408, "request_timeout"),
@@ -201,7 +203,7 @@ async fn a_client_that_falls_silent_or_sends_rubbish_is_refused() {
 #[tokio::test]
 async fn a_body_that_keeps_coming_may_take_longer_than_one_read() {
     let server = "limits: { body_timeout: 1s }".to_owned();
-    let world = World::with(Setup { server, ..setup(&["*:/openai/*"], "") }).await;
+    let world = World::with(Setup { server, ..each_kind(ALL, "") }).await;
     world.provider.script(Script::json(200, "{}"));
     let mut client = world.connect().await;
     client.send(with_key("POST", UPLOAD, &[("content-length", "6000")])).await;

@@ -1,31 +1,9 @@
 //! WebSockets: who may, what of the handshake goes upstream, and bytes that pass in both directions until either side ends.
-//!
-//! The provider waits a moment before its 101: Pingora 0.9.1 tears a tunnel down whose 101 is there before the gateway has
-//! noted that the handshake has no body (Pingora's issue #946), which no provider outside of this machine is fast enough for.
 
 use ai_gateway::demo::After;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-
-/// The provider's other end: it agrees and sends everything back.
-fn agrees() -> Script {
-    let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\
-        x-request-id: theirs\r\nset-cookie: a=1\r\n\r\n";
-    Script { delay: Duration::from_millis(30), after: After::Mirror, ..Script::raw(head) }
-}
-
-fn handshake(more: &[(&str, &str)]) -> String {
-    let upgrade = [
-        ("connection", "keep-alive, Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ("sec-websocket-version", "13"),
-    ];
-    let headers: Vec<_> = upgrade.iter().chain(more).map(|(name, value)| (*name, (*value).to_owned())).collect();
-    head("GET", &format!("{REALTIME}?model=gpt-realtime"), &headers, b"")
-}
 
 /// An open WebSocket of the test key.
 pub(super) async fn open(world: &World) -> Connection {

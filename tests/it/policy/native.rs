@@ -1,10 +1,8 @@
 //! Policies and the routes whose bodies pass unread.
 
-use ai_gateway::demo::{After, Script};
+use ai_gateway::demo::Script;
 
 use super::*;
-
-const UPLOAD: &str = "/openai/v1/audio/transcriptions";
 
 fn setup(policy: &Arc<Rule>) -> Setup {
     let routes = "routes: [ post /v1/audio/transcriptions stream, get /v1/realtime websocket ]";
@@ -72,18 +70,10 @@ async fn a_websocket_is_looked_at_without_the_key_among_its_protocols() {
         })
     };
     let world = World::with(setup(&policy)).await;
-    let agreed = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n";
-    let delay = std::time::Duration::from_millis(30);
-    world.provider.script(Script { delay, after: After::Mirror, ..Script::raw(agreed) });
-    let headers = [
-        ("connection", "Upgrade".to_owned()),
-        ("upgrade", "websocket".to_owned()),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==".to_owned()),
-        ("sec-websocket-version", "13".to_owned()),
-        ("sec-websocket-protocol", format!("realtime, openai-insecure-api-key.{KEY}")),
-    ];
+    world.provider.script(agrees());
+    let protocols = format!("realtime, openai-insecure-api-key.{KEY}");
     let mut client = world.connect().await;
-    client.send(head("GET", "/openai/v1/realtime?model=gpt-realtime", &headers, b"")).await;
+    client.send(handshake(&[("sec-websocket-protocol", &protocols)])).await;
     assert_eq!(client.head().await.status, 101);
     client.send("ping").await;
     assert_eq!(client.bytes(4).await, b"ping");

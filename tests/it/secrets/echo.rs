@@ -22,7 +22,7 @@ fn covered() -> String {
 
 async fn a_key_in_a_body_is_covered_wherever_it_is_cut(pair: Pair) {
     let provider = "routes: [post /v1/chat/completions, any /v1/* opaque]".to_owned();
-    let key_file = Some(KEY_FILE_OF_ALL.to_owned());
+    let key_file = Some(key_file(ALL, ""));
     let world = World::with(Setup { provider, key_file, pair, ..Setup::default() }).await;
     for path in [CHAT, "/openai/v1/anything"] {
         for framing in [Framing::Length, Framing::Chunked, Framing::UntilClose] {
@@ -40,7 +40,7 @@ async fn a_key_in_a_body_is_covered_wherever_it_is_cut(pair: Pair) {
 
 async fn a_key_in_a_header_is_covered(pair: Pair) {
     let provider = "routes: [post /v1/chat/completions, any /v1/* opaque]".to_owned();
-    let key_file = Some(KEY_FILE_OF_ALL.to_owned());
+    let key_file = Some(key_file(ALL, ""));
     let world = World::with(Setup { provider, key_file, pair, ..Setup::default() }).await;
     for path in [CHAT, "/openai/v1/anything"] {
         let headers = vec![("x-debug".to_owned(), format!("authorization=Bearer {PROVIDER_KEY};"))];
@@ -63,7 +63,7 @@ async fn a_key_in_an_error_or_a_stream_is_covered(pair: Pair) {
 
 async fn what_only_begins_like_a_key_arrives_as_it_was(pair: Pair) {
     let provider = "routes: [post /v1/chat/completions, any /v1/* opaque]".to_owned();
-    let key_file = Some(KEY_FILE_OF_ALL.to_owned());
+    let key_file = Some(key_file(ALL, ""));
     let world = World::with(Setup { provider, key_file, pair, ..Setup::default() }).await;
     for path in [CHAT, "/openai/v1/anything"] {
         for framing in [Framing::Length, Framing::Chunked] {

@@ -2,19 +2,10 @@
 
 use super::*;
 
-const UPLOAD: &str = "/openai/v1/audio/transcriptions";
-const KEY_FILE: &str = r#"{ "ebc5f4226c4010adbfc3349a692f27396b6b02dd89d1f9f25efbf4a15552af69":
-    { "username": "test", "salt": "ZmFrZQ==", "scopes": [{ "method": "*", "path": "/openai/*" }] } }"#;
-
 /// Each byte comes long before a read would be given up, and the body never ends.
 #[tokio::test]
 async fn a_body_that_drips_is_refused_on_each_way() {
-    let setup = Setup {
-        server: "limits: { body_timeout: 1s }".to_owned(),
-        provider: "routes: [post /v1/chat/completions, post /v1/audio/transcriptions stream]".to_owned(),
-        key_file: Some(KEY_FILE.to_owned()),
-        ..Setup::default()
-    };
+    let setup = Setup { server: "limits: { body_timeout: 1s }".to_owned(), ..each_kind(ALL, "") };
     let world = World::with(setup).await;
     for path in [CHAT, UPLOAD] {
         let mut client = world.connect().await;

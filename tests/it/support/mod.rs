@@ -12,6 +12,7 @@ mod http2;
 mod log;
 mod pair;
 mod process;
+mod routes;
 mod tls;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub use log::Log;
 pub(crate) use pair::over_all_pairs;
 pub use pair::{AnyBegun, AnyClient, Http, Pair};
 pub use process::{Ended, Process, SERVE, Service, prepare};
+pub use routes::{ALL, REALTIME, SPEECH, UPLOAD, VOICES, agrees, each_kind, handshake, key_file};
 pub use tls::{Authority, Certificate, GOOD, TlsProvider};
 
 /// What the provider takes for the gateway's own key. Must never be seen by a client or in the log.

@@ -126,7 +126,7 @@ fn it_is_all_the_same_where_each_byte_comes_alone_or_in_two_pieces() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(crate::units::tests::cases(16))]
     #[test]
     fn it_is_all_the_same_wherever_it_is_cut(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
         for case in Case::all() {
