@@ -48,15 +48,17 @@ fn keys(c: &mut Criterion) {
     let most = if std::env::args().any(|arg| arg == "--test") { 20_000 } else { 1_000_000 };
     for count in [1_000, most] {
         let (file, key) = key_file(count);
-        if count == 1_000 {
-            group
-                .bench_function("read 1000", |b| b.iter(|| KeyFile::parse(file.as_bytes(), None).expect("keys").len()));
-        }
-        let file = KeyFile::parse(file.as_bytes(), None).expect("keys");
-        assert_eq!(file.len(), count);
+        let read = || KeyFile::parse(file.as_bytes(), None).expect("keys");
         let mut routes = RouteSet::default();
         routes.insert(RouteId(0));
-        let ring = KeyRing::build(file, |_| routes.clone());
+        let build = |file| KeyRing::build(file, |_| routes.clone());
+        // A reload's share that grows with the keys. Ten times are few, and with a million of them half a minute.
+        group.sample_size(10);
+        group.bench_function(format!("read {count}"), |b| b.iter_with_large_drop(read));
+        group.bench_function(format!("build {count}"), |b| b.iter_batched(read, build, BatchSize::PerIteration));
+        group.sample_size(100);
+        let ring = build(read());
+        assert_eq!(ring.len(), count);
         group.bench_function(format!("find among {count}"), |b| {
             b.iter(|| black_box(ring.find(black_box(key.as_bytes()))).expect("the key"));
         });

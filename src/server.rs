@@ -10,6 +10,7 @@ mod lifecycle;
 mod listen;
 mod parts;
 mod process;
+mod reloads;
 mod signals;
 mod successor;
 mod systemd;

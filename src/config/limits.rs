@@ -175,7 +175,9 @@ impl LimitRules {
     pub(super) fn table(self: &Arc<Self>, ring: &KeyRing) -> (LimitTable, Vec<String>) {
         let mut known: HashMap<Subject, Arc<Limits>> = HashMap::new();
         let mut keys = HashMap::new();
-        for key in ring.iter() {
+        let any = [&self.keys, &self.users, &self.teams].iter().any(|rules| !rules.is_empty());
+        let any = any || !self.key.is_empty() || !self.gateway.is_empty();
+        for key in ring.iter().filter(|key| any || !key.record.allowance.limits.is_empty()) {
             let bounds = self.bounds(key, &mut known);
             if !bounds.all.is_empty() || !bounds.models.is_empty() {
                 keys.insert(key.record.id.clone(), bounds);
@@ -234,14 +236,19 @@ impl LimitRules {
 
     /// Rules that no key can ever meet: a misspelt name would otherwise be silent.
     fn idle(&self, ring: &KeyRing) -> Vec<String> {
-        let of = |name: fn(&Key) -> Option<&str>| ring.iter().filter_map(|key| name(key)).collect::<HashSet<&str>>();
-        let ids = of(|key| Some(key.record.id.as_str()));
-        let users = of(|key| Some(&key.record.username));
-        let teams = of(|key| key.record.team.as_deref());
+        type Name = fn(&Key) -> Option<&str>;
+        let ids: Name = |key| Some(key.record.id.as_str());
+        let users: Name = |key| Some(&key.record.username);
+        let teams: Name = |key| key.record.team.as_deref();
         let all = [("keys", &self.keys, ids), ("users", &self.users, users), ("teams", &self.teams, teams)];
-        let idle = all.iter().flat_map(|(section, rules, there)| {
-            let idle = rules.keys().filter(|name| !there.contains(name.as_str()));
-            idle.map(move |name| format!("limits.{section}.{}", shown(name)))
+        let idle = all.iter().flat_map(|(section, rules, name)| {
+            // There may be very many keys, and mostly few rules.
+            let mut idle: BTreeSet<&str> = rules.keys().map(String::as_str).collect();
+            let keys = if idle.is_empty() { None } else { Some(ring.iter()) };
+            keys.into_iter().flatten().filter_map(|key| name(key)).for_each(|name| {
+                idle.remove(name);
+            });
+            idle.into_iter().map(move |name| format!("limits.{section}.{}", shown(name)))
         });
         let idle: Vec<_> = idle.collect();
         let named = idle.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");

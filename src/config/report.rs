@@ -50,7 +50,7 @@ pub(super) const ENVIRONMENT: &str = "environment";
 
 impl Problem {
     /// A problem with a file as a whole.
-    pub(super) fn of_file(file: &str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn of_file(file: &str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { file: file.to_owned(), path: String::new(), line: 0, column: 0, message: message.into(), hint: None }
     }
 

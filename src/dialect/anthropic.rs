@@ -51,13 +51,13 @@ impl Dialect for Anthropic {
         let mut told = Told::default();
         counts(read.raw(Slot::Usage)?, |outer, name, number| {
             let place = match (outer, name) {
-                ("", "input_tokens") => &mut told.uncached,
-                ("", "cache_read_input_tokens") => &mut told.read,
-                ("", "cache_creation_input_tokens") => &mut told.written,
-                ("cache_creation", "ephemeral_5m_input_tokens") => &mut told.written_5m,
-                ("cache_creation", "ephemeral_1h_input_tokens") => &mut told.written_1h,
-                ("", "output_tokens") => &mut told.output,
-                ("output_tokens_details", "thinking_tokens") => &mut told.thinking,
+                (b"", b"input_tokens") => &mut told.uncached,
+                (b"", b"cache_read_input_tokens") => &mut told.read,
+                (b"", b"cache_creation_input_tokens") => &mut told.written,
+                (b"cache_creation", b"ephemeral_5m_input_tokens") => &mut told.written_5m,
+                (b"cache_creation", b"ephemeral_1h_input_tokens") => &mut told.written_1h,
+                (b"", b"output_tokens") => &mut told.output,
+                (b"output_tokens_details", b"thinking_tokens") => &mut told.thinking,
                 _ => return,
             };
             *place = number.count().or(*place);

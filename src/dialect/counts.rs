@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 /// Tells each number of an object, by the name of the object that it stands in (empty: the outermost) and its own. Of
 /// two members of one name the later is told later.
-pub(super) fn counts(object: &[u8], mut told: impl FnMut(&str, &str, Number)) {
+pub(super) fn counts(object: &[u8], mut told: impl FnMut(&[u8], &[u8], Number)) {
     // What came before a fault was told; the walk already saw that brackets match.
-    let _ = Members { text: object, at: 0 }.each("", 0, &mut told);
+    let _ = Members { text: object, at: 0 }.each(b"", 0, &mut told);
 }
 
 /// Reads a JSON string of at most so many bytes that says something.
@@ -26,7 +26,12 @@ pub(super) enum Number {
 }
 
 impl Number {
-    fn read(raw: &str) -> Option<Self> {
+    fn read(raw: &[u8]) -> Option<Self> {
+        // What has fewer digits than the largest number of 64 bits needs no look at each of them.
+        if raw.len() < 20 && raw.iter().all(u8::is_ascii_digit) {
+            return Some(Self::Whole(raw.iter().fold(0, |number, digit| 10 * number + u64::from(digit - b'0'))));
+        }
+        let raw = std::str::from_utf8(raw).ok()?;
         match raw.parse() {
             Ok(whole) => Some(Self::Whole(whole)),
             Err(_) => raw.parse().ok().filter(|number| *number >= 0.0).map(Self::Fraction),
@@ -70,7 +75,7 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Absent where there is a fault.
-    fn each(&mut self, of: &str, depth: u8, told: &mut dyn FnMut(&str, &str, Number)) -> Option<()> {
+    fn each(&mut self, of: &[u8], depth: u8, told: &mut dyn FnMut(&[u8], &[u8], Number)) -> Option<()> {
         self.take(b'{')?;
         if self.next()? == b'}' {
             return self.take(b'}');
@@ -108,14 +113,14 @@ impl<'a> Members<'a> {
         (self.next()? == wanted).then(|| self.at += 1)
     }
 
-    fn name(&mut self) -> Option<Cow<'a, str>> {
+    fn name(&mut self) -> Option<Cow<'a, [u8]>> {
         self.next()?;
         let (raw, is_plain) = self.string()?;
         if is_plain {
-            return std::str::from_utf8(raw.get(1..raw.len() - 1)?).ok().map(Cow::Borrowed);
+            return raw.get(1..raw.len() - 1).map(Cow::Borrowed);
         }
         let Text(name) = serde_json::from_slice(raw).ok()?;
-        Some(name)
+        Some(name.into_owned().into_bytes().into())
     }
 
     /// A string with its quotes, and whether it has no escapes.
@@ -124,25 +129,24 @@ impl<'a> Members<'a> {
         self.take(b'"')?;
         let mut is_plain = true;
         loop {
-            match self.text.get(self.at)? {
-                b'"' => break self.at += 1,
-                b'\\' => {
-                    is_plain = false;
-                    self.at += 2;
-                }
-                _ => self.at += 1,
+            let rest = self.text.get(self.at..)?;
+            let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            self.at += length + 1;
+            if rest[length] == b'"' {
+                return Some((self.text.get(start..self.at)?, is_plain));
             }
+            is_plain = false;
+            self.at += 1;
         }
-        Some((self.text.get(start..self.at)?, is_plain))
     }
 
     /// A number, or one of `true`, `false` and `null`.
-    fn scalar(&mut self) -> Option<&'a str> {
+    fn scalar(&mut self) -> Option<&'a [u8]> {
         let rest = self.text.get(self.at..)?;
         let length =
             rest.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'E' | b'.' | b'+' | b'-'))?;
         self.at += length;
-        std::str::from_utf8(&rest[..length]).ok().filter(|scalar| !scalar.is_empty())
+        Some(&rest[..length]).filter(|scalar| !scalar.is_empty())
     }
 
     fn container(&mut self) -> Option<()> {
@@ -173,7 +177,10 @@ mod tests {
 
     fn told(object: &str) -> Vec<(String, String, Number)> {
         let mut all = Vec::new();
-        counts(object.as_bytes(), |of, name, number| all.push((of.to_owned(), name.to_owned(), number)));
+        counts(object.as_bytes(), |of, name, number| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            all.push((text(of), text(name), number));
+        });
         all
     }
 

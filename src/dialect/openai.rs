@@ -105,27 +105,27 @@ struct Told {
 }
 
 impl Told {
-    fn hear(&mut self, outer: &str, name: &str, number: Number) {
+    fn hear(&mut self, outer: &[u8], name: &[u8], number: Number) {
         let count = number.count();
         let kinds = &mut self.kinds;
         let kind = match (Side::of(outer), name) {
             // Chat, completions, embeddings | Responses, transcription, images.
-            (Side::Both, "prompt_tokens" | "input_tokens") => return self.input = count.or(self.input),
-            (Side::Both, "completion_tokens" | "output_tokens") => return self.output = count.or(self.output),
-            (Side::Both, "total_tokens") => return self.total = count.or(self.total),
+            (Side::Both, b"prompt_tokens" | b"input_tokens") => return self.input = count.or(self.input),
+            (Side::Both, b"completion_tokens" | b"output_tokens") => return self.output = count.or(self.output),
+            (Side::Both, b"total_tokens") => return self.total = count.or(self.total),
             // Transcription that is charged by time: `{"type":"duration","seconds":9}`.
-            (Side::Both, "seconds") => return self.kinds.audio_ms = number.milliseconds().unwrap_or_default(),
-            (Side::Input, "cached_tokens") => &mut kinds.cached_input,
-            (Side::Input, "audio_tokens") => &mut kinds.input_audio,
-            (Side::Input, "image_tokens") => &mut kinds.input_image,
+            (Side::Both, b"seconds") => return self.kinds.audio_ms = number.milliseconds().unwrap_or_default(),
+            (Side::Input, b"cached_tokens") => &mut kinds.cached_input,
+            (Side::Input, b"audio_tokens") => &mut kinds.input_audio,
+            (Side::Input, b"image_tokens") => &mut kinds.input_image,
             // OpenRouter: openrouter.ai/docs/use-cases/usage-accounting.
-            (Side::Input, "cache_write_tokens") => &mut kinds.cache_write,
-            (Side::Cached, "audio_tokens") => &mut kinds.cached_audio,
-            (Side::Output, "reasoning_tokens") => &mut kinds.reasoning,
-            (Side::Output, "audio_tokens") => &mut kinds.output_audio,
-            (Side::Output, "image_tokens") => &mut kinds.output_image,
+            (Side::Input, b"cache_write_tokens") => &mut kinds.cache_write,
+            (Side::Cached, b"audio_tokens") => &mut kinds.cached_audio,
+            (Side::Output, b"reasoning_tokens") => &mut kinds.reasoning,
+            (Side::Output, b"audio_tokens") => &mut kinds.output_audio,
+            (Side::Output, b"image_tokens") => &mut kinds.output_image,
             // DeepSeek (api-docs.deepseek.com/guides/kv_cache) | Moonshot (platform.moonshot.ai/docs/api/chat).
-            (Side::Both, "prompt_cache_hit_tokens" | "cached_tokens") => &mut kinds.cached_input,
+            (Side::Both, b"prompt_cache_hit_tokens" | b"cached_tokens") => &mut kinds.cached_input,
             _ => return,
         };
         // Some name one kind in two places, and one of them 0.
@@ -177,12 +177,12 @@ enum Side {
 }
 
 impl Side {
-    fn of(object: &str) -> Self {
+    fn of(object: &[u8]) -> Self {
         match object {
-            "" => Self::Both,
-            "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => Self::Input,
-            "completion_tokens_details" | "output_tokens_details" | "output_token_details" => Self::Output,
-            "cached_tokens_details" => Self::Cached,
+            b"" => Self::Both,
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => Self::Input,
+            b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => Self::Output,
+            b"cached_tokens_details" => Self::Cached,
             _ => Self::Other,
         }
     }

@@ -8,6 +8,8 @@
 pub struct Node {
     pub(super) does: Does,
     pub(super) members: &'static [(&'static str, Self)],
+    /// The lengths of their names, a bit each: most that stand in an answer are none of them.
+    lengths: u64,
 }
 
 impl Node {
@@ -15,7 +17,12 @@ impl Node {
     pub(super) const NOTHING: Self = Self::new(Does::Nothing, &[]);
 
     pub(super) const fn new(does: Does, members: &'static [(&'static str, Self)]) -> Self {
-        Self { does, members }
+        let (mut lengths, mut at) = (0, 0);
+        while at < members.len() {
+            lengths |= 1 << (members[at].0.len() & 63);
+            at += 1;
+        }
+        Self { does, members, lengths }
     }
 
     /// A value that matters for its members alone.
@@ -29,6 +36,9 @@ impl Node {
     }
 
     pub(super) fn member(&'static self, name: &[u8]) -> &'static Self {
+        if self.lengths & (1 << (name.len() & 63)) == 0 {
+            return &Self::NOTHING;
+        }
         let found = self.members.iter().find(|(member, _)| member.as_bytes() == name);
         found.map_or(&Self::NOTHING, |(_, node)| node)
     }

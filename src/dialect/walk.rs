@@ -5,7 +5,7 @@
 
 use super::picture::{Does, Mark, Node, Slot};
 pub use found::{Found, Holes};
-use lex::{Escape, Name, bracket, is_space};
+use lex::{Escape, Name, bracket, is_space, stop};
 
 mod found;
 mod lex;
@@ -257,7 +257,11 @@ impl Walk {
                 let Some(frame) = self.depth.checked_sub(1).map(|top| self.frames[top]) else { return self.broken() };
                 self.node = frame.node;
                 self.state = if frame.is_object { State::Name } else { State::Value };
-                at + 1
+                // As most stand.
+                match piece.get(at + 1) {
+                    Some(b'"') if frame.is_object => self.before_name(piece, at + 1),
+                    _ => at + 1,
+                }
             }
             b'}' | b']' => self.close(at, byte == b'}'),
             _ if is_space(byte) => at + 1,
@@ -310,22 +314,32 @@ impl Walk {
         at
     }
 
-    fn skip(&mut self, piece: &[u8], at: usize) -> usize {
-        let Some(at) = bracket(&piece[at..]).map(|length| at + length) else { return piece.len() };
-        match piece[at] {
-            b'"' => {
-                self.length = 0;
-                self.state = State::Text;
-            }
-            b'{' | b'[' => self.skipped = self.skipped.saturating_add(1),
-            _ => {
-                self.skipped -= 1;
-                if self.skipped == 0 {
-                    self.ended(self.node, at + 1);
+    /// Passes over what is open. Strings that are whole and plain, as most are, do not leave this loop.
+    fn skip(&mut self, piece: &[u8], mut at: usize) -> usize {
+        while let Some(length) = bracket(&piece[at..]) {
+            at += length;
+            let byte = piece[at];
+            at += 1;
+            match byte {
+                b'"' => match stop(&piece[at..]) {
+                    Some(length) if piece[at + length] == b'"' => at += length + 1,
+                    _ => {
+                        self.length = 0;
+                        self.state = State::Text;
+                        return at;
+                    }
+                },
+                b'{' | b'[' => self.skipped = self.skipped.saturating_add(1),
+                _ => {
+                    self.skipped -= 1;
+                    if self.skipped == 0 {
+                        self.ended(self.node, at);
+                        return at;
+                    }
                 }
             }
         }
-        at + 1
+        piece.len()
     }
 }
 

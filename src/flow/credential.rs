@@ -25,7 +25,7 @@ pub fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
         }
         found = Some(bearer(value.as_bytes()).ok_or(Refusal::InvalidKey(KeyFault::Malformed))?);
     }
-    for name in ["api-key", "x-api-key"] {
+    for name in [API_KEY, X_API_KEY] {
         for value in headers.get_all(name) {
             let key = value.as_bytes();
             if found.is_some_and(|other| other != key) {
@@ -36,6 +36,9 @@ pub fn presented(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     }
     found.filter(|key| !key.is_empty()).ok_or(Refusal::InvalidKey(KeyFault::Missing))
 }
+
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The key that a WebSocket's handshake presents: as [`presented`], or in the sub-protocol
 /// `openai-insecure-api-key.KEY`, which is all that a browser can set.

@@ -49,7 +49,7 @@ pub struct Arrived {
     /// When the attempt began that is under way.
     pub attempt_started: Option<Instant>,
     /// Looks at the answer in passing, once there is one.
-    pub tap: Option<Tap>,
+    pub tap: Option<Box<Tap>>,
     /// Whether the last attempt was sent and had no answer, and the record does not count it yet.
     is_unanswered: bool,
     /// Whether the record tells already what it used: its whole answer was there before the client got any of it.
@@ -88,6 +88,7 @@ impl Underway {
     }
 }
 
+const ON_BEHALF_OF: HeaderName = HeaderName::from_static("on-behalf-of");
 /// Longest path that a record keeps, in bytes.
 const MAX_PATH: usize = 1024;
 /// Longest model name or `on-behalf-of` that a record keeps, in bytes.
@@ -156,7 +157,7 @@ impl Arrived {
         self.record.key = Some(Arc::clone(key));
         key.usable(now)?;
         self.record.on_behalf_of =
-            headers.get("on-behalf-of").and_then(|value| value.to_str().ok()).map(|value| cut(value, MAX_NAME));
+            headers.get(ON_BEHALF_OF).and_then(|value| value.to_str().ok()).map(|value| cut(value, MAX_NAME));
         key.permits(found.route.id, found.method.as_str(), path)?;
         let model = match found.model {
             Some(model) => Some(model.into()),
@@ -288,12 +289,12 @@ impl Arrived {
 
     /// What was seen of the answer so far.
     pub fn seen(&self) -> Seen {
-        self.tap.as_ref().map(Tap::seen).unwrap_or_default()
+        self.tap.as_deref().map(Tap::seen).unwrap_or_default()
     }
 
     /// Reckons, once its answer is there as a whole, what the call used and cost. Nothing of the answer passes later.
     pub fn reckon(&mut self) -> &Spent {
-        let metered = self.tap.take().map(Tap::finish);
+        let metered = self.tap.take().map(|tap| tap.finish());
         self.record.spent = spent::spent(&self.record, self.asked, metered, &self.snapshot);
         self.is_reckoned = true;
         &self.record.spent

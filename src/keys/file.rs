@@ -7,6 +7,7 @@
 mod fields;
 mod limits;
 mod read;
+mod seen;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use self::read::Care;
 use super::KeyRecord;
 use super::json::{Problem, line_and_column, members, offset, syntax_message};
 use super::scope::Scope;
@@ -83,11 +85,16 @@ impl KeyFile {
             }
         };
         let members = members(text).map_err(|error| vec![syntax_problem(&error)])?;
-        let mut reader = read::Reader::new(text, env_salt, members.len());
-        for member in &members {
-            reader.entry(member);
+        let read = |care| {
+            let mut reader = read::Reader::new(text, env_salt, members.len(), care);
+            members.iter().for_each(|member| reader.entry(member));
+            reader
+        };
+        // Nearly every file is as it should be; what is wrong with another is found out the second time.
+        match read(Care::Trusting).into_file() {
+            Some(file) => Ok(file),
+            None => read(Care::Careful).finish(),
         }
-        reader.finish()
     }
 
     /// Reads the value of `HASHED_API_KEYS`: the whole file in base64. Either alphabet, padding or none, and white

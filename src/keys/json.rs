@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
 
 /// One thing that is wrong in a file.
@@ -56,7 +56,18 @@ pub(super) struct Member<'t> {
 /// # Errors
 /// Where the text is no JSON, or its value is no object (`is_data`).
 pub(super) fn members(text: &str) -> serde_json::Result<Vec<Member<'_>>> {
-    serde_json::from_str::<Members<'_>>(text).map(|members| members.0)
+    let mut members = Vec::new();
+    each_member(text, |member| members.push(member)).map(|()| members)
+}
+
+/// The same without a list: `take` gets one member after the other. Some may have been taken before an error is found.
+///
+/// # Errors
+/// As [`members`].
+pub(super) fn each_member<'t>(text: &'t str, take: impl FnMut(Member<'t>)) -> serde_json::Result<()> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    parser.deserialize_map(EachMember(take))?;
+    parser.end()
 }
 
 /// Splits an array into its items.
@@ -66,7 +77,12 @@ pub(super) fn items(value: &RawValue) -> Option<Vec<&RawValue>> {
 
 /// Reads a string.
 pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
+    let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    // A raw value is JSON already: without an escape, the text is what stands between the quotes.
+    match memchr::memchr(b'\\', text.as_bytes()) {
+        None => Some(Cow::Borrowed(text)),
+        Some(_) => serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0),
+    }
 }
 
 /// Tells whether the value is `null`, which stands for an absent one.
@@ -128,32 +144,23 @@ pub(super) fn edits(one: &str, other: &str, reach: usize) -> usize {
     rows[one.len()][other.len()]
 }
 
-struct Members<'t>(Vec<Member<'t>>);
-
 #[derive(Deserialize)]
 struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
 
-impl<'de: 't, 't> Deserialize<'de> for Members<'t> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
+struct EachMember<F>(F);
 
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
+impl<'de, F: FnMut(Member<'de>)> Visitor<'de> for EachMember<F> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some((Text(name), value)) = map.next_entry()? {
-            members.push(Member { name, value });
+            (self.0)(Member { name, value });
         }
-        Ok(Members(members))
+        Ok(())
     }
 }
 

@@ -49,8 +49,8 @@ pub struct KeyRecord {
     pub team: Option<Arc<str>>,
     /// The models that it may name, each exact or with a trailing `*`; absent means any.
     pub models: Option<Vec<String>>,
-    /// How much of it.
-    pub allowance: Allowance,
+    /// How much of it. Most keys share an empty one.
+    pub allowance: Arc<Allowance>,
 }
 
 /// How much a key may use, where the file says something of it.
@@ -83,8 +83,8 @@ impl KeyRecord {
 pub struct Key {
     /// What the file says.
     pub record: KeyRecord,
-    /// The routes that its scopes open as a whole.
-    pub routes: RouteSet,
+    /// The routes that its scopes open as a whole. Keys with the same list of scopes share it.
+    pub routes: Arc<RouteSet>,
 }
 
 impl Key {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use foldhash::fast::RandomState;
 
 use super::Key;
-use super::file::KeyFile;
+use super::file::{KeyFile, Salt};
 use super::scope::Scope;
 use super::token::{Digest, KeyedHash, is_mistyped};
 use crate::error::{KeyFault, Refusal};
@@ -68,14 +68,21 @@ impl KeyRing {
     /// Builds the ring of a key file. `routes_of` gives the routes that a list of scopes opens
     /// ([`Scope::permits_route`]); it is asked once for each list that differs.
     pub fn build(file: KeyFile, routes_of: impl Fn(&[Scope]) -> RouteSet) -> Self {
-        let mut salts: Vec<Salted> =
-            file.salts.into_iter().map(|salt| Salted { hash: salt.hash, keys: HashMap::default() }).collect();
+        let mut counts = vec![0; file.salts.len()];
+        for entry in &file.entries {
+            counts[usize::from(entry.salt)] += 1;
+        }
+        let salted = |(salt, count): (Salt, usize)| Salted {
+            hash: salt.hash,
+            keys: HashMap::with_capacity_and_hasher(count, RandomState::default()),
+        };
+        let mut salts: Vec<Salted> = file.salts.into_iter().zip(counts).map(salted).collect();
         let mut keys = Vec::with_capacity(file.entries.len());
         // The file shares one allocation among equal lists, so that its address stands for the list.
-        let mut known: HashMap<*const Scope, RouteSet> = HashMap::new();
+        let mut known: HashMap<*const Scope, Arc<RouteSet>, RandomState> = HashMap::default();
         for entry in file.entries {
             let scopes = &entry.record.scopes;
-            let routes = known.entry(scopes.as_ptr()).or_insert_with(|| routes_of(scopes)).clone();
+            let routes = Arc::clone(known.entry(scopes.as_ptr()).or_insert_with(|| Arc::new(routes_of(scopes))));
             let key = Arc::new(Key { record: entry.record, routes });
             if let Some(salted) = salts.get_mut(usize::from(entry.salt)) {
                 salted.keys.insert(entry.digest, Arc::clone(&key));

@@ -189,7 +189,7 @@ fn make(new: NewKey) -> Result<(Created, KeyRecord), StoreError> {
         disabled: false,
         team: new.team.map(Arc::from),
         models: new.models,
-        allowance: new.allowance,
+        allowance: Arc::new(new.allowance),
     };
     Ok((Created { token, id }, record))
 }

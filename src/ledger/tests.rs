@@ -12,7 +12,7 @@ use crate::error::Refusal;
 use crate::flow::{Certainty, Pace, Spent};
 use crate::keys::{Key, KeyRecord};
 use crate::route::{Kind, Route};
-use crate::units::{KeyId, RouteId, RouteSet, Usage, Usd};
+use crate::units::{KeyId, RouteId, Usage, Usd};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(20);
 fn key(user: &str) -> Arc<Key> {
     let key = crate::telemetry::tests::key(user);
     let record = KeyRecord { id: KeyId::new(format!("key_{user}")), team: Some("blue".into()), ..key.record.clone() };
-    Arc::new(Key { record, routes: RouteSet::default() })
+    Arc::new(Key { record, routes: Arc::default() })
 }
 
 fn route() -> Arc<Route> {

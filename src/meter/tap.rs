@@ -74,14 +74,15 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap on an answer that begins. `hide_usage`: the gateway asked for the usage, the client did not.
-    pub fn new(dialect: &'static dyn Dialect, shape: Shape, hide_usage: bool) -> Self {
+    /// A tap on an answer that begins. `hide_usage`: the gateway asked for the usage, the client did not. In a place of its own,
+    /// because it is large, and goes through many hands.
+    pub fn new(dialect: &'static dyn Dialect, shape: Shape, hide_usage: bool) -> Box<Self> {
         let source = match shape {
             Shape::Json => Source::Json(Kept::default()),
             Shape::Events => Source::Events(Splitter::new(MAX_EVENT)),
             Shape::Opaque => Source::Opaque,
         };
-        Self { source, meter: Meter::new(dialect), hides_usage: hide_usage && shape == Shape::Events }
+        Box::new(Self { source, meter: Meter::new(dialect), hides_usage: hide_usage && shape == Shape::Events })
     }
 
     /// Looks at a piece and gives what goes on to the client now: the same piece, unchanged, unless a usage is hidden.
@@ -129,12 +130,13 @@ impl Tap {
     }
 
     /// What the answer told.
-    pub fn finish(self) -> Metered {
-        let Meter { mut told, seen, dialect, walk, .. } = self.meter;
+    pub fn finish(mut self: Box<Self>) -> Metered {
+        // Taken out of its place, which is too large to be moved.
+        let Meter { told, seen, dialect, walk, .. } = &mut self.meter;
         if let Source::Json(kept) = &self.source {
-            Meter::tell(&mut told, dialect, &kept.read(walk.found()));
+            Meter::tell(told, *dialect, &kept.read(walk.found()));
         }
-        Metered { events: seen.events, complete: seen.terminal, ..told }
+        Metered { events: seen.events, complete: seen.terminal, ..std::mem::take(told) }
     }
 }
 

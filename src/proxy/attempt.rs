@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use log::{debug, warn};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::Peer;
@@ -30,7 +30,7 @@ use super::wire::{Carries, Outgoing};
 pub(super) struct Ask {
     pub(super) underway: Underway,
     /// What the provider is told; absent where there is no body.
-    pub(super) content_type: Option<Vec<u8>>,
+    pub(super) content_type: Option<HeaderValue>,
     /// Absent once it was sent and cannot be sent again, so that its memory is free while the provider thinks.
     pub(super) body: Option<Body>,
     /// What it asks for.
@@ -55,7 +55,7 @@ pub(super) struct Begun {
 }
 
 impl Ask {
-    pub(super) fn new(underway: Underway, content_type: Option<Vec<u8>>, body: Body, edits: Edits) -> Self {
+    pub(super) fn new(underway: Underway, content_type: Option<HeaderValue>, body: Body, edits: Edits) -> Self {
         let body = Some(body);
         Self { underway, content_type, body, edits, model: None, keeps_body: false, hides_usage: false, sent: false }
     }
@@ -148,7 +148,7 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         headers,
         target: &ask.underway.target,
         set: &ask.underway.headers,
-        carries: Carries::Whole { content_type: ask.content_type.as_deref(), length },
+        carries: Carries::Whole { content_type: ask.content_type.as_ref().map(HeaderValue::as_bytes), length },
         request_id: &call.arrived()?.record.request_id,
     };
     Ok((outgoing.head(), head.method.clone()))

@@ -28,7 +28,6 @@ use super::listing;
 
 /// An answer that goes to the client, and the plan that waits for its end.
 pub(super) struct Answer {
-    pub(super) ask: Ask,
     pub(super) plan: Plan,
     pub(super) held: Box<Held>,
 }
@@ -49,9 +48,9 @@ pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    mut ask: Ask,
+    ask: &mut Ask,
 ) -> Result<Answer, Refusal> {
-    let mut plan = plan(session, call, &ask)?;
+    let mut plan = plan(session, call, ask)?;
     let mut kept = None;
     loop {
         match plan.next(Instant::now(), random()) {
@@ -60,11 +59,11 @@ pub(super) async fn answer(
             Step::Try(_) if call.arrived()?.is_unanswered() && !limits::again(gateway, call, &ask.underway).await? => {
                 plan.stop();
             }
-            Step::Try(one) => match make(gateway, session, call, &mut ask, (&mut plan, one)).await? {
+            Step::Try(one) => match make(gateway, session, call, ask, (&mut plan, one)).await? {
                 Made::Commits(held) => {
                     plan.judge(Outcome::Committed, Instant::now());
                     ask.body = None;
-                    return Ok(Answer { ask, plan, held });
+                    return Ok(Answer { plan, held });
                 }
                 Made::Judged(None) => {}
                 Made::Judged(best) => kept = best,
@@ -74,7 +73,7 @@ pub(super) async fn answer(
                 let held = kept.ok_or(Refusal::Bug("an answer that was not kept"))?;
                 call.arrived()?.returns_to(&held.provider.id, held.head.status.as_u16(), held.after);
                 ask.body = None;
-                return Ok(Answer { ask, plan, held });
+                return Ok(Answer { plan, held });
             }
         }
     }

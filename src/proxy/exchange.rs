@@ -121,18 +121,18 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         return Ok(Handled::Native);
     }
     let content_type = match has_body(session) {
-        true => Some(wire::content_type(&session.req_header().headers)?.to_vec()),
+        true => Some(wire::content_type(&session.req_header().headers)?),
         false => None,
     };
     let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
     let Understood { body, edits, worst } = understand::body(gateway, session, call, &mut underway, body)?;
     limits::admit(gateway, call, &underway, &worst).await?;
-    let ask = Ask::new(underway, content_type, body, edits);
+    let mut ask = Ask::new(underway, content_type, body, edits);
     if listing::is_about(&ask) {
-        return Box::pin(listing::answer(gateway, session, call, ask)).await.map(|()| Handled::Answered);
+        return Box::pin(listing::answer(gateway, session, call, &mut ask)).await.map(|()| Handled::Answered);
     }
-    let answer = attempts::answer(gateway, session, call, ask).await?;
-    relay(gateway, session, call, answer).await.map(|()| Handled::Answered)
+    let answer = attempts::answer(gateway, session, call, &mut ask).await?;
+    relay(gateway, session, call, &ask, answer).await.map(|()| Handled::Answered)
 }
 
 /// Sets what bounds this connection. Pingora's own defaults keep a quiet connection for ever.
@@ -187,11 +187,15 @@ fn oddity(head: &RequestHeader) -> Option<&'static str> {
 
 /// Answers what is no call: health checks and CORS preflights.
 async fn answered_here(gateway: &Gateway, session: &mut ServerSession, call: &mut Call) -> Result<bool, Refusal> {
-    let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let head = session.req_header();
+    let path = head.uri.path();
+    if head.method != Method::OPTIONS && path != "/livez" && path != "/readyz" {
+        return Ok(false);
+    }
+    let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let facts = facts(session, call, &snapshot.server)?;
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let (reply, text) = match head.uri.path() {
+    let (reply, text) = match path {
         "/livez" if reads => (wire::own(StatusCode::OK, ALIVE, &facts), ALIVE),
         "/readyz" if reads => {
             let (ready, detail) = gateway.readiness.answer(gateway.ledger.is_up());

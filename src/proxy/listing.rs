@@ -68,7 +68,7 @@ pub(super) async fn answer(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    ask: Ask,
+    ask: &mut Ask,
 ) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let underway = ask.underway.clone();
@@ -77,13 +77,13 @@ pub(super) async fn answer(
     }
     let Some(listing) = Listing::of(&snapshot, &underway) else {
         let answer = attempts::answer(gateway, session, call, ask).await?;
-        return relay(gateway, session, call, answer).await;
+        return relay(gateway, session, call, ask, answer).await;
     };
     for name in &OF_ONE_VERSION {
         session.req_header_mut().remove_header(name);
     }
-    match in_time(gateway, session, call, (ask, &listing)).await {
-        Ok((answer, _share)) => relay(gateway, session, call, answer).await,
+    match in_time(gateway, session, call, (&mut *ask, &listing)).await {
+        Ok((answer, _share)) => relay(gateway, session, call, ask, answer).await,
         Err(refusal @ (Refusal::ClientGone | Refusal::Overloaded(_) | Refusal::Bug(_))) => Err(refusal),
         Err(refusal) if listing.has_names() => {
             let request_id = &call.arrived()?.record.request_id;
@@ -100,7 +100,7 @@ async fn in_time(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (ask, listing): (Ask, &Listing<'_>),
+    (ask, listing): (&mut Ask, &Listing<'_>),
 ) -> Result<(Answer, Share), Refusal> {
     if !listing.has_names() {
         return merged(gateway, session, call, (ask, listing)).await;
@@ -120,7 +120,7 @@ async fn merged(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (ask, listing): (Ask, &Listing<'_>),
+    (ask, listing): (&mut Ask, &Listing<'_>),
 ) -> Result<(Answer, Share), Refusal> {
     let mut share = Share::of(&gateway.buffers);
     let unread = || Refusal::Upstream(UpstreamFault::BadAnswer);

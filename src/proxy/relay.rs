@@ -50,10 +50,10 @@ pub(super) async fn relay(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    answer: Answer,
+    ask: &Ask,
+    Answer { mut plan, held }: Answer,
 ) -> Result<(), Refusal> {
-    let Answer { ask, mut plan, held } = answer;
-    let relayed = pass(gateway, session, call, (&ask, *held)).await;
+    let relayed = pass(gateway, session, call, (ask, *held)).await;
     match &relayed {
         Ok(()) => drop(plan.judge(Outcome::Completed, Instant::now())),
         Err(refusal) if refusal.is_of_upstream() => drop(plan.judge(Outcome::Broke, Instant::now())),
@@ -233,7 +233,7 @@ async fn rest(
                 call.waiting(pin!(out.write(session, piece))).await?;
             }
             Ok(None) => {
-                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end) {
+                if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {
                     call.waiting(out.write(session, rest)).await?;
                 }
                 if let Some(connection) = connection.take() {

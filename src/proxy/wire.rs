@@ -4,20 +4,17 @@
 //! belongs to one hop never reach the provider.
 //! Never does: any IO, any decision.
 
+mod builder;
 pub(super) mod lines;
 mod outgoing;
 
-use std::fmt::Write as _;
-use std::ops::Range;
 use std::time::Duration;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_KEY, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING, UPGRADE, VARY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+    WWW_AUTHENTICATE,
 };
-use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 
@@ -29,6 +26,7 @@ use crate::units::Usd;
 
 use super::limits::{Leeway, refusal_headers};
 use super::upstream::{AnswerHead, Length};
+use builder::Builder;
 pub(super) use outgoing::{Carries, Outgoing};
 
 /// Whether a header of an answer, by its name in lower case, stays with the provider: it is of that hop, or about its own
@@ -49,21 +47,23 @@ fn stays_there(name: &[u8]) -> bool {
 ///
 /// # Errors
 /// `UnsupportedMediaType` and `UnsupportedContentEncoding`.
-pub(super) fn content_type(headers: &HeaderMap) -> Result<&[u8], Refusal> {
-    const JSON: &[u8] = b"application/json";
+pub(super) fn content_type(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
     if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::UnsupportedContentEncoding);
     }
-    let Some(given) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
-        return Ok(JSON);
-    };
-    let essence = given.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    match essence.as_slice() {
-        // What `curl -d` and `fetch` with a string say of JSON; the body is scanned as JSON in any case.
-        b"" | b"application/x-www-form-urlencoded" | b"text/plain" => Ok(JSON),
-        json if json == JSON || json.ends_with(b"+json") => Ok(given),
-        _ => Err(Refusal::UnsupportedMediaType),
+    let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(JSON) };
+    let essence = given.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let is = |one: &[u8]| essence.eq_ignore_ascii_case(one);
+    let suffix = essence.last_chunk().is_some_and(|end: &[u8; 5]| end.eq_ignore_ascii_case(b"+json"));
+    if is(b"application/json") || suffix {
+        return Ok(given.clone());
     }
+    // What `curl -d` and `fetch` with a string say of JSON; the body is scanned as JSON in any case.
+    if is(b"") || is(b"application/x-www-form-urlencoded") || is(b"text/plain") {
+        return Ok(JSON);
+    }
+    Err(Refusal::UnsupportedMediaType)
 }
 
 /// Tells whether a head asks for a WebSocket. Source: RFC 6455 section 4.2.1.
@@ -106,23 +106,12 @@ pub(super) struct Unspeakable;
 
 type Built = Result<Box<ResponseHeader>, Unspeakable>;
 
-/// As the original's helmet sent it. In clear text browsers ignore it (RFC 6797 section 8.1), and it would mislead.
-const HSTS: &str = "max-age=15552000; includeSubDomains";
-
 const COST: HeaderName = HeaderName::from_static("x-gateway-cost-usd");
 const PROVIDER_NAME: HeaderName = HeaderName::from_static("provider-name");
 const PROVIDER_RESPONSE_TIME: HeaderName = HeaderName::from_static("provider-response-time");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
-
-const EXPOSED: &str = "x-request-id, request-id, x-upstream-request-id, retry-after, retry-after-ms, x-ratelimit-limit-requests, \
-    x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, x-ratelimit-remaining-tokens, \
-    x-ratelimit-reset-requests, x-ratelimit-reset-tokens, provider-name, provider-response-time, server-timing, \
-    x-gateway-cost-usd, x-gateway-max-output-tokens, x-upstream-ratelimit-limit-requests, \
-    x-upstream-ratelimit-limit-tokens, x-upstream-ratelimit-remaining-requests, \
-    x-upstream-ratelimit-remaining-tokens, x-upstream-ratelimit-reset-requests, x-upstream-ratelimit-reset-tokens, \
-    x-should-retry";
 
 /// The provider's head as the client sees it.
 pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Built {
@@ -148,8 +137,8 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: 
     facts.limits.make_way(&mut headers);
     let mut reply = Builder::new(head.status, headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        reply.set(CONNECTION, HeaderValue::from_static("Upgrade"));
-        reply.set(UPGRADE, HeaderValue::from_static("websocket"));
+        reply.fixed(&CONNECTION, "Upgrade");
+        reply.fixed(&UPGRADE, "websocket");
     }
     framed(&mut reply, head.length, facts.version);
     self::told(&mut reply, provider, told, facts)?;
@@ -160,41 +149,40 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: 
 fn framed(reply: &mut Builder, length: Length, version: Version) {
     match length {
         Length::Chunked | Length::ToClose if version == Version::HTTP_11 => {
-            reply.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            reply.fixed(&TRANSFER_ENCODING, "chunked");
         }
         // Said twice alike it is good, but a client may mind.
-        Length::Known(length) => reply.set(CONTENT_LENGTH, HeaderValue::from(length)),
+        Length::Known(length) => reply.number(&CONTENT_LENGTH, length),
         _ => {}
     }
 }
 
 /// Adds what an answer tells of its call.
 fn told(reply: &mut Builder, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Result<(), Unspeakable> {
-    reply.text(PROVIDER_NAME, provider.id.as_str())?;
-    reply.set(PROVIDER_RESPONSE_TIME, whole_milliseconds(told.upstream_head));
+    reply.set(&PROVIDER_NAME, provider.id.as_str().as_bytes())?;
+    reply.number(&PROVIDER_RESPONSE_TIME, u64::try_from(told.upstream_head.as_millis()).unwrap_or(u64::MAX));
     if facts.shown.server_timing {
-        reply.own(SERVER_TIMING, server_timing(told.gateway, told.upstream_head))?;
+        let mut text = Vec::with_capacity(64);
+        server_timing(&mut text, told.gateway, told.upstream_head);
+        reply.set(&SERVER_TIMING, &text)?;
     }
     if let Some(cost) = told.cost.filter(|_| facts.shown.cost) {
-        reply.own(COST, cost.to_string())?;
+        let mut room = Usd::ROOM;
+        reply.set(&COST, cost.decimal(&mut room).as_bytes())?;
     }
     Ok(())
 }
 
 /// Source: the W3C's Server Timing, section 3, read 2026-11.
-fn server_timing(gateway: Duration, upstream: Duration) -> String {
-    let mut text = String::with_capacity(64);
+fn server_timing(text: &mut Vec<u8>, gateway: Duration, upstream: Duration) {
     for (name, time) in [("gateway;dur=", gateway), (", provider;dur=", upstream)] {
         // Of a millisecond, rounded. Floating point would take ten times as long.
         let hundredths = u64::try_from((time.as_nanos() + 5_000) / 10_000).unwrap_or(u64::MAX);
-        // Writing to memory does not fail.
-        let _ = write!(text, "{name}{}.{:02}", hundredths / 100, hundredths % 100);
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(itoa::Buffer::new().format(hundredths / 100).as_bytes());
+        let part = hundredths % 100;
+        text.extend([b'.', b'0' + (part / 10) as u8, b'0' + (part % 10) as u8]);
     }
-    text
-}
-
-fn whole_milliseconds(duration: Duration) -> HeaderValue {
-    HeaderValue::from(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A refusal as the client sees it: the head, and the body to send behind it. `route` is where the call was to go,
@@ -208,24 +196,24 @@ pub(super) fn refusal(
     let body = facts.dialect.refusal(refusal, facts.request_id);
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
-    reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply.set(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    reply.text(HeaderName::from_static(facts.dialect.request_id_header()), facts.request_id)?;
+    reply.fixed(&CONTENT_TYPE, "application/json");
+    reply.number(&CONTENT_LENGTH, body.len() as u64);
+    reply.set(&HeaderName::from_static(facts.dialect.request_id_header()), facts.request_id.as_bytes())?;
     if let Some(wait) = refusal.retry_after() {
         // Rounded up: sooner would be refused again.
-        reply.set(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        reply.number(&RETRY_AFTER, wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
     }
     for (name, value) in refusal_headers(refusal) {
-        reply.text(HeaderName::from_static(name), &value)?;
+        reply.set(&HeaderName::from_static(name), value.as_bytes())?;
     }
     let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
     let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));
     if let Some(challenge) = refusal.challenge(scope.as_deref()) {
-        reply.text(WWW_AUTHENTICATE, &challenge)?;
+        reply.set(&WWW_AUTHENTICATE, challenge.as_bytes())?;
     }
     // The original named the provider on every answer that reached it, and on no other.
     if let Some(provider) = provider.filter(|_| refusal.is_of_upstream()) {
-        reply.text(PROVIDER_NAME, provider)?;
+        reply.set(&PROVIDER_NAME, provider.as_bytes())?;
     }
     Ok((reply.finish(facts)?, body))
 }
@@ -233,20 +221,20 @@ pub(super) fn refusal(
 /// A short answer of the gateway's own: a health check.
 pub(super) fn own(status: StatusCode, body: &str, facts: &Facts<'_>) -> Built {
     let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
-    reply.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply.set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply.set(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    reply.fixed(&CONTENT_TYPE, "application/json");
+    reply.fixed(&CACHE_CONTROL, "no-store");
+    reply.number(&CONTENT_LENGTH, body.len() as u64);
     reply.finish(facts)
 }
 
 /// The answer to a CORS preflight. Source: the Fetch standard, section 3.3 "HTTP extensions", read 2026-11.
 pub(super) fn preflight(facts: &Facts<'_>) -> Built {
     let mut reply = Builder::new(StatusCode::NO_CONTENT, HeaderMap::with_capacity(16));
-    reply.set(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
+    reply.fixed(&ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD,PUT,PATCH,POST,DELETE");
     if let Some(asked) = facts.request.get("access-control-request-headers") {
-        reply.set(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        reply.set(&ACCESS_CONTROL_ALLOW_HEADERS, asked.as_bytes())?;
     }
-    reply.set(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    reply.fixed(&ACCESS_CONTROL_MAX_AGE, "600");
     reply.finish(facts)
 }
 
@@ -256,112 +244,6 @@ fn named_by<'a>(connection: impl Iterator<Item = &'a [u8]>) -> Vec<HeaderName> {
     let named =
         tokens.filter(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"));
     named.filter_map(|token| HeaderName::from_bytes(token).ok()).collect()
-}
-
-/// Lines of our own, and where their names are.
-#[derive(Default)]
-struct Own {
-    text: Vec<u8>,
-    names: Vec<Range<usize>>,
-}
-
-impl Own {
-    fn has(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|own| own.len() == name.len() && self.text.get(own.clone()) == Some(name))
-    }
-}
-
-/// A reply that is put together.
-struct Builder {
-    parts: Parts,
-    /// Where only what frames the body goes into the map: the lines of all else.
-    lines: Option<Own>,
-}
-
-impl Builder {
-    fn new(status: StatusCode, headers: HeaderMap) -> Self {
-        let (mut parts, ()) = http::Response::new(()).into_parts();
-        parts.status = status;
-        parts.headers = headers;
-        Self { parts, lines: None }
-    }
-
-    fn lines(status: StatusCode) -> Self {
-        let lines = Some(Own { text: Vec::with_capacity(1024), names: Vec::with_capacity(16) });
-        Self { lines, ..Self::new(status, HeaderMap::with_capacity(4)) }
-    }
-
-    fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        match &mut self.lines {
-            Some(Own { text, names }) if name != CONTENT_LENGTH && name != TRANSFER_ENCODING => {
-                let start = text.len();
-                text.extend_from_slice(name.as_str().as_bytes());
-                names.push(start..text.len());
-                self::value(text, value.as_bytes());
-            }
-            _ => drop(self.parts.headers.insert(name, value)),
-        }
-    }
-
-    fn text(&mut self, name: HeaderName, value: &str) -> Result<(), Unspeakable> {
-        self.set(name, HeaderValue::from_str(value).map_err(|_| Unspeakable)?);
-        Ok(())
-    }
-
-    /// The same of a text that need not be copied.
-    fn own(&mut self, name: HeaderName, value: String) -> Result<(), Unspeakable> {
-        self.set(name, HeaderValue::try_from(value).map_err(|_| Unspeakable)?);
-        Ok(())
-    }
-
-    /// Adds what stands on every answer.
-    fn finish(mut self, facts: &Facts<'_>) -> Built {
-        self.complete(facts)?;
-        Ok(Box::new(ResponseHeader::from(self.parts)))
-    }
-
-    /// The same, with the lines beside it.
-    fn finish_lines(mut self, facts: &Facts<'_>) -> Result<(Box<ResponseHeader>, Own), Unspeakable> {
-        self.complete(facts)?;
-        Ok((Box::new(ResponseHeader::from(self.parts)), self.lines.unwrap_or_default()))
-    }
-
-    fn complete(&mut self, facts: &Facts<'_>) -> Result<(), Unspeakable> {
-        self.text(REQUEST_ID, facts.request_id)?;
-        self.set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        for (name, value) in facts.limits.headers() {
-            self.own(HeaderName::from_static(name), value)?;
-        }
-        if facts.secure {
-            self.set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
-        }
-        let origin = facts.request.get(ORIGIN);
-        let allowed = match facts.cors {
-            Cors::Any => Some(HeaderValue::from_static("*")),
-            Cors::Only(origins) => {
-                origin.filter(|origin| origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())).cloned()
-            }
-        };
-        if matches!(facts.cors, Cors::Only(origins) if !origins.is_empty()) {
-            match &mut self.lines {
-                // Beside the provider's own.
-                Some(own) => own.text.extend_from_slice(b"vary: origin\r\n"),
-                None => drop(self.parts.headers.append(VARY, HeaderValue::from_name(ORIGIN))),
-            }
-        }
-        if let Some(allowed) = allowed {
-            self.set(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-            self.set(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-        }
-        Ok(())
-    }
-}
-
-/// What stands behind a header's name.
-fn value(text: &mut Vec<u8>, value: &[u8]) {
-    text.extend_from_slice(b": ");
-    text.extend_from_slice(value);
-    text.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
 //! What changes while a gateway runs: configuration, keys, and the addresses of providers.
 //!
-//! Invariant: snapshots are built whole and swapped as one; reloads come one after the other.
-//! Never does: touch a call that runs; it keeps the snapshot it began with.
+//! Invariant: nothing here waits for another part of it: not the keys for a resolver, nor the end for a reload.
+//! Never does: read a configuration; that is `reloads`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::reloads::{KeysRead, Reloader, Reloads, Retired};
 use super::tls::Certificates;
-use crate::config::{self, Live, Loaded, Report, Sources, Startup};
-use crate::keys::Stamp;
-use crate::ledger::Ledger;
+use crate::config::{Live, Loaded, Problem, Report, Sources};
 use crate::proxy::{Limiting, Parts, Peers, REFRESH};
 use crate::route::Health;
-use crate::telemetry::{Part, Reload, Telemetry};
 
 /// How often the key file is looked at: changes are in force within 2 s.
 const KEY_FILE_GLANCE: Duration = Duration::from_secs(1);
@@ -26,55 +26,36 @@ const KEY_FILE_GLANCE: Duration = Duration::from_secs(1);
 /// How often counters of limits that are over are forgotten, and their leases given back.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Reloads.
+/// Reloads, and what else is looked after.
 pub(super) struct Control {
-    sources: Sources,
+    reloader: Reloader,
     live: Arc<Live>,
-    telemetry: Arc<Telemetry>,
     peers: Arc<Peers>,
-    ledger: Ledger,
     limits: Arc<Limiting>,
-    /// What is known of targets and keys beyond one configuration.
-    health: Health,
-    certificates: Certificates,
-    /// What only a restart can change, as it was at start.
-    startup: Startup,
-    /// The lock of this is what puts reloads in a row.
-    keys_read: Mutex<KeysRead>,
-    providers_changed: Notify,
-}
-
-/// What was read of the key file.
-#[derive(Default)]
-struct KeysRead {
-    /// The file that is in force, as it was before it was read.
-    applied: Option<Stamp>,
-    /// The file that was refused last, where none was applied since.
-    refused: Option<Option<Stamp>>,
-}
-
-impl KeysRead {
-    fn applied(stamp: Option<Stamp>) -> Self {
-        Self { applied: stamp, refused: None }
-    }
+    certificates: Arc<Certificates>,
+    providers_changed: Arc<Notify>,
 }
 
 impl Control {
-    pub(super) fn new(sources: Sources, loaded: &Loaded, parts: &Parts, health: Health) -> Self {
+    /// # Errors
+    /// Where the system has no thread for reloads.
+    pub(super) fn new(sources: Sources, loaded: &Loaded, parts: &Parts, health: Health) -> io::Result<Self> {
         let Parts { live, telemetry, peers, ledger, limits, .. } = parts.clone();
-        Self {
+        let certificates = Arc::new(Certificates::of(&loaded.snapshot.startup.listen));
+        let providers_changed = Arc::new(Notify::new());
+        let reloader = Reloader::start(Reloads {
             sources,
-            live,
+            live: Arc::clone(&live),
             telemetry,
-            peers,
             ledger,
-            limits,
             health,
-            certificates: Certificates::of(&loaded.snapshot.startup.listen),
+            certificates: Arc::clone(&certificates),
             startup: loaded.snapshot.startup.clone(),
-            keys_read: Mutex::new(KeysRead::applied(loaded.key_file_stamp)),
-            providers_changed: Notify::new(),
-        }
+            keys_read: KeysRead::applied(loaded.key_file_stamp),
+            providers_changed: Arc::clone(&providers_changed),
+            retired: Retired::default(),
+        })?;
+        Ok(Self { reloader, live, peers, limits, certificates, providers_changed })
     }
 
     /// What listeners show to clients.
@@ -82,75 +63,33 @@ impl Control {
         &self.certificates
     }
 
-    /// Reads everything again.
+    /// Reads everything again, and waits for it.
     pub(super) fn reload(&self) -> Result<(), Report> {
-        let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = config::load_again(&self.sources, &self.live.pin()).inspect_err(|report| {
-            self.telemetry.reload(Part::Configuration, Reload::Refused);
-            log::error!("the configuration was not reloaded, the old one stays in force:\n{report}");
-        })?;
-        for warning in loaded.warnings_at(SystemTime::now()) {
-            log::warn!("{warning}");
-        }
-        let differences = self.startup.differences(&loaded.snapshot.startup);
-        for field in &differences {
-            log::warn!("{field} has changed, which takes a restart to apply; the rest is in force");
-        }
-        self.telemetry.restart_required(!differences.is_empty());
-        let snapshot = &loaded.snapshot;
-        let (routes, keys) = (snapshot.routes.iter().count(), snapshot.keys.tally(SystemTime::now()));
-        self.health.attach(&snapshot.models);
-        self.live.replace(Arc::clone(snapshot));
-        self.certificates.replace(&snapshot.startup.listen);
-        *keys_read = KeysRead::applied(loaded.key_file_stamp);
-        // What is written to is the database of the start: another one's limits are not for it.
-        if let Some(settings) = &snapshot.startup.ledger
-            && self.ledger.path() == Some(&settings.path)
-        {
-            self.ledger.retain(settings);
-        }
-        self.telemetry.reload(Part::Configuration, Reload::Applied);
-        self.providers_changed.notify_one();
-        let routes = if routes == 1 { "1 route".to_owned() } else { format!("{routes} routes") };
-        log::info!("configuration reloaded from {}: {routes}, {keys}", loaded.describes);
-        Ok(())
+        let (over, result) = sync_channel(1);
+        self.reloader.everything(move |result| {
+            // It waits below.
+            let _ = over.send(result);
+        });
+        result.recv().unwrap_or_else(|_| Err(Problem::of_file("configuration", UNFINISHED).into()))
     }
 
-    /// Reads the key file again where it has changed. The configuration stays as it is, so that a key can be revoked
-    /// even while the YAML is being edited.
-    fn reload_changed_keys(&self) {
-        let mut keys_read = self.keys_read.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = self.stamp();
-        if stamp == keys_read.applied {
-            if keys_read.refused.take().is_some() {
-                self.telemetry.keys_are_fresh();
-            }
-            return;
-        }
-        match config::with_keys_read_again(&self.sources, &self.live.pin()) {
-            Ok((snapshot, warnings)) => {
-                let keys = snapshot.keys.tally(SystemTime::now());
-                self.live.replace(snapshot);
-                *keys_read = KeysRead::applied(stamp);
-                self.telemetry.reload(Part::Keys, Reload::Applied);
-                warnings.iter().for_each(|warning| log::warn!("{warning}"));
-                log::info!("key file reloaded: {keys}");
-            }
-            // It is tried every second, because the fault may be elsewhere and pass, but told once.
-            Err(_) if keys_read.refused == Some(stamp) => {}
-            Err(report) => {
-                keys_read.refused = Some(stamp);
-                self.telemetry.reload(Part::Keys, Reload::Refused);
-                log::error!("the key file was not reloaded, the old keys stay in force:\n{report}");
-            }
-        }
+    /// Begins to read everything again; the receiver has its end, of which more is in the log.
+    pub(super) fn begin_reload(&self) -> oneshot::Receiver<()> {
+        let (over, end) = oneshot::channel();
+        self.reloader.everything(move |_| drop(over));
+        end
     }
 
-    fn stamp(&self) -> Option<Stamp> {
-        let snapshot = self.live.pin();
-        snapshot.key_file.as_deref().and_then(|path| Stamp::of(path).ok().flatten())
+    /// Reads the key file again where it has changed.
+    async fn reload_changed_keys(&self) {
+        let (over, end) = oneshot::channel::<()>();
+        self.reloader.changed_keys(move || drop(over));
+        // That it was dropped is what is waited for.
+        let _ = end.await;
     }
 }
+
+const UNFINISHED: &str = "the reload has failed in an unforeseen way, which is in the log; the old one stays in force";
 
 /// Watches the key file, keeps providers' addresses fresh, and counters of limits few.
 pub(super) struct Upkeep(Arc<Control>);
@@ -176,7 +115,11 @@ impl Upkeep {
         glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = glance.tick() => self.0.reload_changed_keys(),
+                _ = glance.tick() => {}
+                _ = shutdown.changed() => return,
+            }
+            tokio::select! {
+                () = self.0.reload_changed_keys() => {}
                 _ = shutdown.changed() => return,
             }
         }

@@ -88,7 +88,7 @@ impl Prepared {
             peers: Arc::new(Peers::default()),
         };
         let lifecycle = Arc::new(Lifecycle::new(&parts));
-        let control = Arc::new(Control::new(sources, &loaded, &parts, health));
+        let control = Arc::new(Control::new(sources, &loaded, &parts, health)?);
 
         let conf = server_conf(snapshot.startup.threads);
         let gateway = Gateway::new(parts.clone(), process);

@@ -1,7 +1,8 @@
-//! What the system allows this process: no memory in files or for other processes, and as many open files as it may have.
+//! What the system allows this process: no memory in files or for other processes, as many open files as it may have, and
+//! threads that others go before.
 //!
 //! Invariant: a process that cannot be changed serves all the same, and says so.
-//! Never does: change a program that embeds the gateway; only [`super::serve`] asks for it.
+//! Never does: change a program that embeds the gateway, but for threads of our own; only [`super::serve`] asks for the rest.
 
 use std::io;
 
@@ -25,6 +26,20 @@ struct Files {
 pub(super) fn settle() -> Settled {
     Settled { private: private(), files: files() }
 }
+
+/// Makes the thread that asks for it wait for others that want its processor: of work that it competes for, it gets about a
+/// tenth. Not less, so that on a machine that is never idle a revoked key is refused in the end. Where the system does not
+/// allow that, the thread goes on as it is.
+pub(super) fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        log::debug!("a thread keeps its priority: {error}");
+    }
+}
+
+/// Linux takes a thread's niceness where POSIX takes a process's.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 /// A core file would hold all keys. The limit is for files; a collector that the kernel pipes to (`core_pattern`), and
 /// users who read `/proc/PID/mem` or `environ`, are kept out by the second.

@@ -3,6 +3,7 @@
 //! Invariant: SIGHUP never ends the process, not even before the gateway serves.
 //! Never does: handle signals of a program that embeds the gateway; only [`serve`] does.
 
+use std::future::pending;
 use std::io;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
 use super::listen::{bind, bind_all};
 use super::parts::Prepared;
@@ -45,6 +47,21 @@ struct Caught {
     interrupt: Signal,
     quit: Signal,
     user: Signal,
+}
+
+/// A reload that goes on.
+struct Reload<'s> {
+    end: oneshot::Receiver<()>,
+    /// Who was told that it began.
+    told: Option<&'s Supervisor>,
+}
+
+/// Waits for the end of a reload; without one, for ever. Refused or applied, it is in the log.
+async fn over(reload: &mut Option<Reload<'_>>) {
+    match reload {
+        Some(reload) => drop((&mut reload.end).await),
+        None => pending().await,
+    }
 }
 
 impl Signals {
@@ -91,16 +108,19 @@ impl Signals {
         runtime.spawn(supervisor.clone().follow(Arc::clone(&running.lifecycle)));
         runtime.block_on(async {
             let mut ended = running.ended.clone();
+            // One after the other: of signals that come meanwhile, the system keeps one.
+            let mut reload: Option<Reload<'_>> = None;
             loop {
                 tokio::select! {
                     _ = ended.changed() => return,
-                    _ = caught.hangup.recv() => {
+                    _ = caught.hangup.recv(), if reload.is_none() => {
                         // Whoever it watches now has not been told to reload.
                         let told = (!running.lifecycle.has_handed_over()).then_some(&supervisor);
                         told.inspect(|supervisor| supervisor.reloading());
-                        // Refused or applied, it is in the log.
-                        let _ = running.reload();
-                        told.inspect(|supervisor| supervisor.ready());
+                        reload = Some(Reload { end: running.control.begin_reload(), told });
+                    }
+                    () = over(&mut reload) => {
+                        reload.take().and_then(|reload| reload.told).inspect(|supervisor| supervisor.ready());
                     }
                     _ = caught.terminate.recv() => running.drain(),
                     _ = caught.interrupt.recv() => running.lifecycle.stop(),

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::log::LogWriter;
 use crate::error::Refusal;
 use crate::flow::Record;
+use crate::units::Usd;
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -79,17 +80,8 @@ fn timestamp(line: &mut Vec<u8>, at: SystemTime) {
 }
 
 /// A number, which `write!` takes ten times as long for.
-fn number(line: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return line.extend_from_slice(&digits[at..]);
-        }
-    }
+fn number(line: &mut Vec<u8>, number: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Closes a line.
@@ -115,20 +107,20 @@ pub(super) fn string(line: &mut Vec<u8>, text: &str) {
 fn meta(line: &mut Vec<u8>, record: &Record) {
     line.extend_from_slice(br#""method":"#);
     string(line, record.method.as_str());
-    text(line, "path", Some(&record.path));
-    text(line, "providerName", record.provider());
-    text(line, "model", record.model.as_deref());
-    text(line, "username", record.username());
-    text(line, "keyId", record.key.as_ref().map(|key| key.record.id.as_str()));
+    text(line, r#","path":"#, Some(&record.path));
+    text(line, r#","providerName":"#, record.provider());
+    text(line, r#","model":"#, record.model.as_deref());
+    text(line, r#","username":"#, record.username());
+    text(line, r#","keyId":"#, record.key.as_ref().map(|key| key.record.id.as_str()));
     let on_behalf_of = record.on_behalf_of.as_deref().or_else(|| record.username());
-    text(line, "onBehalfOf", on_behalf_of);
+    text(line, r#","onBehalfOf":"#, on_behalf_of);
     line.extend_from_slice(br#","statusCode":""#);
     number(line, record.status.into());
     line.push(b'"');
-    text(line, "requestId", Some(&record.request_id));
-    count(line, "durationMs", whole_milliseconds(record.duration));
-    count(line, "overheadUs", u64::try_from(record.overhead.as_micros()).unwrap_or(u64::MAX));
-    count(line, "attempts", record.attempts.into());
+    text(line, r#","requestId":"#, Some(&record.request_id));
+    count(line, r#","durationMs":"#, whole_milliseconds(record.duration));
+    count(line, r#","overheadUs":"#, u64::try_from(record.overhead.as_micros()).unwrap_or(u64::MAX));
+    count(line, r#","attempts":"#, record.attempts.into());
     tried(line, record);
     spent(line, record);
     if let Some(client) = record.client {
@@ -136,8 +128,8 @@ fn meta(line: &mut Vec<u8>, record: &Record) {
         address(line, client);
         line.push(b'"');
     }
-    text(line, "code", record.refusal.as_ref().map(Refusal::code));
-    text(line, "cause", record.refusal.as_ref().and_then(Refusal::cause).as_deref());
+    text(line, r#","code":"#, record.refusal.as_ref().map(Refusal::code));
+    text(line, r#","cause":"#, record.refusal.as_ref().and_then(Refusal::cause).as_deref());
 }
 
 /// Each attempt, where the rest of the line does not tell it.
@@ -150,8 +142,8 @@ fn tried(line: &mut Vec<u8>, record: &Record) {
     for (index, tried) in told.iter().enumerate() {
         line.extend_from_slice(if index == 0 { br#"{"providerName":"# } else { br#",{"providerName":"# });
         string(line, tried.provider.as_str());
-        text(line, "model", tried.model.as_deref());
-        text(line, "outcome", Some(tried.outcome));
+        text(line, r#","model":"#, tried.model.as_deref());
+        text(line, r#","outcome":"#, Some(tried.outcome));
         if let Some(status) = tried.status {
             let _ = write!(line, r#","statusCode":"{status}""#);
         }
@@ -163,13 +155,13 @@ fn tried(line: &mut Vec<u8>, record: &Record) {
 /// What the call used and cost, where it was authenticated. Money is US dollars in a string, so that no reader rounds it.
 fn spent(line: &mut Vec<u8>, record: &Record) {
     if let Some(first_token) = record.pace.first_token {
-        count(line, "ttftMs", whole_milliseconds(first_token));
+        count(line, r#","ttftMs":"#, whole_milliseconds(first_token));
     }
     if record.key.is_none() {
         return;
     }
     let spent = &record.spent;
-    text(line, "certainty", Some(spent.certainty.name()));
+    text(line, r#","certainty":"#, Some(spent.certainty.name()));
     if let Some(usage) = &spent.usage {
         line.extend_from_slice(br#","usage":{"#);
         let kinds = usage.kinds().into_iter().filter(|(kind, count)| *count > 0 || matches!(*kind, "input" | "output"));
@@ -182,24 +174,25 @@ fn spent(line: &mut Vec<u8>, record: &Record) {
         line.push(b'}');
     }
     if let Some(cost) = spent.cost {
-        let _ = write!(line, r#","cost":"{cost}""#);
+        let mut room = Usd::ROOM;
+        line.extend_from_slice(br#","cost":""#);
+        line.extend_from_slice(cost.decimal(&mut room).as_bytes());
+        line.push(b'"');
     }
-    text(line, "answeredModel", spent.model.as_deref());
+    text(line, r#","answeredModel":"#, spent.model.as_deref());
 }
 
+/// A member that is a text; `name` with what stands around it.
 fn text(line: &mut Vec<u8>, name: &str, value: Option<&str>) {
     if let Some(value) = value {
-        line.extend_from_slice(br#",""#);
         line.extend_from_slice(name.as_bytes());
-        line.extend_from_slice(br#"":"#);
         string(line, value);
     }
 }
 
+/// The same of a number.
 fn count(line: &mut Vec<u8>, name: &str, value: u64) {
-    line.extend_from_slice(br#",""#);
     line.extend_from_slice(name.as_bytes());
-    line.extend_from_slice(br#"":"#);
     number(line, value);
 }
 

@@ -11,7 +11,7 @@ use super::*;
 use crate::error::{KeyFault, Refusal, UpstreamFault};
 use crate::keys::{Key, KeyRecord};
 use crate::route::Route;
-use crate::units::{KeyId, RouteId, RouteSet};
+use crate::units::{KeyId, RouteId};
 use http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ pub(crate) fn key(username: &str) -> Arc<Key> {
             models: None,
             allowance: Default::default(),
         },
-        routes: RouteSet::default(),
+        routes: Arc::default(),
     })
 }
 

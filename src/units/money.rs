@@ -19,6 +19,8 @@ pub struct NotMoney;
 
 const PICOS: u128 = 1_000_000_000_000;
 const DECIMALS: usize = 12;
+/// Bytes of the longest amount: 27 digits, the point and the decimals.
+const ROOM: usize = 27 + 1 + DECIMALS;
 
 impl Usd {
     /// Nothing.
@@ -32,6 +34,39 @@ impl Usd {
     /// In pico-dollars.
     pub const fn picos(self) -> u128 {
         self.0
+    }
+
+    /// Room for [`Self::decimal`].
+    pub const ROOM: [u8; ROOM] = [b'0'; ROOM];
+
+    /// In dollars as a decimal number without trailing zeros: `0.00045`, `12`. Written into `room`, for those who write many.
+    pub fn decimal(self, room: &mut [u8; ROOM]) -> &str {
+        // Division of 128 bits is dear, and few amounts need it.
+        let (whole, mut part) = match u64::try_from(self.0) {
+            Ok(picos) => (u128::from(picos / PICOS as u64), picos % PICOS as u64),
+            Err(_) => (self.0 / PICOS, (self.0 % PICOS) as u64),
+        };
+        let mut digits = itoa::Buffer::new();
+        let whole = match u64::try_from(whole) {
+            Ok(whole) => digits.format(whole),
+            Err(_) => digits.format(whole),
+        };
+        let mut end = whole.len();
+        room[..end].copy_from_slice(whole.as_bytes());
+        if part > 0 {
+            room[end] = b'.';
+            end += 1 + DECIMALS;
+            while part % 10 == 0 {
+                part /= 10;
+                end -= 1;
+            }
+            for digit in room[whole.len() + 1..end].iter_mut().rev() {
+                *digit = b'0' + (part % 10) as u8;
+                part /= 10;
+            }
+        }
+        // Digits and a point.
+        std::str::from_utf8(&room[..end]).unwrap_or_default()
     }
 
     /// For metrics, which are floating point: in dollars, rounded.
@@ -63,25 +98,10 @@ impl Sum for Usd {
 }
 
 impl fmt::Display for Usd {
-    /// In dollars as a decimal number without trailing zeros: `0.00045`, `12`.
+    /// As [`Usd::decimal`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Division of 128 bits is dear, and few amounts need it.
-        let (whole, mut part) = match u64::try_from(self.0) {
-            Ok(picos) => (u128::from(picos / PICOS as u64), picos % PICOS as u64),
-            Err(_) => (self.0 / PICOS, (self.0 % PICOS) as u64),
-        };
-        match u64::try_from(whole) {
-            Ok(whole) => write!(f, "{whole}")?,
-            Err(_) => write!(f, "{whole}")?,
-        }
-        let mut text = [b'.'; 1 + DECIMALS];
-        for digit in text[1..].iter_mut().rev() {
-            *digit = b'0' + (part % 10) as u8;
-            part /= 10;
-        }
-        let last = text.iter().rposition(|digit| !matches!(digit, b'0' | b'.'));
-        let decimals = last.and_then(|last| std::str::from_utf8(&text[..=last]).ok());
-        f.write_str(decimals.unwrap_or_default())
+        let mut room = Self::ROOM;
+        f.write_str(self.decimal(&mut room))
     }
 }
 

@@ -31,6 +31,11 @@ impl Walk {
             self.name.extend(&rest[..length]);
             self.name.get().map_or(&Node::NOTHING, |name| frame.member(name))
         };
+        // As most stand.
+        if piece.get(at + length + 1) == Some(&b':') {
+            self.state = State::Value;
+            return at + length + 2;
+        }
         self.state = State::Colon;
         at + length + 1
     }

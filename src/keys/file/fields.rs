@@ -44,7 +44,9 @@ impl<'t> Reader<'t> {
                 Some(known) => Arc::clone(known),
                 None => {
                     let name: Arc<str> = name.into();
-                    self.names.insert(Arc::clone(&name));
+                    if self.names.len() < SHARED {
+                        self.names.insert(Arc::clone(&name));
+                    }
                     name
                 }
             }),
@@ -60,7 +62,7 @@ impl<'t> Reader<'t> {
         let Some(value) = fields.get(ID) else {
             let id = has_digest.then(|| KeyId::new(&*fields.path))?;
             // Two digests that begin alike are no fault of the file; only a chosen id can be.
-            if self.ids.insert(id.clone(), false) == Some(true) {
+            if self.ids.insert(&id, false) == Some(true) {
                 self.note(fields.whole, fields.path.clone(), TAKEN, None);
             }
             return Some(id);
@@ -75,7 +77,7 @@ impl<'t> Reader<'t> {
             return None;
         };
         let id = KeyId::new(&*text);
-        if self.ids.insert(id.clone(), true).is_some() {
+        if self.ids.insert(&id, true).is_some() {
             self.note(value.get(), fields.sub(ID), TAKEN, None);
         }
         Some(id)
@@ -270,4 +272,6 @@ const TEAM: usize = 8;
 const MODELS: usize = 9;
 pub(super) const LIMITS: usize = 10;
 pub(super) const DEFAULT_MAX_OUTPUT_TOKENS: usize = 11;
+/// Names that are looked for before one is kept anew. A table of all would take longer than it saves.
+const SHARED: usize = 10_000;
 const TAKEN: &str = "this id belongs to another entry as well";

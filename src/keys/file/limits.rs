@@ -3,6 +3,8 @@
 //! Invariant: what is written and cannot be enforced as it stands is a problem; nothing is ignored.
 //! Never does: repeat a value in a problem.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use super::fields::{DEFAULT_MAX_OUTPUT_TOKENS, Fields, LIMITS};
@@ -19,7 +21,10 @@ const MONEY: &str = "expected an amount in USD such as 12.5, more than 0 and up 
 const EXAMPLE: &str = r#"{"requests_per_minute": 60, "budgets": [{"usd": 100, "per": "month"}]}"#;
 
 impl<'t> Reader<'t> {
-    pub(super) fn allowance(&mut self, fields: &Fields<'t>) -> Allowance {
+    pub(super) fn allowance(&mut self, fields: &Fields<'t>) -> Arc<Allowance> {
+        if fields.get(LIMITS).or(fields.get(DEFAULT_MAX_OUTPUT_TOKENS)).is_none() {
+            return Arc::clone(&self.no_allowance);
+        }
         let default_max_output_tokens = fields.get(DEFAULT_MAX_OUTPUT_TOKENS).and_then(|value| {
             let tokens = count(value);
             if tokens.is_none() {
@@ -28,7 +33,7 @@ impl<'t> Reader<'t> {
             tokens
         });
         let limits = fields.get(LIMITS).map(|value| self.own_limits(value, &fields.sub(LIMITS))).unwrap_or_default();
-        Allowance { limits, default_max_output_tokens }
+        Arc::new(Allowance { limits, default_max_output_tokens })
     }
 
     fn own_limits(&mut self, value: &'t RawValue, path: &str) -> OwnLimits {

@@ -11,12 +11,22 @@ use foldhash::fast::RandomState;
 use serde_json::value::RawValue;
 
 use super::fields::{CREATED_AT, EXPIRES_AT, Fields, ID, KNOWN, REVOKED_AT, short};
+use super::seen::Seen;
 use super::{Entry, KeyFile, MAX_PROBLEMS, SaltText, place, whole};
-use crate::keys::KeyRecord;
-use crate::keys::json::{Member, Problem, members, nearest};
+use crate::keys::json::{Member, Problem, each_member, nearest};
 use crate::keys::scope::Scope;
 use crate::keys::token::{Digest, HexFault};
+use crate::keys::{Allowance, KeyRecord};
 use crate::units::{KeyId, Secret};
+
+/// How the entries of a file are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    /// As if nothing stood twice that may not.
+    Trusting,
+    /// With all that can be told of its problems.
+    Careful,
+}
 
 /// Reads the entries of one file, one after another.
 pub(super) struct Reader<'t> {
@@ -26,23 +36,27 @@ pub(super) struct Reader<'t> {
     problems: Vec<Problem>,
     further_problems: usize,
     seen: usize,
-    digests: HashSet<Digest, RandomState>,
-    pub(super) ids: HashMap<KeyId, bool, RandomState>,
+    digests: Seen<Digest, ()>,
+    /// Each with whether the file chose it.
+    pub(super) ids: Seen<KeyId, bool>,
+    /// Names that keys share, but for those of very many.
     pub(super) names: HashSet<Arc<str>, RandomState>,
-    pub(super) salts: HashMap<SaltText, u8>,
+    pub(super) salts: HashMap<SaltText, u8, RandomState>,
     /// Decoded salts by their spelling in the file.
-    pub(super) salt_fields: HashMap<&'t str, SaltText>,
+    pub(super) salt_fields: HashMap<&'t str, SaltText, RandomState>,
     /// Scope lists by their spelling in the file: most keys share one of a few.
-    pub(super) scope_lists: HashMap<&'t str, Arc<[Scope]>>,
+    pub(super) scope_lists: HashMap<&'t str, Arc<[Scope]>, RandomState>,
     /// The last one of them, so that a file of equal lists is not hashed as a whole.
     pub(super) last_scopes: Option<(&'t str, Arc<[Scope]>)>,
-    pub(super) scopes: HashSet<Scope>,
+    pub(super) scopes: HashSet<Scope, RandomState>,
+    /// What keys may use of which the file says nothing.
+    pub(super) no_allowance: Arc<Allowance>,
     pub(super) too_many_salts: bool,
 }
 
 impl<'t> Reader<'t> {
     /// Prepares for a file of so many entries.
-    pub(super) fn new(text: &'t str, env_salt: Option<&Secret>, entries: usize) -> Self {
+    pub(super) fn new(text: &'t str, env_salt: Option<&Secret>, entries: usize, care: Care) -> Self {
         let env_salt = env_salt
             .map(|salt| salt.expose().as_bytes())
             .filter(|salt| !salt.is_empty())
@@ -54,14 +68,15 @@ impl<'t> Reader<'t> {
             problems: Vec::new(),
             further_problems: 0,
             seen: 0,
-            digests: HashSet::with_capacity_and_hasher(entries, RandomState::default()),
-            ids: HashMap::with_capacity_and_hasher(entries, RandomState::default()),
+            digests: if care == Care::Careful { Seen::careful() } else { Seen::trusting(entries) },
+            ids: if care == Care::Careful { Seen::careful() } else { Seen::trusting(entries) },
             names: HashSet::default(),
-            salts: HashMap::new(),
-            salt_fields: HashMap::new(),
-            scope_lists: HashMap::new(),
+            salts: HashMap::default(),
+            salt_fields: HashMap::default(),
+            scope_lists: HashMap::default(),
             last_scopes: None,
-            scopes: HashSet::new(),
+            scopes: HashSet::default(),
+            no_allowance: Arc::default(),
             too_many_salts: false,
         }
     }
@@ -115,7 +130,13 @@ impl<'t> Reader<'t> {
         });
     }
 
-    /// Ends the reading.
+    /// Ends a trusting reading: the file, where it certainly has no problem.
+    pub(super) fn into_file(mut self) -> Option<KeyFile> {
+        let is_fine = self.problems.is_empty() && !self.digests.may_be_wrong() && !self.ids.may_be_wrong();
+        is_fine.then_some(self.file)
+    }
+
+    /// Ends a careful reading.
     pub(super) fn finish(mut self) -> Result<KeyFile, Vec<Problem>> {
         if self.further_problems > 0 {
             let message = format!("and {} further problems", self.further_problems);
@@ -127,7 +148,7 @@ impl<'t> Reader<'t> {
     fn digest(&mut self, name: &str, at: &str) -> Option<Digest> {
         let path = format!("entry {}", self.seen);
         match Digest::from_hex(name) {
-            Ok(digest) if self.digests.insert(digest) => Some(digest),
+            Ok(digest) if self.digests.insert(&digest, ()).is_none() => Some(digest),
             Ok(_) => {
                 self.note(
                     at,
@@ -151,19 +172,18 @@ impl<'t> Reader<'t> {
     }
 
     fn fields(&mut self, value: &'t RawValue, path: String) -> Option<Fields<'t>> {
-        let Ok(members) = members(value.get()) else {
-            self.note(value.get(), path, "expected an object with username and scopes", None);
-            return None;
-        };
         let mut fields = Fields { path, whole: value.get(), ..Fields::default() };
-        for member in members {
-            match KNOWN.iter().position(|known| *known == member.name) {
-                Some(known) if fields.values[known].is_none() => fields.values[known] = Some(member.value),
-                Some(known) => {
-                    self.note(member.value.get(), fields.sub(known), "this field stands twice in its entry", None)
-                }
-                None => self.unknown_field(&fields, &member),
+        let read = each_member(value.get(), |member| match KNOWN.iter().position(|known| *known == member.name) {
+            Some(known) if fields.values[known].is_none() => fields.values[known] = Some(member.value),
+            Some(known) => {
+                self.note(member.value.get(), fields.sub(known), "this field stands twice in its entry", None);
             }
+            None => self.unknown_field(&fields, &member),
+        });
+        // It is JSON, so it is no object, or the name of a member is no text.
+        if read.is_err() {
+            self.note(value.get(), fields.path, "expected an object with username and scopes", None);
+            return None;
         }
         Some(fields)
     }

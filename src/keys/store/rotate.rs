@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Created, NewKey, StoreError, added, disk, edit, make, position, update};
 use crate::error::Refusal;
-use crate::keys::KeyRecord;
+use crate::keys::{Allowance, KeyRecord};
 use crate::units::Secret;
 
 /// A key that was replaced.
@@ -49,7 +49,7 @@ pub fn rotate(
             expires_at: old.expires_at,
             models: old.models.clone(),
             team: old.team.as_deref().map(str::to_owned),
-            allowance: old.allowance.clone(),
+            allowance: Allowance::clone(&old.allowance),
             now,
         };
         let (created, record) = make(new.clone())?;

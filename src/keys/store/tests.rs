@@ -73,7 +73,7 @@ fn a_created_key_is_found_and_the_missing_folder_made() {
     assert_eq!(found.record.id, created.id);
     assert_eq!(&*found.record.username, "Åsa \"x\"");
     assert_eq!((found.record.created_at, found.record.team.as_deref()), (Some(at()), Some("blue")));
-    assert_eq!(found.record.allowance, Allowance { limits: limits(), default_max_output_tokens: Some(500) });
+    assert_eq!(*found.record.allowance, Allowance { limits: limits(), default_max_output_tokens: Some(500) });
     assert_eq!(found.usable(at() + Duration::from_secs(60)), Err(Refusal::ExpiredKey));
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     let text = fs::read_to_string(&path).unwrap();

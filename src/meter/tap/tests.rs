@@ -8,12 +8,12 @@ use crate::dialect;
 mod fuzz;
 mod recorded;
 
-fn tap(shape: Shape, hide: bool) -> Tap {
+fn tap(shape: Shape, hide: bool) -> Box<Tap> {
     Tap::new(dialect::ALL[0], shape, hide)
 }
 
 /// What passes of pieces, and what is told.
-fn run(mut tap: Tap, pieces: &[&str]) -> (String, Metered) {
+fn run(mut tap: Box<Tap>, pieces: &[&str]) -> (String, Metered) {
     let mut passed = Vec::new();
     for piece in pieces {
         passed.extend(tap.push(Bytes::copy_from_slice(piece.as_bytes())).unwrap_or_default());

@@ -3,6 +3,8 @@
 //! Invariant: lines were parsed as headers, and are put into a map without a change where somebody needs one.
 //! Never does: add a header; drop or change one unasked.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -25,6 +27,18 @@ pub(in crate::proxy) enum Headers {
 pub(in crate::proxy) struct Lines {
     bytes: Bytes,
     places: Vec<Place>,
+}
+
+/// One line.
+pub(in crate::proxy) struct Line<'l> {
+    /// As it was spelled.
+    pub(in crate::proxy) name: &'l [u8],
+    pub(in crate::proxy) value: &'l [u8],
+    /// The head.
+    pub(in crate::proxy) of: &'l [u8],
+    /// Where it stands in that with its end, if it came as the gateway itself would write it: with one blank, and a carriage
+    /// return before the line feed.
+    pub(in crate::proxy) whole: Option<Range<usize>>,
 }
 
 /// Where a name and a value stand, and how long they are.
@@ -109,15 +123,26 @@ impl Lines {
         let (mut bytes, mut places) = (Vec::new(), Vec::new());
         for (name, value) in pairs {
             let at = bytes.len();
-            bytes.extend_from_slice(format!("{name}{value}").as_bytes());
-            places.push(((at, name.len()), (at + name.len(), value.len())));
+            bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            places.push(((at, name.len()), (at + name.len() + 2, value.len())));
         }
         Self::new(bytes.into(), places)
     }
 
-    /// Names, as they were spelled, and values.
-    pub(in crate::proxy) fn each(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.places.iter().map(|(name, value)| (self.slice(*name), self.slice(*value)))
+    /// How long the head was.
+    pub(in crate::proxy) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All of them, as they came.
+    pub(in crate::proxy) fn each(&self) -> impl Iterator<Item = Line<'_>> {
+        self.places.iter().map(|&(name, value)| {
+            let (behind, end) = (name.0 + name.1, value.0 + value.1);
+            let is_plain =
+                self.bytes.get(behind..value.0) == Some(b": ") && self.bytes.get(end..end + 2) == Some(b"\r\n");
+            let whole = is_plain.then_some(name.0..end + 2);
+            Line { name: self.slice(name), value: self.slice(value), of: &self.bytes, whole }
+        })
     }
 
     /// The values of a header.

@@ -29,7 +29,7 @@ use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::units::{Mask, Masking};
 
 pub(super) use answer::{AnswerHead, Length};
-pub(super) use headers::{Headers, Lines};
+pub(super) use headers::{Headers, Line, Lines};
 use links::{Links, Turn};
 use quiet::Quiet;
 

@@ -6,14 +6,17 @@
 //! (`tests::answered` holds it); framing is left to Pingora.
 //! Never does: decide what passes in another way than the map does.
 
+use std::ops::Range;
+
+use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use crate::route::Provider;
 
-use super::{Builder, Facts, REQUEST_ID, Told, Unspeakable, named_by, stays_there, told};
-use crate::proxy::upstream::{Length, Lines};
+use super::builder::{self, Builder, Own};
+use super::{Facts, REQUEST_ID, Told, Unspeakable, named_by, stays_there, told};
+use crate::proxy::upstream::{Length, Line, Lines};
 
 /// A head whose framing Pingora writes, and the lines that go behind that.
 pub(in crate::proxy) fn answer(
@@ -22,52 +25,89 @@ pub(in crate::proxy) fn answer(
     what: &Told,
     facts: &Facts<'_>,
 ) -> Result<(Box<ResponseHeader>, Vec<u8>), Unspeakable> {
-    let mut reply = Builder::lines(status);
+    let mut reply = Builder::lines(status, lines.size() + ROOM_FOR_OURS);
     match length {
         // Of a body that is not sent, it tells how long that would be.
         Length::None if status != StatusCode::NO_CONTENT => {
             for value in lines.all(&CONTENT_LENGTH) {
-                reply.set(CONTENT_LENGTH, HeaderValue::from_bytes(value).map_err(|_| Unspeakable)?);
+                reply.set(&CONTENT_LENGTH, value)?;
             }
         }
         _ => super::framed(&mut reply, length, facts.version),
     }
     told(&mut reply, provider, what, facts)?;
     let (head, own) = reply.finish_lines(facts)?;
-    let mut text = Vec::with_capacity(2048);
+    Ok((head, passed(lines, own, facts)))
+}
+
+/// Our own lines, and behind them those of the provider's that pass.
+fn passed(lines: &Lines, mut own: Own, facts: &Facts<'_>) -> Vec<u8> {
     let of_the_hop = named_by(lines.all(&CONNECTION));
     let has_id = lines.all(&REQUEST_ID).next().is_some();
-    for (name, value) in lines.each() {
+    let mut runs = Runs::default();
+    for line in lines.each() {
         let mut lower = [0; LONGEST];
-        let name = match lower.get_mut(..name.len()) {
+        let name = match lower.get_mut(..line.name.len()) {
             Some(lower) => {
-                lower.copy_from_slice(name);
+                lower.copy_from_slice(line.name);
                 lower.make_ascii_lowercase();
                 &*lower
             }
             // None that is known is as long.
-            None => name,
+            None => line.name,
         };
-        let name = match name {
+        match name {
             // Framing, and what else Pingora writes itself.
-            b"content-length" | b"date" => continue,
-            b"x-request-id" => b"x-upstream-request-id",
-            b"x-upstream-request-id" if has_id => continue,
-            _ if stays_there(name) || own.has(name) && !facts.limits.renames(name) => continue,
-            _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes() == name) => continue,
-            name => name,
-        };
-        if facts.limits.renames(name) {
-            text.extend_from_slice(b"x-upstream-ratelimit-");
-            text.extend_from_slice(&name[b"x-ratelimit-".len()..]);
-        } else {
-            text.extend_from_slice(name);
+            b"content-length" | b"date" => {}
+            b"x-request-id" => runs.renamed(&mut own.text, (b"x-upstream-request-id", b""), &line),
+            b"x-upstream-request-id" if has_id => {}
+            _ if stays_there(name) => {}
+            _ if facts.limits.renames(name) => {
+                let rest = &name[b"x-ratelimit-".len()..];
+                runs.renamed(&mut own.text, (b"x-upstream-ratelimit-", rest), &line);
+            }
+            _ if own.has(name) => {}
+            _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes() == name) => {}
+            _ => runs.pass(&mut own.text, &line),
         }
-        super::value(&mut text, value);
     }
-    text.extend_from_slice(&own.text);
-    Ok((head, text))
+    runs.flush(&mut own.text);
+    own.text
 }
 
+/// Lines that pass and stand behind one another, which are copied at once.
+#[derive(Default)]
+struct Runs<'l>(Option<(&'l [u8], Range<usize>)>);
+
+impl<'l> Runs<'l> {
+    fn pass(&mut self, text: &mut Vec<u8>, line: &Line<'l>) {
+        match (&mut self.0, &line.whole) {
+            (Some((_, run)), Some(whole)) if run.end == whole.start => run.end = whole.end,
+            (_, Some(whole)) => {
+                self.flush(text);
+                self.0 = Some((line.of, whole.clone()));
+            }
+            (_, None) => {
+                self.flush(text);
+                builder::line(text, line.name, line.value);
+            }
+        }
+    }
+
+    fn renamed(&mut self, text: &mut Vec<u8>, (start, rest): (&[u8], &[u8]), line: &Line<'l>) {
+        self.flush(text);
+        text.extend_from_slice(start);
+        builder::line(text, rest, line.value);
+    }
+
+    fn flush(&mut self, text: &mut Vec<u8>) {
+        if let Some((of, run)) = self.0.take() {
+            text.extend_from_slice(of.get(run).unwrap_or_default());
+        }
+    }
+}
+
+/// Bytes of the lines that the gateway adds, mostly.
+const ROOM_FOR_OURS: usize = 512;
 /// The longest name that is looked at.
 const LONGEST: usize = 40;

@@ -1,5 +1,6 @@
 //! What a reload puts in force, and what it refuses.
 
+use std::process::Command;
 use std::time::Instant;
 
 use super::*;
@@ -89,6 +90,22 @@ async fn streams_that_run_outlive_reloads() {
     for stream in streams {
         assert!(is_whole(stream).await);
     }
+}
+
+#[tokio::test]
+async fn a_reload_that_does_not_end_holds_up_neither_calls_nor_the_end() {
+    let mut service = Service::start().await;
+    let pipe = service.folder.path().join("keys.json");
+    std::fs::remove_file(&pipe).expect("removed");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    service.process.signal("HUP");
+    // Opening it to write returns when the gateway has opened it to read, where it waits for what never comes.
+    let opened = tokio::fs::OpenOptions::new().write(true).open(&pipe).await.expect("opened");
+    assert_eq!(service.get("/openai/v1/models").await.status, 200);
+    service.process.signal("HUP");
+    service.process.signal("TERM");
+    assert_eq!(service.process.end().await.code, Some(0));
+    drop(opened);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ const WORDS: [&str; 40] = [
 
 /// What passes, what is seen and what is told, where an answer comes in pieces of those lengths, in turn. `forget`: each
 /// event is read, however like it is to the one before.
-fn passes(mut tap: Tap, text: &[u8], lengths: &[u8], forget: bool) -> (Vec<u8>, Seen, Metered) {
+fn passes(mut tap: Box<Tap>, text: &[u8], lengths: &[u8], forget: bool) -> (Vec<u8>, Seen, Metered) {
     let mut passed = Vec::new();
     let mut lengths = lengths.iter().map(|length| usize::from(*length).max(1)).cycle();
     let mut left = Bytes::copy_from_slice(text);
