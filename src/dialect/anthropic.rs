@@ -49,15 +49,15 @@ impl Dialect for Anthropic {
     /// member that is not told is as it was.
     fn usage(&self, read: &Read<'_>, before: Option<&Usage>) -> Option<Usage> {
         let mut told = Told::default();
-        counts(read.raw(Slot::Usage)?, |outer, name, number| {
-            let place = match (outer, name) {
-                (b"", b"input_tokens") => &mut told.uncached,
-                (b"", b"cache_read_input_tokens") => &mut told.read,
-                (b"", b"cache_creation_input_tokens") => &mut told.written,
-                (b"cache_creation", b"ephemeral_5m_input_tokens") => &mut told.written_5m,
-                (b"cache_creation", b"ephemeral_1h_input_tokens") => &mut told.written_1h,
-                (b"", b"output_tokens") => &mut told.output,
-                (b"output_tokens_details", b"thinking_tokens") => &mut told.thinking,
+        counts(read.raw(Slot::Usage)?, Inside::of, |inside, name, number| {
+            let place = match (inside, name) {
+                (Inside::Nothing, b"input_tokens") => &mut told.uncached,
+                (Inside::Nothing, b"cache_read_input_tokens") => &mut told.read,
+                (Inside::Nothing, b"cache_creation_input_tokens") => &mut told.written,
+                (Inside::CacheCreation, b"ephemeral_5m_input_tokens") => &mut told.written_5m,
+                (Inside::CacheCreation, b"ephemeral_1h_input_tokens") => &mut told.written_1h,
+                (Inside::Nothing, b"output_tokens") => &mut told.output,
+                (Inside::OutputDetails, b"thinking_tokens") => &mut told.thinking,
                 _ => return,
             };
             *place = number.count().or(*place);
@@ -112,6 +112,26 @@ impl Dialect for Anthropic {
     /// SDKs raise on an event of this name, and pass over one without a name.
     fn refusal_in_stream(&self, refusal: &Refusal, request_id: &str) -> String {
         format!("event: error\ndata: {}\n\n", self.refusal(refusal, request_id))
+    }
+}
+
+/// Which object in a `usage` a number stands in.
+#[derive(Clone, Copy)]
+enum Inside {
+    Nothing,
+    CacheCreation,
+    OutputDetails,
+    Other,
+}
+
+impl Inside {
+    fn of(object: &[u8]) -> Self {
+        match object {
+            b"" => Self::Nothing,
+            b"cache_creation" => Self::CacheCreation,
+            b"output_tokens_details" => Self::OutputDetails,
+            _ => Self::Other,
+        }
     }
 }
 

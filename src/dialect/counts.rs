@@ -5,11 +5,14 @@
 
 use std::borrow::Cow;
 
-/// Tells each number of an object, by the name of the object that it stands in (empty: the outermost) and its own. Of
-/// two members of one name the later is told later.
-pub(super) fn counts(object: &[u8], mut told: impl FnMut(&[u8], &[u8], Number)) {
+use super::walk::stop;
+
+/// Tells each number of an object, by what `part` makes of the name of the object that it stands in (empty: the outermost),
+/// and by its own name. Of two members of one name the later is told later.
+pub(super) fn counts<P: Copy>(object: &[u8], mut part: impl FnMut(&[u8]) -> P, mut told: impl FnMut(P, &[u8], Number)) {
+    let outermost = part(b"");
     // What came before a fault was told; the walk already saw that brackets match.
-    let _ = Members { text: object, at: 0 }.each(b"", 0, &mut told);
+    let _ = Members { text: object, at: 0 }.each(outermost, 0, &mut part, &mut told);
 }
 
 /// Reads a JSON string of at most so many bytes that says something.
@@ -27,10 +30,6 @@ pub(super) enum Number {
 
 impl Number {
     fn read(raw: &[u8]) -> Option<Self> {
-        // What has fewer digits than the largest number of 64 bits needs no look at each of them.
-        if raw.len() < 20 && raw.iter().all(u8::is_ascii_digit) {
-            return Some(Self::Whole(raw.iter().fold(0, |number, digit| 10 * number + u64::from(digit - b'0'))));
-        }
         let raw = std::str::from_utf8(raw).ok()?;
         match raw.parse() {
             Ok(whole) => Some(Self::Whole(whole)),
@@ -61,6 +60,9 @@ impl Number {
 /// The largest number that JSON's readers agree on (RFC 8259, section 6).
 const MAX: u64 = 1 << 53;
 
+/// Any number of fewer digits fits into 64 bits.
+const MOST_DIGITS: usize = 19;
+
 /// A JSON string, borrowed where it has no escapes.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
@@ -75,7 +77,13 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Absent where there is a fault.
-    fn each(&mut self, of: &[u8], depth: u8, told: &mut dyn FnMut(&[u8], &[u8], Number)) -> Option<()> {
+    fn each<P: Copy>(
+        &mut self,
+        of: P,
+        depth: u8,
+        part: &mut impl FnMut(&[u8]) -> P,
+        told: &mut impl FnMut(P, &[u8], Number),
+    ) -> Option<()> {
         self.take(b'{')?;
         if self.next()? == b'}' {
             return self.take(b'}');
@@ -84,9 +92,9 @@ impl<'a> Members<'a> {
             let name = self.name()?;
             self.take(b':')?;
             match self.next()? {
-                b'{' if depth < 2 => self.each(&name, depth + 1, told)?,
+                b'{' if depth < 2 => self.each(part(&name), depth + 1, part, told)?,
                 b'0'..=b'9' => {
-                    if let Some(number) = Number::read(self.scalar()?) {
+                    if let Some(number) = self.number()? {
                         told(of, &name, number);
                     }
                 }
@@ -130,7 +138,7 @@ impl<'a> Members<'a> {
         let mut is_plain = true;
         loop {
             let rest = self.text.get(self.at..)?;
-            let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            let length = stop(rest)?;
             self.at += length + 1;
             if rest[length] == b'"' {
                 return Some((self.text.get(start..self.at)?, is_plain));
@@ -138,6 +146,23 @@ impl<'a> Members<'a> {
             is_plain = false;
             self.at += 1;
         }
+    }
+
+    /// A number, if it is one. Most are a few digits.
+    fn number(&mut self) -> Option<Option<Number>> {
+        let rest = self.text.get(self.at..)?;
+        let mut whole = 0_u64;
+        for (length, byte) in rest.iter().enumerate().take(MOST_DIGITS) {
+            match byte {
+                b'0'..=b'9' => whole = 10 * whole + u64::from(byte - b'0'),
+                b',' | b'}' if length > 0 => {
+                    self.at += length;
+                    return Some(Some(Number::Whole(whole)));
+                }
+                _ => break,
+            }
+        }
+        self.scalar().map(Number::read)
     }
 
     /// A number, or one of `true`, `false` and `null`.
@@ -173,13 +198,19 @@ impl<'a> Members<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     fn told(object: &str) -> Vec<(String, String, Number)> {
-        let mut all = Vec::new();
-        counts(object.as_bytes(), |of, name, number| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            all.push((text(of), text(name), number));
+        let (mut all, parts) = (Vec::new(), RefCell::new(Vec::new()));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let part = |name: &[u8]| {
+            parts.borrow_mut().push(text(name));
+            parts.borrow().len() - 1
+        };
+        counts(object.as_bytes(), part, |of: usize, name, number| {
+            all.push((parts.borrow()[of].clone(), text(name), number));
         });
         all
     }

@@ -91,7 +91,7 @@ impl Dialect for OpenAi {
 /// Reads a `usage`. Absent where it holds no count.
 fn usage(raw: &[u8]) -> Option<Usage> {
     let mut told = Told::default();
-    counts(raw, |outer, name, number| told.hear(outer, name, number));
+    counts(raw, Side::of, |side, name, number| told.hear(side, name, number));
     told.usage()
 }
 
@@ -105,10 +105,10 @@ struct Told {
 }
 
 impl Told {
-    fn hear(&mut self, outer: &[u8], name: &[u8], number: Number) {
+    fn hear(&mut self, side: Side, name: &[u8], number: Number) {
         let count = number.count();
         let kinds = &mut self.kinds;
-        let kind = match (Side::of(outer), name) {
+        let kind = match (side, name) {
             // Chat, completions, embeddings | Responses, transcription, images.
             (Side::Both, b"prompt_tokens" | b"input_tokens") => return self.input = count.or(self.input),
             (Side::Both, b"completion_tokens" | b"output_tokens") => return self.output = count.or(self.output),

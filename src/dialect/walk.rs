@@ -5,7 +5,8 @@
 
 use super::picture::{Does, Mark, Node, Slot};
 pub use found::{Found, Holes};
-use lex::{Escape, Name, bracket, is_space, stop};
+pub(super) use lex::stop;
+use lex::{Escape, Name, bracket, is_space};
 
 mod found;
 mod lex;

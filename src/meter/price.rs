@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
 
 use entry::Cover;
@@ -26,10 +27,10 @@ pub use model::Price;
 pub struct PriceBook {
     as_of: String,
     version: Arc<str>,
-    sections: HashMap<String, Models>,
+    sections: HashMap<String, Models, RandomState>,
 }
 
-type Models = HashMap<String, Arc<Price>>;
+type Models = HashMap<String, Arc<Price>, RandomState>;
 
 /// The book that the binary brings.
 const SHIPPED: &str = include_str!("../../conf/prices.json");
@@ -57,7 +58,7 @@ impl PriceBook {
             vec![Fault::new(&[], "not UTF-8 text from here").at((before.matches('\n').count() + 1, column))]
         })?;
         let written = read::read(text)?;
-        let mut sections: HashMap<String, Models> = HashMap::new();
+        let mut sections: HashMap<String, Models, RandomState> = HashMap::default();
         for (section, model, price) in written.prices {
             sections.entry(section).or_default().insert(model, Arc::new(price));
         }
@@ -138,7 +139,7 @@ fn base_of_fine_tune(model: &str) -> Option<&str> {
 }
 
 /// The date and the beginning of a hash over all prices in order.
-fn version(as_of: &str, sections: &HashMap<String, Models>) -> Arc<str> {
+fn version(as_of: &str, sections: &HashMap<String, Models, RandomState>) -> Arc<str> {
     let mut text = String::new();
     let sections: BTreeMap<_, _> = sections.iter().collect();
     for (section, models) in sections {

@@ -49,7 +49,8 @@ pub(super) struct Ask {
 pub(super) struct Begun {
     pub(super) connection: Connection,
     pub(super) head: AnswerHead,
-    pub(super) started: Instant,
+    /// When it was asked for, and when its head was here.
+    pub(super) times: (Instant, Instant),
     /// When the call has to be over.
     pub(super) deadline: Instant,
 }
@@ -93,17 +94,16 @@ pub(super) async fn attempt(
     session: &mut ServerSession,
     call: &mut Call,
     ask: &mut Ask,
-    deadline: Instant,
+    (started, deadline): (Instant, Instant),
 ) -> Result<Begun, Refusal> {
     let provider = &Arc::clone(&ask.underway.target.provider);
-    let started = Instant::now();
     let (request, method) = request(session, call, ask)?;
     let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
     call.goes_upstream();
-    let mut fresh = false;
+    let (mut fresh, mut now) = (false, started);
     let (connection, head) = loop {
         let arrived = call.arrived()?;
-        arrived.asks(provider, ask.model.as_ref(), Instant::now());
+        arrived.asks(provider, ask.model.as_ref(), now);
         // Until more is known: a call that is dropped may have been at work.
         arrived.asked.sent = true;
         arrived.asked.bytes = bytes;
@@ -115,7 +115,7 @@ pub(super) async fn attempt(
         call.arrived()?.asked.sent = ask.sent;
         match outcome? {
             Ok(answer) => break answer,
-            Err(failed) if failed.stale && !fresh => fresh = true,
+            Err(failed) if failed.stale && !fresh => (fresh, now) = (true, Instant::now()),
             Err(failed) => {
                 // What the provider refused unseen, it does not charge for.
                 call.arrived()?.asked.sent &= !failed.stale;
@@ -127,8 +127,9 @@ pub(super) async fn attempt(
     };
     let record = &mut call.arrived()?.record;
     record.upstream_status = Some(head.status.as_u16());
-    record.upstream_head = Some(started.elapsed());
-    Ok(Begun { connection, head, started, deadline })
+    let here = Instant::now();
+    record.upstream_head = Some(here - started);
+    Ok(Begun { connection, head, times: (started, here), deadline })
 }
 
 /// The request's head as it goes out, and its method.

@@ -50,16 +50,17 @@ pub(super) async fn answer(
     call: &mut Call,
     ask: &mut Ask,
 ) -> Result<Answer, Refusal> {
-    let mut plan = plan(session, call, ask)?;
+    let mut now = Instant::now();
+    let mut plan = plan(session, call, ask, now)?;
     let mut kept = None;
     loop {
-        match plan.next(Instant::now(), random()) {
+        match plan.next(now, random()) {
             Step::Wait(wait) => call.waiting(while_client_stays(session, tokio::time::sleep(wait))).await?,
             // What the provider may charge for the last attempt stays reserved; where there is not as much again, that is all.
             Step::Try(_) if call.arrived()?.is_unanswered() && !limits::again(gateway, call, &ask.underway).await? => {
                 plan.stop();
             }
-            Step::Try(one) => match make(gateway, session, call, ask, (&mut plan, one)).await? {
+            Step::Try(one) => match make(gateway, session, call, ask, (&mut plan, one, now)).await? {
                 Made::Commits(held) => {
                     plan.judge(Outcome::Committed, Instant::now());
                     ask.body = None;
@@ -76,11 +77,12 @@ pub(super) async fn answer(
                 return Ok(Answer { plan, held });
             }
         }
+        now = Instant::now();
     }
 }
 
 /// The plan of a call, by the model that its body asks for.
-fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Refusal> {
+fn plan(session: &ServerSession, call: &mut Call, ask: &Ask, now: Instant) -> Result<Plan, Refusal> {
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let underway = &ask.underway;
     let own = &underway.target.provider;
@@ -88,7 +90,7 @@ fn plan(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<Plan, Ref
     let head = session.req_header();
     let below = underway.route.below_provider(head.uri.path());
     let unserved = routing.unserved(&snapshot.routes, own, &head.method, below);
-    let plan = Plan::new(Arc::clone(routing), &snapshot.attempts, unserved, Instant::now());
+    let plan = Plan::new(Arc::clone(routing), &snapshot.attempts, unserved, now);
     Ok(plan.looking_up(listing::is_about(ask)))
 }
 
@@ -123,12 +125,12 @@ async fn make(
     session: &mut ServerSession,
     call: &mut Call,
     ask: &mut Ask,
-    (plan, one): (&mut Plan, Try),
+    (plan, one, now): (&mut Plan, Try, Instant),
 ) -> Result<Made, Refusal> {
     let deployment = plan.deployment(&one).ok_or(Refusal::Bug("an attempt without a target"))?;
     ask.aim(deployment, one.key);
-    ask.keeps_body = !plan.is_last(Instant::now());
-    let begun = match attempt(gateway, session, call, ask, one.deadline).await {
+    ask.keeps_body = !plan.is_last(now);
+    let begun = match attempt(gateway, session, call, ask, (now, one.deadline)).await {
         Ok(begun) => begun,
         Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
         Err(refusal) => return failed(call, plan, refusal),
@@ -142,7 +144,7 @@ async fn make(
         };
     }
     call.arrived()?.tap = Some(Tap::new(held.provider.dialect, held.shape, held.hides_usage));
-    if !plan.can_move_on(Instant::now()) {
+    if !plan.can_move_on(held.since) {
         return Ok(Made::Commits(held));
     }
     let stopped = if held.is_stream() {
@@ -225,8 +227,8 @@ impl Held {
     }
 
     fn new(begun: Begun, ask: &Ask) -> Self {
-        let Begun { connection, head, started, deadline } = begun;
-        Self::begin(ask, (connection, head), started, deadline)
+        let Begun { connection, head, times, deadline } = begun;
+        Self::begin(ask, (connection, head), times, deadline)
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) struct Held {
     /// What was seen of it, where it is kept while others are asked.
     pub(super) tap: Option<Box<Tap>>,
     pub(super) pace: Pace,
-    since: Instant,
+    /// When its head was here.
+    pub(super) since: Instant,
 }
 
 /// How long to wait for an answer's next piece.
@@ -79,7 +80,7 @@ impl Held {
     pub(super) fn begin(
         ask: &Ask,
         (connection, head): (Connection, AnswerHead),
-        started: Instant,
+        (started, here): (Instant, Instant),
         deadline: Instant,
     ) -> Self {
         let provider = Arc::clone(&ask.underway.target.provider);
@@ -90,12 +91,12 @@ impl Held {
             connection: Some(connection),
             head,
             shape,
-            after: started.elapsed(),
+            after: here - started,
             pieces: Vec::new(),
             hides_usage: ask.hides_usage,
             tap: None,
             pace: Pace::default(),
-            since: Instant::now(),
+            since: here,
             provider,
         }
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use http::HeaderValue;
 use log::{debug, info, warn};
 use pingora_core::protocols::{ALPN, TcpKeepalive};
@@ -36,7 +37,7 @@ const FAILED_FOR: Duration = Duration::from_secs(1);
 /// The addresses of all providers.
 #[derive(Default)]
 pub(crate) struct Peers {
-    known: RwLock<HashMap<ProviderId, Arc<Known>>>,
+    known: RwLock<HashMap<ProviderId, Arc<Known>, RandomState>>,
     /// Whose turn it is to look a name up, and how the last turn failed.
     first_look_ups: Mutex<HashMap<ProviderId, Arc<Turn>>>,
 }

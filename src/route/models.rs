@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::breaker::Breaker;
 use super::budget::RetryBudget;
 use super::pool::{Kept, bit, by_weight};
@@ -45,13 +47,13 @@ pub struct Routing(Box<[Deployment]>);
 /// All names.
 #[derive(Debug, Default)]
 pub struct ModelTable {
-    exact: HashMap<Box<str>, Arc<Routing>>,
+    exact: HashMap<Box<str>, Arc<Routing>, RandomState>,
     /// Without their `*`.
-    prefixes: HashMap<Box<str>, Arc<Routing>>,
+    prefixes: HashMap<Box<str>, Arc<Routing>, RandomState>,
     /// The lengths that prefixes have, longest first.
     lengths: Vec<usize>,
     /// Where names go that are not listed.
-    direct: HashMap<ProviderId, Arc<Routing>>,
+    direct: HashMap<ProviderId, Arc<Routing>, RandomState>,
     only_listed: bool,
 }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -29,7 +30,7 @@ pub(super) struct Quiet(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     /// The one that was used last at the end.
-    by_place: HashMap<u64, Vec<One>>,
+    by_place: HashMap<u64, Vec<One>, RandomState>,
     count: usize,
     /// Whether the task runs.
     swept: bool,
