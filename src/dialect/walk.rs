@@ -21,8 +21,11 @@ pub struct Walk {
     node: &'static Node,
     frames: [Frame; DEPTH],
     depth: usize,
-    /// How many lists and objects are open that are passed over.
+    /// How many lists are open that are passed over, or objects: those in a list need not be counted to find its end, nor the
+    /// other way round.
     skipped: u32,
+    /// What opens and closes them.
+    skips: (u8, u8),
     /// Where the piece begins in the document.
     base: usize,
     escape: Escape,
@@ -55,6 +58,7 @@ impl Walk {
             frames: [Frame { node: &Node::NOTHING, is_object: false }; DEPTH],
             depth: 0,
             skipped: 0,
+            skips: (b'[', b']'),
             base: 0,
             escape: Escape::No,
             name: Name { bytes: [0; Name::MAX], length: 0 },
@@ -189,6 +193,7 @@ impl Walk {
             self.state = if is_object { State::FirstName } else { State::FirstElement };
         } else {
             self.skipped = 1;
+            self.skips = if is_object { (b'{', b'}') } else { (b'[', b']') };
             self.state = State::Skip;
         }
         at + 1
@@ -317,7 +322,7 @@ impl Walk {
 
     /// Passes over what is open. Strings that are whole and plain, as most are, do not leave this loop.
     fn skip(&mut self, piece: &[u8], mut at: usize) -> usize {
-        while let Some(length) = bracket(&piece[at..]) {
+        while let Some(length) = bracket(&piece[at..], self.skips) {
             at += length;
             let byte = piece[at];
             at += 1;

@@ -49,30 +49,11 @@ pub(in crate::dialect) fn stop(text: &[u8]) -> Option<usize> {
     near(text, stops, is_stop).unwrap_or_else(|| memchr2(b'"', b'\\', text.get(NEAR..)?).map(|at| NEAR + at))
 }
 
-/// Where the next quote, bracket or brace is. A long list of numbers is searched in two quick passes.
-pub(super) fn bracket(text: &[u8]) -> Option<usize> {
-    let is_one = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
-    // A brace is a bracket with one more bit.
-    let brackets = |word: u64| {
-        let braces = word | every(b' ');
-        zeros(word ^ every(b'"')) | zeros(braces ^ every(b'{')) | zeros(braces ^ every(b'}'))
-    };
-    if let Some(found) = near(text, brackets, is_one) {
-        return found;
-    }
-    let mut from = NEAR;
-    while from < text.len() {
-        // The window bounds what is searched twice.
-        let window = &text[from..text.len().min(from + WINDOW)];
-        let ahead = &window[..memchr2(b'"', b']', window).map_or(window.len(), |at| at + 1)];
-        let first = memchr3(b'{', b'[', b'}', ahead);
-        let Some(at) = first.or_else(|| ahead.len().checked_sub(1).filter(|last| is_one(&ahead[*last]))) else {
-            from += window.len();
-            continue;
-        };
-        return Some(from + at);
-    }
-    None
+/// Where the next quote is, or the next of the two bytes that open and close what is passed over.
+pub(super) fn bracket(text: &[u8], (open, close): (u8, u8)) -> Option<usize> {
+    let brackets = |word: u64| zeros(word ^ every(b'"')) | zeros(word ^ every(open)) | zeros(word ^ every(close));
+    let is_one = |byte: &u8| *byte == b'"' || *byte == open || *byte == close;
+    near(text, brackets, is_one).unwrap_or_else(|| memchr3(b'"', open, close, text.get(NEAR..)?).map(|at| NEAR + at))
 }
 
 /// Where the first of the bytes is that are looked for, among the nearest; absent where it is to be looked for further on.
@@ -111,7 +92,6 @@ pub(super) fn utf8_length(code: u16) -> u64 {
 }
 
 const NEAR: usize = 32;
-const WINDOW: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -124,8 +104,10 @@ mod tests {
         fn finds_what_a_loop_finds(text in prop::collection::vec(prop::sample::select(&b"\"\\{}[]az\x02\x00;\xfb\xdb\xa2"[..]), 0..60), fill in 0..70_usize) {
             for text in [text.clone(), [vec![b'x'; fill], text].concat()] {
                 prop_assert_eq!(stop(&text), text.iter().position(|byte| matches!(byte, b'"' | b'\\')));
-                let is_bracket = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']');
-                prop_assert_eq!(bracket(&text), text.iter().position(is_bracket));
+                for (open, close) in [(b'{', b'}'), (b'[', b']')] {
+                    let is_one = |byte: &u8| [b'"', open, close].contains(byte);
+                    prop_assert_eq!(bracket(&text, (open, close)), text.iter().position(is_one));
+                }
             }
         }
     }
