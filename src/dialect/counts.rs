@@ -17,8 +17,19 @@ pub(super) fn counts<P: Copy>(object: &[u8], mut part: impl FnMut(&[u8]) -> P, m
 
 /// Reads a JSON string of at most so many bytes that says something.
 pub fn text(raw: &[u8], max: usize) -> Option<Cow<'_, str>> {
-    let Text(text) = serde_json::from_slice(raw).ok()?;
+    let text = match plain(raw) {
+        Some(plain) => Cow::Borrowed(std::str::from_utf8(plain).ok()?),
+        None => serde_json::from_slice::<Text<'_>>(raw).ok()?.0,
+    };
     (1..=max).contains(&text.len()).then_some(text)
+}
+
+/// What stands between the quotes of a JSON string that means just that.
+fn plain(raw: &[u8]) -> Option<&[u8]> {
+    let inside = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let is_odd = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // All bytes are looked at, which goes by the dozen.
+    (!inside.iter().fold(false, |any, &byte| any | is_odd(byte))).then_some(inside)
 }
 
 /// A number that is not negative.
@@ -225,6 +236,18 @@ mod tests {
         let expected =
             [whole("", "a", 1), whole("b", "c", 2), whole("d", "e", 3), whole("b", "h", 5), whole("", "a", 6)];
         assert_eq!(told(object), expected);
+    }
+
+    #[test]
+    fn texts_are_read_as_serde_json_reads_them() {
+        for raw in
+            [r#""plain""#, r#""\u00e9\n""#, "\"\u{e9}\"", r#""""#, "\"", "", "null", "\"a\nb\"", r#""a"b""#, r#""a\""#]
+        {
+            let read = serde_json::from_str::<String>(raw).ok().filter(|text| !text.is_empty());
+            assert_eq!(text(raw.as_bytes(), 9).map(Cow::into_owned), read, "{raw}");
+        }
+        assert_eq!(text(b"\"\xff\"", 9), None);
+        assert_eq!(text(br#""too long""#, 7), None);
     }
 
     #[test]
