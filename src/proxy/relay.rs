@@ -228,23 +228,28 @@ async fn rest(
         }
         // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
         // that goes wrong.
-        let came = match out.left {
-            Some(0) => call.waiting(watch.next(None, live)).await?.or(Ok(None)),
-            _ => call.waiting(watch.next(Some(session), live)).await?,
+        let (came, now) = match out.left {
+            Some(0) => {
+                let (came, now) = call.waited(watch.next(None, live)).await;
+                (came?.or(Ok(None)), now)
+            }
+            _ => {
+                let (came, now) = call.waited(watch.next(Some(session), live)).await;
+                (came?, now)
+            }
         };
         match came {
             Ok(Some(piece)) => {
-                let now = Instant::now();
+                watch.begins(now);
                 if now >= watch.deadline() {
                     return Ok(Err(Broken::silent(Silence::Total)));
                 }
-                let arrived = call.arrived()?;
-                let waited = arrived.waited;
-                let Some(piece) = arrived.passes(piece, now) else { continue };
-                call.waiting(pin!(out.write(session, piece))).await?;
-                // The time that the client takes is not the provider's.
-                let took_time = call.arrived()?.waited > waited;
-                watch.begins(if took_time { Instant::now() } else { now });
+                let Some(mut piece) = call.arrived()?.passes(piece, now) else { continue };
+                if !out.sends_at_once(session, &mut piece).await? {
+                    call.waiting(pin!(out.write(session, piece))).await?;
+                    // The time that the client takes is not the provider's.
+                    watch.begins(Instant::now());
+                }
             }
             Ok(None) => {
                 if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {
