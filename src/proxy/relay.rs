@@ -115,13 +115,7 @@ async fn pass(
     listener::hold_flush(session, !pieces.is_empty());
     call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
     let mut out = Out::behind_head(session, settings, left);
-    for piece in pieces {
-        call.waiting(pin!(out.write(session, piece))).await?;
-    }
-    listener::hold_flush(session, false);
-    if unframed && out.has_begun() {
-        call.waiting(pin!(out.flush(session))).await?;
-    }
+    call.waiting(pin!(out.begins(session, pieces, unframed))).await?;
     let ending = Ending {
         expected: ask.underway.route.ends_by_an_event(),
         events: success && events && unframed,

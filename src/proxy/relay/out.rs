@@ -30,11 +30,6 @@ impl<'s> Out<'s> {
         Self { settings, tail: Tail::default(), left, in_chunks: listener::is_in_chunks(session) }
     }
 
-    /// Whether any of the body was written.
-    pub(super) fn has_begun(&self) -> bool {
-        self.tail.1
-    }
-
     /// Whether an event may begin here.
     pub(super) fn is_between_events(&self) -> bool {
         self.tail.is_between_events()
@@ -53,6 +48,20 @@ impl<'s> Out<'s> {
             Poll::Ready(Err(_)) => Err(Refusal::ClientGone),
             Poll::Pending => Ok(false),
         }
+    }
+
+    /// Writes what was here when the head was written, whose flush has waited for it, and sends both where `flushes`.
+    pub(super) async fn begins(
+        &mut self,
+        session: &mut ServerSession,
+        pieces: Vec<Bytes>,
+        flushes: bool,
+    ) -> Result<(), Refusal> {
+        for piece in pieces {
+            self.write(session, piece).await?;
+        }
+        listener::hold_flush(session, false);
+        if flushes && self.tail.1 { self.flush(session).await } else { Ok(()) }
     }
 
     /// Writes a piece, and sends what was written before in any case.
