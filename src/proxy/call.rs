@@ -105,16 +105,16 @@ impl Call {
     /// What is over at once is no wait, and asks no clock. One that is given up was a wait, too. Large work is best handed in
     /// pinned, so that it is not copied.
     pub(super) async fn waiting<T>(&mut self, work: impl Future<Output = T>) -> T {
+        Wait { arrived: &mut self.arrived, since: None }.on(work).await
+    }
+
+    /// The same, with the time when it was over.
+    pub(super) async fn waited<T>(&mut self, work: impl Future<Output = T>) -> (T, Instant) {
         let mut wait = Wait { arrived: &mut self.arrived, since: None };
-        let mut work = pin!(work);
-        let outcome = poll_fn(|context| {
-            let polled = work.as_mut().poll(context);
-            if polled.is_pending() {
-                wait.since.get_or_insert_with(Instant::now);
-            }
-            polled
-        });
-        outcome.await
+        let outcome = wait.on(work).await;
+        let now = Instant::now();
+        wait.ends(now);
+        (outcome, now)
     }
 
     /// What the gateway itself has taken so far.
@@ -129,10 +129,30 @@ struct Wait<'c> {
     since: Option<Instant>,
 }
 
+impl Wait<'_> {
+    async fn on<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let outcome = poll_fn(|context| {
+            let polled = work.as_mut().poll(context);
+            if polled.is_pending() {
+                self.since.get_or_insert_with(Instant::now);
+            }
+            polled
+        });
+        outcome.await
+    }
+
+    fn ends(&mut self, now: Instant) {
+        if let (Some(since), Some(arrived)) = (self.since.take(), self.arrived.as_mut()) {
+            arrived.waited += now.saturating_duration_since(since);
+        }
+    }
+}
+
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let (Some(since), Some(arrived)) = (self.since, self.arrived.as_mut()) {
-            arrived.waited += since.elapsed();
+        if self.since.is_some() {
+            self.ends(Instant::now());
         }
     }
 }

@@ -115,13 +115,7 @@ async fn pass(
     listener::hold_flush(session, !pieces.is_empty());
     call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
     let mut out = Out::behind_head(session, settings, left);
-    for piece in pieces {
-        call.waiting(pin!(out.write(session, piece))).await?;
-    }
-    listener::hold_flush(session, false);
-    if unframed && out.has_begun() {
-        call.waiting(pin!(out.flush(session))).await?;
-    }
+    call.waiting(pin!(out.begins(session, pieces, unframed))).await?;
     let ending = Ending {
         expected: ask.underway.route.ends_by_an_event(),
         events: success && events && unframed,
@@ -228,23 +222,28 @@ async fn rest(
         }
         // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
         // that goes wrong.
-        let came = match out.left {
-            Some(0) => call.waiting(watch.next(None, live)).await?.or(Ok(None)),
-            _ => call.waiting(watch.next(Some(session), live)).await?,
+        let (came, now) = match out.left {
+            Some(0) => {
+                let (came, now) = call.waited(watch.next(None, live)).await;
+                (came?.or(Ok(None)), now)
+            }
+            _ => {
+                let (came, now) = call.waited(watch.next(Some(session), live)).await;
+                (came?, now)
+            }
         };
         match came {
             Ok(Some(piece)) => {
-                let now = Instant::now();
+                watch.begins(now);
                 if now >= watch.deadline() {
                     return Ok(Err(Broken::silent(Silence::Total)));
                 }
-                let arrived = call.arrived()?;
-                let waited = arrived.waited;
-                let Some(piece) = arrived.passes(piece, now) else { continue };
-                call.waiting(pin!(out.write(session, piece))).await?;
-                // The time that the client takes is not the provider's.
-                let took_time = call.arrived()?.waited > waited;
-                watch.begins(if took_time { Instant::now() } else { now });
+                let Some(mut piece) = call.arrived()?.passes(piece, now) else { continue };
+                if !out.sends_at_once(session, &mut piece).await? {
+                    call.waiting(pin!(out.write(session, piece))).await?;
+                    // The time that the client takes is not the provider's.
+                    watch.begins(Instant::now());
+                }
             }
             Ok(None) => {
                 if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {

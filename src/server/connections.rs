@@ -131,10 +131,11 @@ impl ServerApp for Door {
         let (guard, held) = self.admit(stream)?;
         let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
         // In a task of its own, so that Pingora's ends, whose state is larger than that of a call: it has room for a handshake.
-        tokio::spawn(async move {
+        // Boxed, because a task's state is copied three times.
+        tokio::spawn(Box::pin(async move {
             let _held = held;
             proxy.serve(Box::new(guard), &shutdown).await;
-        });
+        }));
         None
     }
 

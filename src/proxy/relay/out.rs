@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -29,19 +30,44 @@ impl<'s> Out<'s> {
         Self { settings, tail: Tail::default(), left, in_chunks: listener::is_in_chunks(session) }
     }
 
-    /// Whether any of the body was written.
-    pub(super) fn has_begun(&self) -> bool {
-        self.tail.1
-    }
-
     /// Whether an event may begin here.
     pub(super) fn is_between_events(&self) -> bool {
         self.tail.is_between_events()
     }
 
+    /// Sends a piece where that takes no wait. False where it does: what is left of the piece is then to be written.
+    pub(super) async fn sends_at_once(&mut self, session: &ServerSession, piece: &mut Bytes) -> Result<bool, Refusal> {
+        if !self.in_chunks || !listener::put_chunk(session, piece) {
+            return Ok(false);
+        }
+        self.tail.push(piece);
+        // A stream that is quiet from here on keeps nothing of what it was read into.
+        *piece = Bytes::new();
+        match poll_fn(|context| Poll::Ready(listener::poll_flush(session, context))).await {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(_)) => Err(Refusal::ClientGone),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Writes what was here when the head was written, whose flush has waited for it, and sends both where `flushes`.
+    pub(super) async fn begins(
+        &mut self,
+        session: &mut ServerSession,
+        pieces: Vec<Bytes>,
+        flushes: bool,
+    ) -> Result<(), Refusal> {
+        for piece in pieces {
+            self.write(session, piece).await?;
+        }
+        listener::hold_flush(session, false);
+        if flushes && self.tail.1 { self.flush(session).await } else { Ok(()) }
+    }
+
+    /// Writes a piece, and sends what was written before in any case.
     pub(super) async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
         self.tail.push(&piece);
-        if self.in_chunks && listener::put_chunk(session, &piece) {
+        if self.in_chunks && (piece.is_empty() || listener::put_chunk(session, &piece)) {
             drop(piece);
             return self.flush(session).await;
         }

@@ -53,6 +53,16 @@ impl Framing {
         Self::Chunked(Chunk::Size)
     }
 
+    /// The data of a chunk, where these bytes are one chunk and nothing else, and it is a chunk that comes next.
+    pub(super) fn whole<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        if !matches!(self, Self::Chunked(Chunk::Size)) || !bytes.first()?.is_ascii_hexdigit() {
+            return None;
+        }
+        let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(bytes) else { return None };
+        let data = bytes.get(line..)?.strip_suffix(b"\r\n")?;
+        (size > 0 && data.len() as u64 == size).then_some(data)
+    }
+
     /// Takes the next piece off the buffer.
     ///
     /// # Errors
@@ -227,6 +237,25 @@ mod tests {
             prop_assert_eq!(read(Framing::chunked(), &wire, &cuts), Ok((whole.clone(), behind.clone())));
             let wire = [&whole[..], &behind[..]].concat();
             prop_assert_eq!(read(Framing::Length(whole.len() as u64), &wire, &cuts), Ok((whole, behind)));
+        }
+
+        #[test]
+        fn a_chunk_by_itself_is_what_reading_it_gives(
+            data in prop::collection::vec(any::<u8>(), 0..40),
+            behind in prop::collection::vec(prop::sample::select(b"0\r\nx".to_vec()), 0..3),
+            cut in prop_oneof![Just(0_usize), 1..5_usize],
+        ) {
+            let mut wire = [format!("{:x}\r\n", data.len()).as_bytes(), &data, b"\r\n", &behind].concat();
+            wire.truncate(wire.len() - cut);
+            let quick = Framing::chunked().whole(&wire).map(<[u8]>::to_vec);
+            let (mut framing, mut buffer) = (Framing::chunked(), BytesMut::from(&wire[..]));
+            let slow = match framing.next(&mut buffer) {
+                Ok(Piece::Data(data)) if buffer.is_empty() && matches!(framing, Framing::Chunked(Chunk::Size)) => {
+                    Some(data.to_vec())
+                }
+                _ => None,
+            };
+            prop_assert_eq!(quick, slow);
         }
 
         #[test]

@@ -158,7 +158,7 @@ impl Exchange {
             if passed + self.buffer.len() > MAX_HEAD {
                 return Err(Broken::bad("a head of more than 64 KiB"));
             }
-            if poll_fn(|context| self.poll_fill(context, self.read_size)).await? == 0 {
+            if let Filled::End = poll_fn(|context| self.poll_fill(context, self.read_size)).await? {
                 return Err(Broken::reset("the connection ended before the answer's head"));
             }
         }
@@ -170,7 +170,7 @@ impl Exchange {
     /// `Upstream(Reset)` where the connection ends before the body does, `Upstream(BadAnswer)` where chunks are broken.
     pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         if self.missing() > 0 {
-            if ready!(self.poll_fill(context, self.missing()))? == 0 {
+            if let Filled::End = ready!(self.poll_fill(context, self.missing()))? {
                 return Poll::Ready(self.ended());
             }
             if self.missing() > 0 {
@@ -181,11 +181,11 @@ impl Exchange {
             match self.gathered() {
                 Ok(Piece::Data(data)) => return Poll::Ready(Ok(Some(data.freeze()))),
                 Ok(Piece::End) => return Poll::Ready(Ok(None)),
-                Ok(Piece::More) => {
-                    if ready!(self.poll_fill(context, self.read_size))? == 0 {
-                        return Poll::Ready(self.ended());
-                    }
-                }
+                Ok(Piece::More) => match ready!(self.poll_fill(context, self.read_size))? {
+                    Filled::Buffer => {}
+                    Filled::Chunk(data) => return Poll::Ready(Ok(Some(data))),
+                    Filled::End => return Poll::Ready(self.ended()),
+                },
                 Err(fault) => return Poll::Ready(Err(Broken::bad(fault))),
             }
         }
@@ -236,26 +236,42 @@ impl Exchange {
         }
     }
 
-    /// Reads once, 0 bytes at the end. Little is read by way of the stack, so that a connection that is waited for needs no
-    /// memory to read into.
-    fn poll_fill(&mut self, context: &mut Context<'_>, room: usize) -> Poll<Result<usize, Broken>> {
+    /// Reads once. Little is read by way of the stack, so that a connection that is waited for needs no memory to read into.
+    fn poll_fill(&mut self, context: &mut Context<'_>, room: usize) -> Poll<Result<Filled, Broken>> {
         let broken = |error: io::Error| Broken::reset(&error.to_string());
-        let (room, count) = if room <= SMALL_READ && self.buffer.is_empty() {
+        let (room, count, chunk) = if room <= SMALL_READ && self.buffer.is_empty() {
             let mut space = [const { MaybeUninit::uninit() }; SMALL_READ];
             let mut read = ReadBuf::uninit(&mut space);
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)).map_err(broken)?;
-            self.buffer = BytesMut::from(read.filled());
-            (SMALL_READ, read.filled().len())
+            let chunk = self.framing.whole(read.filled()).map(Bytes::copy_from_slice);
+            if chunk.is_none() {
+                self.buffer = BytesMut::from(read.filled());
+            }
+            (SMALL_READ, read.filled().len(), chunk)
         } else {
             self.buffer.reserve(room);
             let room = self.buffer.capacity() - self.buffer.len();
             let read = pin!(self.stream.read_buf(&mut self.buffer));
-            (room, ready!(read.poll(context)).map_err(broken)?)
+            (room, ready!(read.poll(context)).map_err(broken)?, None)
         };
         self.answered |= count > 0;
         self.read_size = if count == room { LARGE_READ } else { SMALL_READ };
-        Poll::Ready(Ok(count))
+        Poll::Ready(Ok(match (chunk, count) {
+            (Some(data), _) => Filled::Chunk(data),
+            (None, 0) => Filled::End,
+            (None, _) => Filled::Buffer,
+        }))
     }
+}
+
+/// What a read brought.
+enum Filled {
+    /// The end of the connection.
+    End,
+    /// Something, which is in the buffer now.
+    Buffer,
+    /// One whole chunk and nothing else, which need not go through the buffer.
+    Chunk(Bytes),
 }
 
 #[cfg(test)]
