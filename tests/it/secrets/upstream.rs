@@ -22,15 +22,15 @@ fn is_alone(listener: tokio::net::TcpListener) -> bool {
 
 async fn a_redirect_goes_to_the_client_and_is_not_followed(pair: Pair) {
     let (listener, address) = stranger().await;
-    let world = World::of(pair).await;
-    for status in [301, 302, 303, 307, 308] {
+    let world = World::with(Setup { pair, ..each_kind(ALL, "") }).await;
+    for (status, path) in [301, 302, 303, 307, 308].into_iter().flat_map(|status| [(status, CHAT), (status, SPEECH)]) {
         let headers = vec![("location".to_owned(), format!("http://{address}/v1/chat/completions"))];
         let reply = Reply::Fixed { status, headers, body: "".into() };
         world.provider.script(Script { reply, ..Script::default() });
-        let answer = world.client().await.post(CHAT, &chat("x")).await;
-        assert!(matches!(answer.status, 301..=308 | 502), "{}", answer.status);
+        let answer = world.client().await.post(path, &chat("x")).await;
+        assert!(matches!(answer.status, 301..=308 | 502), "{}: {path}", answer.status);
     }
-    assert_eq!(world.provider.received().len(), 5);
+    assert_eq!(world.provider.received().len(), 10);
     assert!(is_alone(listener), "the gateway followed a redirect");
 }
 
