@@ -38,10 +38,7 @@ impl Reloader {
     /// Where the system has none.
     pub(super) fn start(reloads: Reloads) -> io::Result<Self> {
         let (jobs, due) = channel();
-        std::thread::Builder::new().name("reloads".to_owned()).spawn(move || {
-            process::step_back();
-            reloads.run(&due);
-        })?;
+        std::thread::Builder::new().name("reloads".to_owned()).spawn(move || reloads.run(&due))?;
         Ok(Self(jobs))
     }
 
@@ -89,7 +86,12 @@ impl KeysRead {
 
 impl Reloads {
     fn run(mut self, due: &Receiver<Job>) {
+        let mut has_stepped_back = false;
         while let Ok(job) = due.recv() {
+            if !has_stepped_back && self.live.pin().keys.len() > MANY {
+                process::step_back();
+                has_stepped_back = true;
+            }
             // A reload that panics has told so in the log, and must not be the last one.
             let _ = catch_unwind(AssertUnwindSafe(|| match job {
                 Job::Everything(answer) => answer(self.everything()),
@@ -167,6 +169,10 @@ impl Reloads {
         snapshot.key_file.as_deref().and_then(|path| Stamp::of(path).ok().flatten())
     }
 }
+
+/// Keys with which a reload takes long enough to be felt by calls that want the same processor. With fewer, it is to be over
+/// soon on a busy machine, too.
+const MANY: usize = 20_000;
 
 /// What is no longer in force and may still be held.
 pub(super) struct Retired<T>(Vec<Arc<T>>);

@@ -58,6 +58,7 @@ class Target:
     headers: dict = field(default_factory=dict)
     model: str | None = None
     version: str = ""
+    threads: int = 1
 
     @property
     def address(self):
