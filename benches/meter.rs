@@ -119,18 +119,43 @@ fn documents(c: &mut Criterion) {
     group.finish();
 }
 
+/// Messages of about so many bytes, by what they are made of.
+fn requests_of(bytes: usize) -> [(&'static str, String); 4] {
+    let user = |content: &str| format!(r#"{{"role":"user","content":{content}}}"#);
+    let filled = |text: &str| user(&format!("\"{}\"", text.repeat(bytes / text.len() + 1)));
+    let turn = user(r#""And then?""#)
+        + r#",{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"look_up","arguments":"{\"city\": \"Oslo\"}"}}]}"#;
+    let turns = vec![turn.as_str(); bytes / turn.len() + 1].join(",");
+    let image =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA".repeat(bytes / 84 + 1);
+    let image = format!(r#"[{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{image}"}}}}]"#);
+    [
+        ("text", filled(r#"Some \"quoted\" words and a line.\n"#)),
+        ("source code", filled(r#"    if (x[\"a\"] == \"b\") {\n\t\treturn \"c\\n\";\n    }\n"#)),
+        ("many messages", turns),
+        ("image", user(&image)),
+    ]
+}
+
 fn requests(c: &mut Criterion) {
     let mut group = c.benchmark_group("head scan");
-    for (name, size) in [("1 kB", 1_000), ("64 kB", 64_000), ("1 MB", 1_000_000), ("20 MB", 20_000_000)] {
-        let text = "Some \\\"quoted\\\" words and a line.\\n".repeat(size / 36);
-        let body = format!(r#"{{"messages":[{{"role":"user","content":"{text}"}}],"stream":true,"model":"gpt-4o"}}"#);
-        let body = Bytes::from(body);
-        group.throughput(Throughput::Bytes(body.len() as u64));
-        group.bench_function(format!("scan/{name}"), |b| {
-            b.iter(|| black_box(scan(black_box(&body)).expect("a request")).ask_for_usage());
-        });
-        group.bench_function(format!("memchr/{name}"), |b| {
-            b.iter(|| assert!(memchr::memchr2(0, 1, black_box(&body)).is_none()));
+    for (size, bytes) in [("1 kB", 1_000), ("64 kB", 64_000), ("1 MB", 1_000_000), ("20 MB", 20_000_000)] {
+        for (kind, messages) in requests_of(bytes) {
+            let body = Bytes::from(format!(r#"{{"messages":[{messages}],"stream":true,"model":"gpt-4o"}}"#));
+            group.throughput(Throughput::Bytes(body.len() as u64));
+            group.bench_function(format!("scan/{kind}, {size}"), |b| {
+                b.iter(|| black_box(scan(black_box(&body)).expect("a request")).ask_for_usage());
+            });
+            // What is looked for besides where calls are limited.
+            let scanned = scan(&body).expect("a request");
+            group.bench_function(format!("bounds/{kind}, {size}"), |b| {
+                b.iter(|| (scanned.is_open_ended(black_box(&body)), scanned.instructions(black_box(&body))));
+            });
+        }
+        let zeros = vec![b'0'; bytes];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_function(format!("memchr/{size}"), |b| {
+            b.iter(|| assert!(memchr::memchr2(0, 1, black_box(&zeros)).is_none()));
         });
     }
     group.finish();

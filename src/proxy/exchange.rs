@@ -68,7 +68,8 @@ async fn answer(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     match served {
         Ok(Handled::Answered) => Ok(true),
         Ok(Handled::Native) => Ok(false),
-        Err(refusal) => conclude(gateway, session, call, refusal).await.map(|()| true),
+        // Boxed, because few calls need its state, which would weigh on every open stream.
+        Err(refusal) => Box::pin(conclude(gateway, session, call, refusal)).await.map(|()| true),
     }
 }
 

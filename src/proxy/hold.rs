@@ -3,19 +3,15 @@
 //! Invariant: what is held is bounded in bytes and in time, and goes on in the order in which it came.
 //! Never does: judge.
 
-use std::future::{Future as _, poll_fn};
 use std::mem;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use log::warn;
 use pingora_core::protocols::http::ServerSession;
-use tokio::time::Sleep;
 
-use crate::error::{Refusal, Silence};
+use crate::error::Refusal;
 use crate::flow::Pace;
 use crate::meter::{Shape, Tap};
 use crate::route::Provider;
@@ -26,6 +22,7 @@ use super::call::Call;
 use super::exchange::while_client_stays;
 use super::relay::shape;
 use super::upstream::{AnswerHead, Broken, Connection};
+use super::waits::Waits;
 
 /// An answer whose head is here, and what came of it so far.
 pub(super) struct Held {
@@ -46,16 +43,6 @@ pub(super) struct Held {
     pub(super) pace: Pace,
     /// When its head was here.
     pub(super) since: Instant,
-}
-
-/// How long to wait for an answer's next piece.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waits {
-    /// When the call has to be over.
-    pub(super) deadline: Instant,
-    /// When there has to be some content; absent where there is, or need not be.
-    pub(super) first_token: Option<Instant>,
-    pub(super) idle: Duration,
 }
 
 /// Why holding stopped.
@@ -113,59 +100,10 @@ impl Held {
     async fn next(&mut self) -> Option<Result<Option<Bytes>, Broken>> {
         let connection = self.connection.as_mut()?;
         let end = self.since + LONGEST;
-        match self.waits.end() {
+        match self.waits.end(Instant::now()) {
             (next, _) if next <= end => Some(self.waits.next(connection).await),
             _ => tokio::time::timeout_at(end.into(), connection.chunk()).await.ok(),
         }
-    }
-}
-
-impl Waits {
-    /// When the wait for the next piece is over, and what it then was that did not come.
-    fn end(&self) -> (Instant, Silence) {
-        let idle = (Instant::now() + self.idle, Silence::Idle);
-        let first_token = self.first_token.map(|at| (at, Silence::FirstToken));
-        let ends = [Some((self.deadline, Silence::Total)), first_token, Some(idle)];
-        ends.into_iter().flatten().min_by_key(|(at, _)| *at).unwrap_or(idle)
-    }
-
-    /// The next piece of an answer.
-    pub(super) async fn next(&self, connection: &mut Connection) -> Result<Option<Bytes>, Broken> {
-        let (end, silence) = self.end();
-        // A timeout alone would let an answer go on for ever that always has the next piece ready.
-        if Instant::now() >= end {
-            return Err(Broken::silent(silence));
-        }
-        tokio::time::timeout_at(end.into(), connection.chunk()).await.unwrap_or_else(|_| Err(Broken::silent(silence)))
-    }
-
-    /// The same for a whole answer, by one timer that is moved only where it would ring too late, or rings too early: pieces
-    /// that come in time cost none. What is over in all is for the caller to see, who knows the time of each piece.
-    pub(super) async fn next_by(
-        &self,
-        mut timer: Pin<&mut Sleep>,
-        connection: &mut Connection,
-    ) -> Result<Option<Bytes>, Broken> {
-        let mut chunk = pin!(connection.chunk());
-        let mut end = None;
-        poll_fn(|context| {
-            if let Poll::Ready(piece) = chunk.as_mut().poll(context) {
-                return Poll::Ready(piece);
-            }
-            let (end, silence) = *end.get_or_insert_with(|| self.end());
-            let end = end.into();
-            if end < timer.deadline() {
-                timer.as_mut().reset(end);
-            }
-            while timer.as_mut().poll(context).is_ready() {
-                if end <= timer.deadline() {
-                    return Poll::Ready(Err(Broken::silent(silence)));
-                }
-                timer.as_mut().reset(end);
-            }
-            Poll::Pending
-        })
-        .await
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client's connection under guard: the head of each request has to come in time, counted as a whole.
 //!
 //! Invariant: no drip of bytes renews a deadline, and nothing is cut while a request is being served; the proxy says when
-//! that begins and ends.
+//! that begins and ends. What is written waits for its flush, so that an answer's head and a small body leave together.
 //! Never does: look at bytes but for how their lines end; know a limit that it was not given.
 
 use std::future::Future as _;
@@ -9,14 +9,15 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::TRANSFER_ENCODING;
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
     UniqueID, UniqueIDType, raw_connect::ProxyDigest,
@@ -25,6 +26,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::telemetry::{Telemetry, TurnedAway};
+
+use out::Out;
+
+mod out;
 
 /// What a client that speaks HTTP/2 sends first. Source: RFC 9113 section 3.4.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -55,7 +60,8 @@ impl Heads {
 /// A client's connection whose heads have to come in time.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    stream: Stream,
+    /// The connection, which [`pieces`] writes to through a shared reference; nobody ever waits for it.
+    out: Mutex<Out>,
     /// Written through a shared reference by [`begins`] and [`over`], in the task that reads: no other order is needed.
     stage: AtomicU8,
     heads: Arc<Heads>,
@@ -69,10 +75,6 @@ pub(crate) struct Guard {
     last: [u8; PLAIN_END.len()],
     /// Whether all that may belong to this request was looked at, and no line of it ended without CR.
     plain: AtomicBool,
-    /// Lines that go into the next head, put here through a shared reference by [`put_lines`].
-    lines: Mutex<Vec<u8>>,
-    /// A head with such lines, and how much of it was written.
-    head: Option<(Vec<u8>, usize)>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -82,18 +84,15 @@ impl Guard {
         let preface = if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { PREFACE } else { 0 };
         let due = Some(Box::pin(sleep(within)));
         heads.0.fetch_add(1, Ordering::Relaxed);
-        let (stage, lines, last) = (AtomicU8::new(HEAD), Mutex::default(), [0; PLAIN_END.len()]);
         Self {
-            stream,
-            stage,
+            out: Mutex::new(Out::to(stream)),
+            stage: AtomicU8::new(HEAD),
             heads,
             due,
             within,
             preface,
-            last,
+            last: [0; PLAIN_END.len()],
             plain: AtomicBool::new(true),
-            lines,
-            head: None,
             telemetry,
         }
     }
@@ -127,7 +126,7 @@ impl Guard {
 
     fn poll_head(&mut self, stage: u8, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = Pin::new(&mut self.out.get_mut().stream).poll_read(context, buffer);
         let came = buffer.filled().len() - before;
         self.note(&buffer.filled()[before..], true);
         if stage == QUIET {
@@ -190,8 +189,36 @@ pub(super) fn takes_lines(session: &ServerSession) -> bool {
 /// Puts header lines, each with its end, into the head that the session writes next, behind those that it has itself.
 pub(super) fn put_lines(session: &ServerSession, lines: Vec<u8>) {
     if let Some(guard) = guard(session) {
-        *guard.lines.lock() = lines;
+        guard.out.lock().lines = lines;
     }
+}
+
+/// Lets flushes wait, or no longer: what is written until then leaves together.
+pub(super) fn hold_flush(session: &ServerSession, is_held: bool) {
+    if let Some(guard) = guard(session) {
+        guard.out.lock().is_held = is_held;
+    }
+}
+
+/// Whether the body behind a session's head goes out in chunks over HTTP/1.1, as Pingora frames it.
+pub(super) fn is_in_chunks(session: &ServerSession) -> bool {
+    let head = session.response_written().filter(|_| guard(session).is_some());
+    head.is_some_and(|head| {
+        head.headers.get(TRANSFER_ENCODING).is_some_and(|coding| coding == "chunked")
+            && !head.status.is_informational()
+            && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+            && session.req_header().method != Method::HEAD
+    })
+}
+
+/// Writes a piece of a body in chunks, which is then to be flushed by [`poll_flush`]; false where it is Pingora's to write.
+pub(super) fn put_chunk(session: &ServerSession, piece: &[u8]) -> bool {
+    guard(session).is_some_and(|guard| guard.out.lock().put_chunk(piece))
+}
+
+/// Sends what was written.
+pub(super) fn poll_flush(session: &ServerSession, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    guard(session).map_or(Poll::Ready(Ok(())), |guard| guard.out.lock().poll_flush(context))
 }
 
 fn set(session: &ServerSession, stage: u8) {
@@ -221,7 +248,7 @@ impl AsyncRead for Guard {
             stage @ (SERVED | CHUNKS) => {
                 self.due = None;
                 let before = buffer.filled().len();
-                let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+                let read = Pin::new(&mut self.out.get_mut().stream).poll_read(context, buffer);
                 self.note(&buffer.filled()[before..], stage == CHUNKS);
                 read
             }
@@ -232,32 +259,15 @@ impl AsyncRead for Guard {
 
 impl AsyncWrite for Guard {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.lines.get_mut().is_empty() {
-            let mut head = bytes.strip_suffix(b"\r\n").ok_or(io::ErrorKind::InvalidData)?.to_vec();
-            head.append(self.lines.get_mut());
-            head.extend_from_slice(b"\r\n");
-            self.head = Some((head, 0));
-        }
-        let Self { stream, head, .. } = &mut *self;
-        while let Some((text, written)) = head {
-            match ready!(Pin::new(&mut *stream).poll_write(context, &text[*written..]))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                more => *written += more,
-            }
-            if *written == text.len() {
-                *head = None;
-                return Poll::Ready(Ok(bytes.len()));
-            }
-        }
-        Pin::new(stream).poll_write(context, bytes)
+        self.out.get_mut().poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.out.get_mut().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.out.get_mut().poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -265,60 +275,57 @@ impl AsyncWrite for Guard {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        self.out.get_mut().poll_write_vectored(context, slices)
     }
 
+    /// What waits for its flush is copied anyway.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 }
 
 #[async_trait]
 impl Shutdown for Guard {
     async fn shutdown(&mut self) {
-        self.stream.shutdown().await;
+        self.out.get_mut().shutdown().await;
     }
 }
 
 impl UniqueID for Guard {
     fn id(&self) -> UniqueIDType {
-        self.stream.id()
+        self.out.lock().stream.id()
     }
 }
 
 impl Ssl for Guard {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.stream.get_ssl()
-    }
-
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.get_ssl_digest()
+        self.out.lock().stream.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.selected_alpn_proto()
+        self.out.lock().stream.selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Guard {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.stream.get_timing_digest()
+        self.out.lock().stream.get_timing_digest()
     }
 }
 
 impl GetProxyDigest for Guard {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
+        self.out.lock().stream.get_proxy_digest()
     }
 }
 
 impl GetSocketDigest for Guard {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.get_socket_digest()
+        self.out.lock().stream.get_socket_digest()
     }
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.stream.set_socket_digest(digest);
+        self.out.get_mut().stream.set_socket_digest(digest);
     }
 }
 

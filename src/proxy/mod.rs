@@ -21,6 +21,7 @@ mod relay;
 mod tunnel;
 mod understand;
 mod upstream;
+mod waits;
 mod watch;
 mod wire;
 

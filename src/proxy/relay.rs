@@ -4,7 +4,8 @@
 //! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
 //! Never does: hold back a piece of a stream, change one.
 
-use std::pin::{Pin, pin};
+use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use http::{HeaderName, Version};
 use log::warn;
 use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::ServerSession;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence};
@@ -26,11 +27,16 @@ use super::Gateway;
 use super::attempt::Ask;
 use super::attempts::Answer;
 use super::call::Call;
-use super::exchange::{facts, part_when_draining, unspeakable, while_client_stays, written};
-use super::hold::{Held, Waits};
+use super::exchange::{facts, part_when_draining, unspeakable, written};
+use super::hold::Held;
 use super::listener;
 use super::upstream::{AnswerHead, Broken, Connection, Headers, Length};
+use super::waits::Watch;
 use super::wire::{self, Told};
+
+use out::Out;
+
+mod out;
 
 /// How long what is already written may take to leave before a reset, with which the `h2` crate drops it.
 const BEFORE_RESET: Duration = Duration::from_millis(50);
@@ -53,7 +59,7 @@ pub(super) async fn relay(
     ask: &Ask,
     Answer { mut plan, held }: Answer,
 ) -> Result<(), Refusal> {
-    let relayed = pass(gateway, session, call, (ask, *held)).await;
+    let relayed = pass(gateway, session, call, (ask, held)).await;
     match &relayed {
         Ok(()) => drop(plan.judge(Outcome::Completed, Instant::now())),
         Err(refusal) if refusal.is_of_upstream() => drop(plan.judge(Outcome::Broke, Instant::now())),
@@ -66,34 +72,37 @@ async fn pass(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (ask, held): (&Ask, Held),
+    (ask, mut held): (&Ask, Box<Held>),
 ) -> Result<(), Refusal> {
-    let Held { provider, mut connection, mut head, after, hides_usage, waits, mut pieces, tap, pace, .. } = held;
-    if let Some(tap) = tap {
+    if held.tap.is_some() {
         let arrived = call.arrived()?;
-        (arrived.tap, arrived.record.pace) = (Some(tap), pace);
+        (arrived.tap, arrived.record.pace) = (held.tap.take(), held.pace);
     }
-    let mut timer = pin!(sleep_until(waits.deadline.into()));
-    let cost = match head.length {
+    let mut timer = pin!(sleep_until(held.waits.deadline.into()));
+    let mut watch = Watch::new(held.waits, timer.as_mut());
+    let cost = match held.head.length {
         Length::Known(1..=SMALL) if held.shape == Shape::Json => {
-            whole(gateway, session, call, (&mut connection, &waits, timer.as_mut(), &mut pieces)).await?
+            whole(gateway, session, call, (&mut held.connection, &mut watch, &mut held.pieces)).await?
         }
         _ => None,
     };
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = held.shape == Shape::Events;
-    let success = head.status.is_success();
-    if hides_usage && events {
-        unframe(&mut head);
+    let success = held.head.status.is_success();
+    if held.hides_usage && events {
+        unframe(&mut held.head);
     }
-    let unframed = matches!(head.length, Length::Chunked | Length::ToClose);
+    let unframed = matches!(held.head.length, Length::Chunked | Length::ToClose);
     // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
-    let left = match head.length {
+    let left = match held.head.length {
         Length::Known(length) if session.is_http2() && length > 0 => Some(length),
         _ => None,
     };
-    let told = Told { cost, upstream_head: after, gateway: call.own_time() };
-    let reply = reply(session, call, &snapshot.server, head, (&provider, &told))?;
+    let provider = Arc::clone(&held.provider);
+    let (connection, pieces) = (held.connection.take(), mem::take(&mut held.pieces));
+    let told = Told { cost, upstream_head: held.after, gateway: call.own_time() };
+    // What was held ends here, so that a stream keeps none of it.
+    let reply = reply(session, call, &snapshot.server, held, (&provider, &told))?;
     if unframed && session.req_header().version == Version::HTTP_10 {
         session.set_keepalive(None);
     }
@@ -102,24 +111,30 @@ async fn pass(
     arrived.record.status = reply.status.as_u16();
     arrived.asked.relayed = true;
     let settings = &snapshot.server;
-    call.waiting(written(settings, session.write_response_header(reply))).await?;
-    let mut out = Out { settings, tail: Tail::default(), left };
+    // What is here already leaves with the head.
+    listener::hold_flush(session, !pieces.is_empty());
+    call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
+    let mut out = Out::behind_head(session, settings, left);
     for piece in pieces {
-        call.waiting(out.write(session, piece)).await?;
+        call.waiting(pin!(out.write(session, piece))).await?;
+    }
+    listener::hold_flush(session, false);
+    if unframed && out.has_begun() {
+        call.waiting(pin!(out.flush(session))).await?;
     }
     let ending = Ending {
         expected: ask.underway.route.ends_by_an_event(),
         events: success && events && unframed,
         is_single: ask.edits.choices <= 1,
     };
-    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, waits, timer, ending }).await? else {
-        return call.waiting(out.end(session)).await;
+    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, watch, ending }).await? else {
+        return call.waiting(pin!(out.end(session))).await;
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
-    let may_tell = events && unframed && out.tail.is_between_events();
+    let may_tell = events && unframed && out.is_between_events();
     let event = may_tell.then(|| provider.dialect.refusal_in_stream(&broken.refusal, request_id));
-    cut(session, settings, event).await;
+    Box::pin(cut(session, settings, event)).await;
     Err(broken.refusal)
 }
 
@@ -128,11 +143,11 @@ fn reply(
     session: &ServerSession,
     call: &mut Call,
     settings: &ServerSettings,
-    head: AnswerHead,
+    held: Box<Held>,
     (provider, told): (&Provider, &Told),
 ) -> Result<Box<ResponseHeader>, Refusal> {
     let facts = facts(session, call, settings)?;
-    let AnswerHead { status, length, headers, .. } = head;
+    let AnswerHead { status, length, headers, .. } = held.head;
     match headers {
         // They end here, and with them the buffer that they were read into.
         Headers::Lines(lines) if listener::takes_lines(session) => {
@@ -153,16 +168,14 @@ async fn whole(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (connection, waits, mut timer, pieces): (&mut Option<Connection>, &Waits, Pin<&mut Sleep>, &mut Vec<Bytes>),
+    (connection, watch, pieces): (&mut Option<Connection>, &mut Watch<'_>, &mut Vec<Bytes>),
 ) -> Result<Option<Usd>, Refusal> {
     if let Some(live) = connection {
         live.gather();
     }
     while let Some(live) = connection {
-        let came = {
-            let next = pin!(waits.next_by(timer.as_mut(), live));
-            call.waiting(pin!(while_client_stays(session, next))).await
-        };
+        watch.begins(Instant::now());
+        let came = call.waiting(watch.next(Some(session), live)).await;
         if !matches!(came, Ok(Ok(_))) {
             // For the estimate of what the call used.
             call.arrived()?.passes(live.so_far(), Instant::now());
@@ -193,8 +206,7 @@ async fn whole(
 /// What is still to come of an answer.
 struct Rest<'t> {
     connection: Option<Connection>,
-    waits: Waits,
-    timer: Pin<&'t mut Sleep>,
+    watch: Watch<'t>,
     ending: Ending,
 }
 
@@ -204,37 +216,39 @@ async fn rest(
     session: &mut ServerSession,
     call: &mut Call,
     out: &mut Out<'_>,
-    Rest { mut connection, mut waits, mut timer, ending }: Rest<'_>,
+    Rest { mut connection, mut watch, ending }: Rest<'_>,
 ) -> Result<Result<(), Broken>, Refusal> {
     while let Some(live) = &mut connection {
         let seen = call.arrived()?.seen();
         if seen.content {
-            waits.first_token = None;
+            watch.has_content();
         }
         if ending.is_over(&seen) && ending.is_single {
-            waits.idle = waits.idle.min(BEHIND_THE_END);
+            watch.idles_at_most(BEHIND_THE_END);
         }
         // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
         // that goes wrong.
-        let came = {
-            let next = pin!(waits.next_by(timer.as_mut(), live));
-            match out.left {
-                Some(0) => call.waiting(next).await.or(Ok(None)),
-                _ => call.waiting(pin!(while_client_stays(session, next))).await?,
-            }
+        let came = match out.left {
+            Some(0) => call.waiting(watch.next(None, live)).await?.or(Ok(None)),
+            _ => call.waiting(watch.next(Some(session), live)).await?,
         };
         match came {
             Ok(Some(piece)) => {
                 let now = Instant::now();
-                if now >= waits.deadline {
+                if now >= watch.deadline() {
                     return Ok(Err(Broken::silent(Silence::Total)));
                 }
-                let Some(piece) = call.arrived()?.passes(piece, now) else { continue };
+                let arrived = call.arrived()?;
+                let waited = arrived.waited;
+                let Some(piece) = arrived.passes(piece, now) else { continue };
                 call.waiting(pin!(out.write(session, piece))).await?;
+                // The time that the client takes is not the provider's.
+                let took_time = call.arrived()?.waited > waited;
+                watch.begins(if took_time { Instant::now() } else { now });
             }
             Ok(None) => {
                 if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {
-                    call.waiting(out.write(session, rest)).await?;
+                    call.waiting(pin!(out.write(session, rest))).await?;
                 }
                 if let Some(connection) = connection.take() {
                     gateway.upstream.release(connection);
@@ -304,72 +318,5 @@ impl Ending {
     fn lacks(&self, seen: &Seen) -> Option<Broken> {
         let cut = self.events && !seen.terminal && !seen.error && (self.expected || seen.content);
         cut.then(|| Broken::reset("the stream ended without its last event"))
-    }
-}
-
-/// The way to the client.
-struct Out<'s> {
-    settings: &'s ServerSettings,
-    tail: Tail,
-    /// What is left of a body over HTTP/2 whose length is known.
-    left: Option<u64>,
-}
-
-impl Out<'_> {
-    async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
-        self.tail.push(&piece);
-        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
-        written(self.settings, session.write_response_body(piece, self.left == Some(0))).await
-    }
-
-    async fn end(&mut self, session: &mut ServerSession) -> Result<(), Refusal> {
-        if self.left == Some(0) {
-            return Ok(());
-        }
-        written(self.settings, session.write_response_body(Bytes::new(), true)).await
-    }
-}
-
-/// The last bytes that the client got.
-#[derive(Default)]
-struct Tail([u8; 4], bool);
-
-impl Tail {
-    fn push(&mut self, piece: &[u8]) {
-        self.1 |= !piece.is_empty();
-        match piece.last_chunk::<4>() {
-            Some(last) => self.0 = *last,
-            None => {
-                self.0.copy_within(piece.len().., 0);
-                self.0[4 - piece.len()..].copy_from_slice(piece);
-            }
-        }
-    }
-
-    /// Whether an event may begin here: at the start, or behind an empty line (the HTML standard, section 9.2.6).
-    fn is_between_events(&self) -> bool {
-        !self.1 || [&b"\n\n"[..], b"\r\r", b"\n\r\n"].iter().any(|end| self.0.ends_with(end))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn knows_where_an_event_may_begin() {
-        let between = |pieces: &[&str]| {
-            let mut tail = Tail::default();
-            pieces.iter().for_each(|piece| tail.push(piece.as_bytes()));
-            tail.is_between_events()
-        };
-        assert!(between(&[]));
-        assert!(between(&["data: x\n\n"]));
-        assert!(between(&["data: x\n", "\n"]));
-        assert!(between(&["data: x\r\n\r", "\n"]));
-        assert!(between(&["data: x\n\r\n"]));
-        assert!(!between(&["data: x\r\n"]));
-        assert!(!between(&["data: x\n"]));
-        assert!(!between(&["da"]));
     }
 }

@@ -128,8 +128,13 @@ impl Door {
 #[async_trait]
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let (guard, _held) = self.admit(stream)?;
-        Box::pin(self.proxy.serve(Box::new(guard), shutdown)).await;
+        let (guard, held) = self.admit(stream)?;
+        let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
+        // In a task of its own, so that Pingora's ends, whose state is larger than that of a call: it has room for a handshake.
+        tokio::spawn(async move {
+            let _held = held;
+            proxy.serve(Box::new(guard), &shutdown).await;
+        });
         None
     }
 

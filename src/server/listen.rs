@@ -29,8 +29,8 @@ use crate::telemetry::Telemetry;
 
 /// No room for reads of its own: who reads, a head, a body or TLS, has enough.
 const READ_BUFFER: usize = 0;
-/// Room for writes to a client, so that an answer's head and a small body leave together.
-const WRITE_BUFFER: usize = 16 * 1024;
+/// Nor for writes: what is written to a client waits in its guard, for no longer than it holds something.
+const WRITE_BUFFER: usize = 0;
 
 /// Calls at once on one HTTP/2 connection; more wait in the client.
 const MAX_STREAMS: u32 = 250;

@@ -65,6 +65,10 @@ impl Mask {
     /// Bytes at the end that may be the beginning of the key.
     fn begun(&self, bytes: &[u8]) -> usize {
         let needle = self.0.needle();
+        // The end of an event, for one, is in no key.
+        if bytes.last().is_none_or(|last| memchr::memchr(*last, needle).is_none()) {
+            return 0;
+        }
         let last = bytes.len().min(needle.len() - 1);
         let tail = &bytes[bytes.len() - last..];
         let mut starts = memchr::memchr_iter(needle[0], tail);
@@ -81,7 +85,10 @@ impl Masking {
             self.mask.cover(&mut bytes, first);
             piece = bytes.freeze();
         }
-        self.held = piece.split_off(piece.len() - self.mask.begun(&piece));
+        self.held = match self.mask.begun(&piece) {
+            0 => Bytes::new(),
+            begun => piece.split_off(piece.len() - begun),
+        };
         (!piece.is_empty()).then_some(piece)
     }
 

@@ -1,6 +1,11 @@
 """Builds what a benchmark needs of this repository, and starts a gateway for it."""
 
+import hashlib
+import json
+import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 from . import servers
@@ -38,10 +43,24 @@ def build_gateway(profile):
     return ROOT / "target" / profile / "ai-gateway"
 
 
+def add_keys(file, count):
+    """Adds so many keys to a file that has one: like it, but for their names and digests."""
+    (digest, entry), = json.loads(file.read_text()).items()
+    pattern = json.dumps({"<digest>": entry | {"id": "<id>", "username": "<user>"}}, indent=2)[1:-2]
+    with file.open("r+") as out:
+        out.seek(0, os.SEEK_END)
+        out.seek(out.tell() - len("\n}"))
+        for number in range(count):
+            name = hashlib.sha256(f"{digest} {number}".encode()).hexdigest()
+            one = pattern.replace("<digest>", name).replace("<id>", f"key_{name[:12]}").replace("<user>", f"user{number}@example.com")
+            out.write("," + one)
+        out.write("\n}")
+
+
 class Gateway:
     """A configuration with one key, in a folder of its own. `command` serves it at `url`, an OpenAI client's base URL."""
 
-    def __init__(self, binary, folder, upstream, managed_key, *, threads=1, ledger=False, limits=False):
+    def __init__(self, binary, folder, upstream, managed_key, *, threads=1, ledger=False, limits=False, keys=1):
         folder = Path(folder)
         folder.mkdir(parents=True)
         config = folder / "gateway.yaml"
@@ -53,6 +72,22 @@ class Gateway:
         made = subprocess.run([binary, "keys", "create", "--config", config, "bench", "all"],
                               check=True, capture_output=True, text=True)
         self.key = made.stdout.split()[0]
+        if keys > 1:
+            add_keys(folder / "keys.json", keys - 1)
         self.url = f"http://{listen}/openai/v1"
         self.command = [binary, "serve", "--config", config]
+        self.keys = keys
         self.log = folder / "gateway.log"
+
+    def reload(self, pid, patience=120):
+        """Sends the signal, and waits until the log says that it was obeyed."""
+        begun = self.log.stat().st_size
+        os.kill(pid, signal.SIGHUP)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            with self.log.open() as log:
+                log.seek(begun)
+                if "configuration reloaded" in log.read():
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"no reload within {patience} s; see {self.log}")

@@ -57,6 +57,7 @@ class Target:
     pid: int | None = None
     headers: dict = field(default_factory=dict)
     model: str | None = None
+    version: str = ""
 
     @property
     def address(self):

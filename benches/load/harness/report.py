@@ -75,6 +75,15 @@ def latency_table(by_target, rate):
                  ["server", "p50", "p99", "added p50", "added p99", "failed"], rows)
 
 
+def reload_table(rounds, keys, rate):
+    rows = [[name, *(f"{middle(of, at):.0f}" for at in ("p50", "p99", "max")), sum(entry["failed"] for entry in of)]
+            for name, of in rounds.items()]
+    again = rounds["reloading"]
+    count, each = sum(entry["reloads"] for entry in again), middle(again, "reload_seconds")
+    return table(f"Latency of chat at {rate} requests/s, us, with {keys} keys; {count} reloads of {each:.1f} s",
+                 ["gateway", "p50", "p99", "max", "failed"], rows)
+
+
 def memory_table(points_by_target):
     rows = []
     for name, points in points_by_target.items():

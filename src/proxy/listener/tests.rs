@@ -143,10 +143,11 @@ async fn lines_go_into_the_next_head_alone_however_little_the_client_takes() {
     // Less than the head, so that it is written in pieces.
     let (mut client, stream) = duplex(7);
     let mut guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::default());
-    *guard.lines.lock() = b"a: 1\r\nb: 2\r\n".to_vec();
+    guard.out.lock().lines = b"a: 1\r\nb: 2\r\n".to_vec();
     let written = async {
         guard.write_all(b"HTTP/1.1 200 OK\r\ndate: x\r\n\r\n").await.expect("written");
         guard.write_all(b"body\r\n\r\n").await.expect("written");
+        guard.flush().await.expect("sent");
         drop(guard);
     };
     let mut seen = String::new();

@@ -67,7 +67,7 @@ impl Framing {
                 _ if buffer.is_empty() => return Ok(Piece::More),
                 Self::Length(left) => return Ok(Piece::Data(take(buffer, left))),
                 Self::ToClose => return Ok(Piece::Data(buffer.split())),
-                Self::Chunked(Chunk::Data(left)) if *left > 0 => return Ok(Piece::Data(take(buffer, left))),
+                Self::Chunked(chunk @ Chunk::Data(1..)) => return Ok(Piece::Data(chunk.data(buffer))),
                 Self::Chunked(chunk) => match chunk.step(buffer)? {
                     Step::On => {}
                     Step::More => return Ok(Piece::More),
@@ -85,6 +85,18 @@ enum Step {
 }
 
 impl Chunk {
+    /// Takes what is there of the data, and the line end behind it too where that is there: nothing is then left in the buffer
+    /// of a chunk that came by itself.
+    fn data(&mut self, buffer: &mut BytesMut) -> BytesMut {
+        let Self::Data(left) = self else { return BytesMut::new() };
+        let data = take(buffer, left);
+        if *left == 0 && buffer.starts_with(b"\r\n") {
+            buffer.advance(2);
+            *self = Self::Size;
+        }
+        data
+    }
+
     /// Reads what stands between data and data.
     fn step(&mut self, buffer: &mut BytesMut) -> Result<Step, &'static str> {
         match self {

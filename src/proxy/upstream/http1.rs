@@ -7,10 +7,11 @@
 //! request and a whole answer with nothing behind it.
 //! Never does: decide about retries, look into a body, touch the client's side.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::Stream;
@@ -157,7 +158,7 @@ impl Exchange {
             if passed + self.buffer.len() > MAX_HEAD {
                 return Err(Broken::bad("a head of more than 64 KiB"));
             }
-            if self.fill(self.read_size).await? == 0 {
+            if poll_fn(|context| self.poll_fill(context, self.read_size)).await? == 0 {
                 return Err(Broken::reset("the connection ended before the answer's head"));
             }
         }
@@ -167,42 +168,43 @@ impl Exchange {
     ///
     /// # Errors
     /// `Upstream(Reset)` where the connection ends before the body does, `Upstream(BadAnswer)` where chunks are broken.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
+    pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         if self.missing() > 0 {
-            if self.fill(self.missing()).await? == 0 {
-                return self.ended();
+            if ready!(self.poll_fill(context, self.missing()))? == 0 {
+                return Poll::Ready(self.ended());
             }
             if self.missing() > 0 {
-                return Ok(Some(Bytes::new()));
+                return Poll::Ready(Ok(Some(Bytes::new())));
             }
         }
-        let mut gathered = BytesMut::new();
         loop {
-            let piece = match self.framing.next(&mut self.buffer) {
-                Ok(piece) => piece,
-                // What was good goes first; the fault is still there at the next call.
-                Err(_) if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
-                Err(fault) => return Err(Broken::bad(fault)),
-            };
-            match piece {
-                Piece::Data(data) if gathered.is_empty() && (self.buffer.is_empty() || data.len() > GATHER) => {
-                    return Ok(Some(data.freeze()));
-                }
-                Piece::Data(data) => {
-                    gathered.extend_from_slice(&data);
-                    if gathered.len() > GATHER {
-                        return Ok(Some(gathered.freeze()));
+            match self.gathered() {
+                Ok(Piece::Data(data)) => return Poll::Ready(Ok(Some(data.freeze()))),
+                Ok(Piece::End) => return Poll::Ready(Ok(None)),
+                Ok(Piece::More) => {
+                    if ready!(self.poll_fill(context, self.read_size))? == 0 {
+                        return Poll::Ready(self.ended());
                     }
                 }
-                Piece::End | Piece::More if !gathered.is_empty() => return Ok(Some(gathered.freeze())),
-                Piece::End => return Ok(None),
-                Piece::More => {
-                    if self.fill(self.read_size).await? == 0 {
-                        return self.ended();
-                    }
-                }
+                Err(fault) => return Poll::Ready(Err(Broken::bad(fault))),
             }
         }
+    }
+
+    /// What was read of the body: chunks as one piece, where they are small.
+    fn gathered(&mut self) -> Result<Piece, &'static str> {
+        let mut gathered = match self.framing.next(&mut self.buffer)? {
+            Piece::Data(first) if !self.buffer.is_empty() && first.len() <= GATHER => first,
+            other => return Ok(other),
+        };
+        // A fault and an end are still there at the next call; what was good goes first.
+        while let Ok(Piece::Data(more)) = self.framing.next(&mut self.buffer) {
+            gathered.extend_from_slice(&more);
+            if gathered.len() > GATHER {
+                break;
+            }
+        }
+        Ok(Piece::Data(gathered))
     }
 
     fn ended(&mut self) -> Result<Option<Bytes>, Broken> {
@@ -234,13 +236,25 @@ impl Exchange {
         }
     }
 
-    async fn fill(&mut self, room: usize) -> Result<usize, Broken> {
-        self.buffer.reserve(room);
-        let room = self.buffer.capacity() - self.buffer.len();
-        let count = self.stream.read_buf(&mut self.buffer).await.map_err(|error| Broken::reset(&error.to_string()))?;
+    /// Reads once, 0 bytes at the end. Little is read by way of the stack, so that a connection that is waited for needs no
+    /// memory to read into.
+    fn poll_fill(&mut self, context: &mut Context<'_>, room: usize) -> Poll<Result<usize, Broken>> {
+        let broken = |error: io::Error| Broken::reset(&error.to_string());
+        let (room, count) = if room <= SMALL_READ && self.buffer.is_empty() {
+            let mut space = [const { MaybeUninit::uninit() }; SMALL_READ];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)).map_err(broken)?;
+            self.buffer = BytesMut::from(read.filled());
+            (SMALL_READ, read.filled().len())
+        } else {
+            self.buffer.reserve(room);
+            let room = self.buffer.capacity() - self.buffer.len();
+            let read = pin!(self.stream.read_buf(&mut self.buffer));
+            (room, ready!(read.poll(context)).map_err(broken)?)
+        };
         self.answered |= count > 0;
         self.read_size = if count == room { LARGE_READ } else { SMALL_READ };
-        Ok(count)
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -252,6 +266,10 @@ mod tests {
 
     const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234";
 
+    async fn chunk(exchange: &mut Exchange) -> Result<Option<Bytes>, Broken> {
+        poll_fn(|context| exchange.poll_chunk(context)).await
+    }
+
     #[tokio::test]
     async fn a_gathered_body_is_one_piece() {
         let (mut provider, stream) = duplex(1024);
@@ -260,10 +278,10 @@ mod tests {
         exchange.head(false).await.expect("a head");
         exchange.gather();
         provider.write_all(b"567").await.expect("open");
-        assert_eq!(exchange.chunk().await.expect("more"), Some(Bytes::new()));
+        assert_eq!(chunk(&mut exchange).await.expect("more"), Some(Bytes::new()));
         provider.write_all(b"89").await.expect("open");
-        assert_eq!(exchange.chunk().await.expect("all"), Some(Bytes::from_static(b"0123456789")));
-        assert_eq!(exchange.chunk().await.expect("the end"), None);
+        assert_eq!(chunk(&mut exchange).await.expect("all"), Some(Bytes::from_static(b"0123456789")));
+        assert_eq!(chunk(&mut exchange).await.expect("the end"), None);
     }
 
     #[tokio::test]
@@ -274,7 +292,7 @@ mod tests {
         exchange.head(false).await.expect("a head");
         exchange.gather();
         drop(provider);
-        assert!(exchange.chunk().await.is_err());
+        assert!(chunk(&mut exchange).await.is_err());
         assert_eq!(exchange.so_far(), "01234");
     }
 }

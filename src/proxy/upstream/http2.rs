@@ -11,7 +11,7 @@
 use std::future::{Future as _, poll_fn};
 use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
@@ -110,16 +110,16 @@ impl Exchange {
         Ok(AnswerHead::of(parts.status, parts.headers, length))
     }
 
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
-        let Stage::Answered(body) = &mut self.stage else { return Ok(None) };
-        match poll_fn(|context| gathered(body, context)).await {
+    pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        let Stage::Answered(body) = &mut self.stage else { return Poll::Ready(Ok(None)) };
+        Poll::Ready(match ready!(gathered(body, context)) {
             Some(Ok(piece)) => Ok(Some(piece)),
             Some(Err(error)) => Err(self.broken(&error)),
             None => {
                 self.stage = Stage::Over;
                 Ok(None)
             }
-        }
+        })
     }
 
     /// What an error of the stream or its connection comes to. A connection that ends takes no further streams.

@@ -16,6 +16,8 @@ mod http2;
 mod links;
 mod quiet;
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -192,18 +194,23 @@ impl Connection {
     /// # Errors
     /// `Upstream(Reset)` where it ends before the body does, `Upstream(BadAnswer)` where its framing is broken.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
+        poll_fn(|context| self.poll_chunk(context)).await
+    }
+
+    /// The same, asked once.
+    pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         loop {
-            let came = match &mut self.carrier {
-                Carrier::Http1(exchange) => exchange.chunk().await,
-                Carrier::Http2(exchange) => exchange.chunk().await,
-            }?;
-            let Some(masking) = &mut self.masking else { return Ok(came) };
-            let Some(piece) = came else { return Ok(masking.end()) };
+            let came = ready!(match &mut self.carrier {
+                Carrier::Http1(exchange) => exchange.poll_chunk(context),
+                Carrier::Http2(exchange) => exchange.poll_chunk(context),
+            })?;
+            let Some(masking) = &mut self.masking else { return Poll::Ready(Ok(came)) };
+            let Some(piece) = came else { return Poll::Ready(Ok(masking.end())) };
             if piece.is_empty() {
-                return Ok(Some(piece));
+                return Poll::Ready(Ok(Some(piece)));
             }
             if let Some(passes) = masking.push(piece) {
-                return Ok(Some(passes));
+                return Poll::Ready(Ok(Some(passes)));
             }
         }
     }

@@ -88,8 +88,9 @@ impl Builder {
 
     /// Sets a header to what it may have been given by others.
     pub(super) fn set(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Unspeakable> {
-        // As `HeaderValue` has it.
-        if value.iter().any(|&byte| (byte < b' ' && byte != b'\t') || byte == 127) {
+        // As `HeaderValue` has it. All bytes are looked at, which goes by the dozen.
+        let is_odd = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 127;
+        if value.iter().fold(false, |any, &byte| any | is_odd(byte)) {
             return Err(Unspeakable);
         }
         match self.line_of(name) {

@@ -1,0 +1,136 @@
+//! What is written to a client, on its way out: it waits for its flush in a buffer that is there only while it holds something.
+//!
+//! Invariant: all bytes leave in the order in which they were written, before a flush or the end of the connection is over.
+//! Never does: hold more than 16 KiB and a head; read.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Write as _};
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use pingora_core::protocols::Stream;
+use tokio::io::AsyncWrite as _;
+
+/// Bytes that may wait.
+const ROOM: usize = 16 * 1024;
+/// What is kept of the buffer while it is empty: as much as is cheaper to keep than to ask for again.
+const KEPT: usize = 512;
+
+/// The way to one client.
+#[derive(Debug)]
+pub(super) struct Out {
+    pub(super) stream: Stream,
+    buffer: Vec<u8>,
+    /// How much of the buffer has left.
+    gone: usize,
+    /// Lines that go into the next head, behind those that it has itself.
+    pub(super) lines: Vec<u8>,
+    /// Whether more is about to be written, so that a flush can wait for that.
+    pub(super) is_held: bool,
+}
+
+impl Out {
+    pub(super) fn to(stream: Stream) -> Self {
+        Self { stream, buffer: Vec::new(), gone: 0, lines: Vec::new(), is_held: false }
+    }
+
+    /// Takes a piece of a body in chunks (RFC 9112 section 7.1); false where it has no room for it.
+    pub(super) fn put_chunk(&mut self, piece: &[u8]) -> bool {
+        let fits = !piece.is_empty() && self.buffer.len() + piece.len() <= ROOM;
+        if fits {
+            self.buffer.reserve(piece.len() + MOST_AROUND);
+            // Memory takes any bytes.
+            let _ = write!(self.buffer, "{:X}\r\n", piece.len());
+            self.buffer.extend_from_slice(piece);
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+        fits
+    }
+
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.lines.is_empty() {
+            let head = bytes.strip_suffix(b"\r\n").ok_or(io::ErrorKind::InvalidData)?;
+            let lines = mem::take(&mut self.lines);
+            self.buffer.reserve(bytes.len() + lines.len());
+            [head, &lines, b"\r\n"].iter().for_each(|part| self.buffer.extend_from_slice(part));
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if self.buffer.len() + bytes.len() > ROOM {
+            ready!(self.poll_drain(context))?;
+        }
+        if bytes.len() >= ROOM {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        }
+        self.buffer.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let size = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if self.buffer.len() + size > ROOM {
+            ready!(self.poll_drain(context))?;
+        }
+        if size >= ROOM {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        }
+        self.buffer.reserve(size);
+        slices.iter().for_each(|slice| self.buffer.extend_from_slice(slice));
+        Poll::Ready(Ok(size))
+    }
+
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_held {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_drain(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    /// Sends what waits, where it can be sent, and ends the connection.
+    pub(super) async fn shutdown(&mut self) {
+        let _ = poll_fn(|context| self.poll_drain(context)).await;
+        self.stream.shutdown().await;
+    }
+
+    /// Hands on what waits.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.gone < self.buffer.len() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.buffer[self.gone..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                more => self.gone += more,
+            }
+        }
+        self.gone = 0;
+        self.buffer.clear();
+        if self.buffer.capacity() > KEPT {
+            self.buffer = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What was written is sent where that takes no wait, as Pingora does with what it buffers itself.
+impl Drop for Out {
+    fn drop(&mut self) {
+        if self.gone < self.buffer.len() {
+            // Nobody is left to be told.
+            let _ = self.poll_drain(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
+/// The most bytes around a chunk: its size of up to 16 digits, and two line ends.
+const MOST_AROUND: usize = 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Facts about what waits for its flush.
+//!
+//! Never does: wait in real time.
+
+use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+use super::*;
+
+/// The way to a client that reads, of whose connection so many bytes are on their way at once.
+fn way(room: usize) -> (Out, DuplexStream) {
+    let (client, stream) = duplex(room);
+    (Out::to(Box::new(stream)), client)
+}
+
+async fn write(out: &mut Out, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let count = poll_fn(|context| out.poll_write(context, bytes)).await.expect("open");
+        bytes = &bytes[count..];
+    }
+}
+
+async fn flush(out: &mut Out) {
+    poll_fn(|context| out.poll_flush(context)).await.expect("open");
+}
+
+/// What has come so far.
+fn came(client: &mut DuplexStream) -> Vec<u8> {
+    let mut bytes = [0; 64 * 1024];
+    let mut read = tokio::io::ReadBuf::new(&mut bytes);
+    let _ = tokio::io::AsyncRead::poll_read(Pin::new(client), &mut Context::from_waker(Waker::noop()), &mut read);
+    read.filled().to_vec()
+}
+
+#[tokio::test]
+async fn a_head_its_lines_and_what_follows_leave_together_at_the_flush() {
+    let (mut out, mut client) = way(1024);
+    out.lines = b"b: 2\r\n".to_vec();
+    write(&mut out, b"a: 1\r\n\r\n").await;
+    write(&mut out, b"body").await;
+    assert_eq!(came(&mut client), b"");
+    flush(&mut out).await;
+    assert_eq!(came(&mut client), b"a: 1\r\nb: 2\r\n\r\nbody");
+    assert_eq!(out.buffer.capacity(), out.buffer.capacity().min(KEPT));
+}
+
+#[tokio::test]
+async fn a_flush_waits_while_more_is_about_to_be_written() {
+    let (mut out, mut client) = way(1024);
+    out.is_held = true;
+    write(&mut out, b"head").await;
+    flush(&mut out).await;
+    assert_eq!(came(&mut client), b"");
+    out.is_held = false;
+    flush(&mut out).await;
+    assert_eq!(came(&mut client), b"head");
+}
+
+#[tokio::test]
+async fn chunks_are_framed_and_those_that_have_no_room_are_not_taken() {
+    let (mut out, mut client) = way(64 * 1024);
+    assert!(out.put_chunk(b"data: x\n\n") && out.put_chunk(&[b'y'; 26]));
+    flush(&mut out).await;
+    assert_eq!(came(&mut client), b"9\r\ndata: x\n\n\r\n1A\r\nyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n");
+    assert!(!out.put_chunk(b""), "it would end the body");
+    assert!(!out.put_chunk(&[b'z'; ROOM + 1]));
+    assert!(out.put_chunk(&[b'z'; ROOM]) && !out.put_chunk(b"z"));
+    assert_eq!(out.buffer.len(), "4000\r\n\r\n".len() + ROOM);
+}
+
+#[tokio::test]
+async fn all_bytes_come_in_order_however_little_the_connection_takes() {
+    for sizes in [&[1, 5_000, 3, 40_000, 2, 17_000, 16 * 1024, 9][..], &[100_000, 1, 100_000]] {
+        let (mut out, mut client) = way(7);
+        let whole: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
+        let writing = async {
+            let mut at = 0;
+            for (index, size) in sizes.iter().enumerate() {
+                let (part, end) = (&whole[at..at + size], at + size);
+                if index % 2 == 0 {
+                    write(&mut out, part).await;
+                } else {
+                    let (first, second) = part.split_at(size / 3);
+                    let slices = [IoSlice::new(first), IoSlice::new(second)];
+                    let count = poll_fn(|context| out.poll_write_vectored(context, &slices)).await.expect("open");
+                    write(&mut out, &part[count..]).await;
+                }
+                at = end;
+            }
+            poll_fn(|context| out.poll_shutdown(context)).await.expect("open");
+        };
+        let mut read = Vec::new();
+        let (_, all) = tokio::join!(writing, client.read_to_end(&mut read));
+        all.expect("open");
+        assert!(read == whole, "{sizes:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_at_the_end_is_sent_where_it_can_be() {
+    let (mut out, mut client) = way(1024);
+    write(&mut out, b"last").await;
+    drop(out);
+    assert_eq!(came(&mut client), b"last");
+    let (mut out, mut client) = way(1024);
+    write(&mut out, b"last").await;
+    out.shutdown().await;
+    assert_eq!(came(&mut client), b"last");
+}
