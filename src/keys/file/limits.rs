@@ -22,7 +22,7 @@ const EXAMPLE: &str = r#"{"requests_per_minute": 60, "budgets": [{"usd": 100, "p
 
 impl<'t> Reader<'t> {
     pub(super) fn allowance(&mut self, fields: &Fields<'t>) -> Arc<Allowance> {
-        if fields.get(LIMITS).or(fields.get(DEFAULT_MAX_OUTPUT_TOKENS)).is_none() {
+        if fields.get(LIMITS).is_none() && fields.get(DEFAULT_MAX_OUTPUT_TOKENS).is_none() {
             return Arc::clone(&self.no_allowance);
         }
         let default_max_output_tokens = fields.get(DEFAULT_MAX_OUTPUT_TOKENS).and_then(|value| {
