@@ -116,11 +116,7 @@ async fn pass(
     call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
     let mut out = Out::behind_head(session, settings, left);
     call.waiting(pin!(out.begins(session, pieces, unframed))).await?;
-    let ending = Ending {
-        expected: ask.underway.route.ends_by_an_event(),
-        events: success && events && unframed,
-        is_single: ask.edits.choices <= 1,
-    };
+    let ending = Ending::of(ask, success && events && unframed);
     let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, watch, ending }).await? else {
         return call.waiting(pin!(out.end(session))).await;
     };
@@ -308,6 +304,11 @@ struct Ending {
 }
 
 impl Ending {
+    fn of(ask: &Ask, events: bool) -> Self {
+        let expected = ask.underway.route.ends_by_an_event();
+        Self { expected, events, is_single: ask.edits.choices <= 1 }
+    }
+
     /// Whether all of it is there, but for what need not come.
     fn is_over(&self, seen: &Seen) -> bool {
         self.events && seen.terminal
