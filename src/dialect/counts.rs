@@ -11,7 +11,7 @@ use super::walk::stop;
 /// and by its own name. Of two members of one name the later is told later.
 pub(super) fn counts<P: Copy>(object: &[u8], mut part: impl FnMut(&[u8]) -> P, mut told: impl FnMut(P, &[u8], Number)) {
     let outermost = part(b"");
-    // What came before a fault was told; the walk already saw that brackets match.
+    // What came before a fault was told.
     let _ = Members { text: object, at: 0 }.each(outermost, 0, &mut part, &mut told);
 }
 

@@ -228,6 +228,7 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     let facts = facts(session, call, &snapshot.server)?;
     let reply = wire::refusal(refusal, route.as_deref(), provider.as_deref(), &facts);
     let (head, text) = reply.map_err(unspeakable)?;
+    listener::forget_head(session);
     body::before_refusal(session, refusal);
     debug!("call {}: refused: {refusal:?}", call.arrived()?.record.request_id);
     call.waiting(async {

@@ -60,7 +60,7 @@ impl Heads {
 /// A client's connection whose heads have to come in time.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    /// The connection, which [`pieces`] writes to through a shared reference; nobody ever waits for it.
+    /// The connection, which [`put_chunk`] writes to through a shared reference; nobody ever waits for it.
     out: Mutex<Out>,
     /// Written through a shared reference by [`begins`] and [`over`], in the task that reads: no other order is needed.
     stage: AtomicU8,
@@ -190,6 +190,15 @@ pub(super) fn takes_lines(session: &ServerSession) -> bool {
 pub(super) fn put_lines(session: &ServerSession, lines: Vec<u8>) {
     if let Some(guard) = guard(session) {
         guard.out.lock().lines = lines;
+    }
+}
+
+/// Forgets what was to go with a head that another one takes the place of.
+pub(super) fn forget_head(session: &ServerSession) {
+    if let Some(guard) = guard(session) {
+        let mut out = guard.out.lock();
+        out.lines.clear();
+        out.is_held = false;
     }
 }
 

@@ -115,7 +115,7 @@ async fn pass(
     listener::hold_flush(session, !pieces.is_empty());
     call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
     let mut out = Out::behind_head(session, settings, left);
-    call.waiting(pin!(out.begins(session, pieces, unframed))).await?;
+    call.waiting(pin!(out.begins(session, pieces, unframed || connection.is_some()))).await?;
     let ending = Ending::of(ask, success && events && unframed);
     let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, watch, ending }).await? else {
         return call.waiting(pin!(out.end(session))).await;
@@ -208,6 +208,8 @@ async fn rest(
     out: &mut Out<'_>,
     Rest { mut connection, mut watch, ending }: Rest<'_>,
 ) -> Result<Result<(), Broken>, Refusal> {
+    // What the head and the pieces took the client is not the provider's time.
+    watch.begins(Instant::now());
     while let Some(live) = &mut connection {
         let seen = call.arrived()?.seen();
         if seen.content {
@@ -273,7 +275,7 @@ async fn cut(session: &mut ServerSession, settings: &ServerSettings, event: Opti
 }
 
 /// Tells a client inside its stream that it was cut, in the shape on which its SDK raises; no end follows. Over HTTP/1.1
-///  the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
+/// the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
 async fn tell(session: &mut ServerSession, settings: &ServerSettings, event: String) {
     let end = session.is_http2();
     // The stream is lost either way.

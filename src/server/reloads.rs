@@ -92,15 +92,25 @@ impl Reloads {
                 process::step_back();
                 has_stepped_back = true;
             }
+            let part = match job {
+                Job::Everything(_) => Part::Configuration,
+                Job::ChangedKeys(_) => Part::Keys,
+            };
             // A reload that panics has told so in the log, and must not be the last one.
-            let _ = catch_unwind(AssertUnwindSafe(|| match job {
-                Job::Everything(answer) => answer(self.everything()),
-                Job::ChangedKeys(over) => {
-                    self.changed_keys();
-                    over();
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                match job {
+                    Job::Everything(answer) => answer(self.everything()),
+                    Job::ChangedKeys(over) => {
+                        self.changed_keys();
+                        over();
+                    }
                 }
+                self.retired.drop_unused();
             }));
-            self.retired.drop_unused();
+            if done.is_err() {
+                self.telemetry.panicked();
+                self.telemetry.reload(part, Reload::Refused);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::lifecycle::Lifecycle;
 use super::listen::{bind, bind_all};
 use super::parts::Prepared;
 use super::process;
@@ -54,6 +55,12 @@ struct Reload<'s> {
     end: oneshot::Receiver<()>,
     /// Who was told that it began.
     told: Option<&'s Supervisor>,
+}
+
+/// Whether this process still is the one that its supervisor watches: while it read, it may have been told to end, or to
+/// make way.
+fn serves(lifecycle: &Lifecycle) -> bool {
+    !lifecycle.is_ending() && !lifecycle.has_handed_over()
 }
 
 /// Waits for the end of a reload; without one, for ever. Refused or applied, it is in the log.
@@ -120,7 +127,8 @@ impl Signals {
                         reload = Some(Reload { end: running.control.begin_reload(), told });
                     }
                     () = over(&mut reload) => {
-                        reload.take().and_then(|reload| reload.told).inspect(|supervisor| supervisor.ready());
+                        let told = reload.take().and_then(|reload| reload.told);
+                        told.filter(|_| serves(&running.lifecycle)).inspect(|supervisor| supervisor.ready());
                     }
                     _ = caught.terminate.recv() => running.drain(),
                     _ = caught.interrupt.recv() => running.lifecycle.stop(),

@@ -1,4 +1,4 @@
-//! What is written to a client, on its way out: it waits for its flush in a buffer that is there only while it holds something.
+//! What is written to a client, on its way out: it waits for its flush in a buffer that is large only while it holds much.
 //!
 //! Invariant: all bytes leave in the order in which they were written, before a flush or the end of the connection is over.
 //! Never does: hold more than 16 KiB and a head; read.
@@ -14,6 +14,8 @@ use tokio::io::AsyncWrite as _;
 
 /// Bytes that may wait.
 const ROOM: usize = 16 * 1024;
+/// The most bytes around a chunk: its size of up to 16 digits, and two line ends.
+const MOST_AROUND: usize = 20;
 /// What is kept of the buffer while it is empty: as much as is cheaper to keep than to ask for again.
 const KEPT: usize = 512;
 
@@ -78,6 +80,10 @@ impl Out {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.lines.is_empty() {
+            // They belong into a head, and heads are not written so.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         let size = slices.iter().map(|slice| slice.len()).sum::<usize>();
         if self.buffer.len() + size > ROOM {
             ready!(self.poll_drain(context))?;
@@ -135,9 +141,6 @@ impl Drop for Out {
         }
     }
 }
-
-/// The most bytes around a chunk: its size of up to 16 digits, and two line ends.
-const MOST_AROUND: usize = 20;
 
 #[cfg(test)]
 mod tests;

@@ -216,7 +216,7 @@ impl Exchange {
         Err(Broken::reset("the connection ended before the answer's body"))
     }
 
-    /// From here on [`Self::chunk`] gives a body whose length is known as one piece, and empty ones until it is there.
+    /// From here on [`Self::poll_chunk`] gives a body whose length is known as one piece, and empty ones until it is there.
     pub(super) fn gather(&mut self) {
         self.gathers = true;
     }

@@ -59,6 +59,7 @@ fn passed(lines: &Lines, mut own: Own, facts: &Facts<'_>) -> Vec<u8> {
         match name {
             // Framing, and what else Pingora writes itself.
             b"content-length" | b"date" => {}
+            _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes().eq_ignore_ascii_case(name)) => {}
             b"x-request-id" => runs.renamed(&mut own.text, (b"x-upstream-request-id", b""), &line),
             b"x-upstream-request-id" if has_id => {}
             _ if stays_there(name) => {}
@@ -67,7 +68,6 @@ fn passed(lines: &Lines, mut own: Own, facts: &Facts<'_>) -> Vec<u8> {
                 runs.renamed(&mut own.text, (b"x-upstream-ratelimit-", rest), &line);
             }
             _ if own.has(name) => {}
-            _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes() == name) => {}
             _ => runs.pass(&mut own.text, &line),
         }
     }

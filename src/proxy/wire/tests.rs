@@ -189,12 +189,26 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
         let behind = String::from_utf8(behind).expect("ASCII");
         let behind = behind.strip_suffix("\r\n").expect("an end").split("\r\n").map(str::to_owned);
         let (mut by_line, mut by_map) = (seen(&reply), by_map.clone());
-        by_line.extend(behind);
+        // Its lines pass as they are spelt.
+        by_line.extend(behind.map(|line: String| match line.split_once(": ") {
+            Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
+            None => line,
+        }));
         by_line.sort();
         by_map.sort();
         assert_eq!(by_line, by_map, "both ways of an answer say the same");
     }
     by_map
+}
+
+#[test]
+fn what_the_provider_says_is_of_its_hop_stays_there_however_it_is_spelt() {
+    let long = "X-A-Name-That-Is-Longer-Than-Any-That-Is-Known";
+    let connection = format!("{}, X-Request-ID", long.to_ascii_uppercase());
+    let pairs = [("Connection", &*connection), (long, "1"), ("x-request-id", "theirs"), ("X-Plain", "2")];
+    let seen = answered(&pairs, Length::Known(2), Version::HTTP_11);
+    assert!(seen.contains(&"x-plain: 2".to_owned()), "{seen:?}");
+    assert!(!seen.iter().any(|line| line.contains("theirs") || line.contains("longer")), "{seen:?}");
 }
 
 #[test]

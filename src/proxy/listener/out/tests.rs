@@ -40,7 +40,7 @@ async fn a_head_its_lines_and_what_follows_leave_together_at_the_flush() {
     assert_eq!(came(&mut client), b"");
     flush(&mut out).await;
     assert_eq!(came(&mut client), b"a: 1\r\nb: 2\r\n\r\nbody");
-    assert_eq!(out.buffer.capacity(), out.buffer.capacity().min(KEPT));
+    assert!(out.buffer.capacity() <= KEPT);
 }
 
 #[tokio::test]
