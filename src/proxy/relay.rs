@@ -2,7 +2,7 @@
 //!
 //! Invariant: an answer that was cut never ends as if it were whole: a stream is told in-band, anything else is aborted.
 //! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
-//! Never does: hold back a piece of a stream, change one.
+//! Never does: hold back a piece of a stream, change one. (Of a body whose length is known, up to 16 KiB wait for more.)
 
 use std::mem;
 use std::pin::pin;

@@ -64,7 +64,8 @@ impl<'s> Out<'s> {
         if flushes && self.tail.1 { self.flush(session).await } else { Ok(()) }
     }
 
-    /// Writes a piece, and sends what was written before in any case.
+    /// Writes a piece; in chunks it is sent, and with it what was written before. Of a body whose length is known Pingora lets up
+    /// to 16 KiB wait for more.
     pub(super) async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
         self.tail.push(&piece);
         if self.in_chunks && (piece.is_empty() || listener::put_chunk(session, &piece)) {

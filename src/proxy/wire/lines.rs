@@ -2,8 +2,8 @@
 //!
 //! Building two maps of twenty headers to write them out again was a third of what a small call took.
 //!
-//! Invariant: the client gets what the map of [`super::answer`] would have given it, in another order
-//! (`tests::answered` holds it); framing is left to Pingora.
+//! Invariant: the client gets what the map of [`super::answer`] would have given it, in another order and as the
+//! provider spells it (`tests::answered` holds it); framing is left to Pingora.
 //! Never does: decide what passes in another way than the map does.
 
 use std::ops::Range;
