@@ -21,6 +21,7 @@ use crate::units::Usage;
 pub use counts::text;
 pub use fault::{Class, class};
 pub use picture::{Node, Slot};
+pub(crate) use walk::stop;
 pub use walk::{Found, Holes, Walk};
 
 /// An API family.

@@ -5,7 +5,7 @@
 
 use super::picture::{Does, Mark, Node, Slot};
 pub use found::{Found, Holes};
-pub(super) use lex::stop;
+pub(crate) use lex::stop;
 use lex::{Escape, Name, bracket, is_space};
 
 mod found;

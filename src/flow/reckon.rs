@@ -11,8 +11,8 @@ use crate::meter::price::{Mode, Price};
 /// message needs, but not where there is one short text (a bare prompt, an embedding).
 const TEMPLATE: u64 = 64;
 
-/// Reckons the worst case of a call whose body was read. `open_ended` is [`Scan::is_open_ended`]; `default_output` what the
-/// gateway itself sets as the ceiling where the request names none.
+/// Reckons the worst case of a call whose body was read. `default_output` is what the gateway
+/// itself sets as the ceiling where the request names none.
 ///
 /// Text is at most a token a byte: byte-level tokens, which all models here have, never stand for less than one byte. A
 /// model reads no more than its `max_input_tokens`, and of content that is not in the body that is all that is known. A
@@ -20,10 +20,11 @@ const TEMPLATE: u64 = 64;
 /// price of its own is not known.
 pub fn reckon(scan: &Scan<'_>, body: &[u8], price: Option<&Price>, default_output: Option<u64>) -> Ask {
     let most_input = price.and_then(Price::max_input_tokens);
-    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE + scan.instructions(body));
+    let content = scan.content(body);
+    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE + content.instructions);
     let input_bound = match most_input {
         Some(most) if bytes >= most => Some(most),
-        most if scan.is_open_ended(body) => most,
+        most if content.is_open_ended => most,
         _ => Some(bytes),
     };
     let ceiling = match price.and_then(Price::mode) {

@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 
 use super::splice::Splice;
 
+pub use content::Content;
+
 /// What a request asks for. Field names: OpenAI's API reference, chat/completions and responses, read 2026-11.
 #[derive(Clone, Debug, Default)]
 pub struct Scan<'b> {
@@ -91,16 +93,11 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
 }
 
 impl Scan<'_> {
-    /// Tells whether the input may be more tokens than the body has bytes, as part of it is no text or is not in the body:
-    /// media, files, stored answers, tools that read something. It rather says so once too often. `body` is what was
-    /// scanned; it is looked through once more, so ask only for calls that are limited.
-    pub fn is_open_ended(&self, body: &[u8]) -> bool {
-        self.refers || content::is_open_ended(body)
-    }
-
-    /// Tokens of input that a provider may add for what the request holds. As [`Self::is_open_ended`].
-    pub fn instructions(&self, body: &[u8]) -> u64 {
-        content::instructions(body)
+    /// What the request holds besides text. `body` is what was scanned; it is looked through once more, so ask only for calls
+    /// that are limited.
+    pub fn content(&self, body: &[u8]) -> Content {
+        let content = Content::of(body);
+        Content { is_open_ended: self.refers || content.is_open_ended, ..content }
     }
 
     /// The change that puts another model in the place of the one that is asked for, or adds it.

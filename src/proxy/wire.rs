@@ -204,7 +204,7 @@ pub(super) fn refusal(
         reply.number(&RETRY_AFTER, wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
     }
     for (name, value) in refusal_headers(refusal) {
-        reply.set(&HeaderName::from_static(name), value.as_bytes())?;
+        reply.set(name, value.as_bytes())?;
     }
     let method = |route: &Route| route.method.as_ref().map_or("*", Method::as_str).to_ascii_lowercase();
     let scope = route.map(|route| format!("{}:{}", method(route), route.pattern));

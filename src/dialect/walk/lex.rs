@@ -43,7 +43,7 @@ pub(super) fn is_space(byte: u8) -> bool {
 }
 
 /// Where the next quote or backslash is. Most strings are short, for which a few words are quicker than setting up a search.
-pub(in crate::dialect) fn stop(text: &[u8]) -> Option<usize> {
+pub(crate) fn stop(text: &[u8]) -> Option<usize> {
     let stops = |word: u64| zeros(word ^ every(b'"')) | zeros(word ^ every(b'\\'));
     let is_stop = |byte: &u8| matches!(byte, b'"' | b'\\');
     near(text, stops, is_stop).unwrap_or_else(|| memchr2(b'"', b'\\', text.get(NEAR..)?).map(|at| NEAR + at))

@@ -5,29 +5,104 @@
 //! body that spells any member name or value with an escape for a plain letter counts too, as it may spell one of these so.
 //! Never does: parse; tell how much there is.
 
-use memchr::memmem;
+use crate::dialect::stop;
 
-/// Names whose content is by reference or no text, so that the model reads more tokens than there are bytes. No text in
-/// quotes of its own, such as a parameter of a function, is likely to be one of them. Source: OpenAI's API reference,
-/// chat/completions and responses (content parts and hosted tools), and Anthropic's, messages, read 2026-11.
-const NAMES: [&[u8]; 14] = [
-    b"\"image_url\"",
-    b"\"input_image\"",
-    b"\"image_file\"",
-    b"\"input_audio\"",
-    b"\"input_file\"",
-    b"\"input_video\"",
-    b"\"video_url\"",
-    b"\"file_id\"",
-    b"\"file_ids\"",
-    b"\"file_url\"",
-    b"\"file_data\"",
-    b"\"item_reference\"",
-    b"\"vector_store_ids\"",
-    b"\"server_url\"",
-];
+/// What a request holds besides text whose bytes are all in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Whether the input may be more tokens than the body has bytes, as part of it is no text or is not in the body: media,
+    /// files, stored answers, tools that read something. It rather says so once too often.
+    pub is_open_ended: bool,
+    /// Tokens of instructions that a provider may put before a request for what it holds, such as tools. Anthropic tells up to
+    /// 530 for tools as such, and a few hundred for each of its own kinds
+    /// (docs.anthropic.com/en/docs/tool-use-pricing-and-tokens, read 2026-11); for answers in a given form it tells that there
+    /// are some. OpenAI's spelling of tools is all in the body.
+    pub instructions: u64,
+}
 
-/// The same where they are the value of a member `type`, or begin it: parts of content, and tools that the provider runs.
+/// Members of the request itself that bring in what the body does not hold.
+pub(super) const MEMBERS: [&str; 5] =
+    ["previous_response_id", "conversation", "web_search_options", "container", "mcp_servers"];
+
+impl Content {
+    /// Looks through a body once. Its own [`MEMBERS`] aside, which are for the scan to see.
+    pub(super) fn of(body: &[u8]) -> Self {
+        let mut content = Self::default();
+        let mut at = 0;
+        while let Some(more) = stop(&body[at..]) {
+            at += more + 1;
+            if body[at - 1] == b'"' {
+                content.sees(&body[at..]);
+            } else if is_disguise(&body[at..]) {
+                return Self { is_open_ended: true, instructions: INSTRUCTIONS };
+            }
+        }
+        content
+    }
+
+    /// What stands behind a quote.
+    fn sees(&mut self, text: &[u8]) {
+        let Some((_, means)) = names(text).iter().find(|(name, _)| text.starts_with(name)) else { return };
+        match means {
+            Means::OpenEnd => self.is_open_ended = true,
+            Means::Instructions => self.instructions = INSTRUCTIONS,
+            // That of an earlier answer; where it stands for the answer's own it counts too.
+            Means::Audio => self.is_open_ended |= value(text, AUDIO).starts_with(b"{"),
+            Means::Type => {
+                let Some(kind) = value(text, TYPE).strip_prefix(b"\"") else { return };
+                self.is_open_ended |= TYPES.iter().any(|name| kind.starts_with(name));
+                if OWN_TOOLS.iter().any(|name| kind.starts_with(name)) {
+                    self.instructions = INSTRUCTIONS;
+                }
+            }
+        }
+    }
+}
+
+/// What it means that a name stands in a body.
+#[derive(Clone, Copy)]
+enum Means {
+    /// Its content is by reference or no text, so that the model reads more tokens than there are bytes.
+    OpenEnd,
+    /// Anthropic has instructions for it.
+    Instructions,
+    /// What it means is up to its value.
+    Type,
+    Audio,
+}
+
+/// Names, by their first letter. No text in quotes of its own, such as a parameter of a function, is likely to be one of them.
+/// Source: OpenAI's API reference, chat/completions and responses (content parts and hosted tools), and Anthropic's, messages,
+/// read 2026-11.
+fn names(text: &[u8]) -> &'static [(&'static [u8], Means)] {
+    use Means::{Audio, Instructions, OpenEnd, Type};
+    match text.first() {
+        Some(b't') => &[(TYPE, Type)],
+        Some(b'a') => &[(AUDIO, Audio)],
+        Some(b'i') => &[
+            (b"image_url\"", OpenEnd),
+            (b"image_file\"", OpenEnd),
+            (b"input_image\"", OpenEnd),
+            (b"input_audio\"", OpenEnd),
+            (b"input_file\"", OpenEnd),
+            (b"input_video\"", OpenEnd),
+            (b"input_schema\"", Instructions),
+            (b"item_reference\"", OpenEnd),
+        ],
+        Some(b'f') => {
+            &[(b"file_id\"", OpenEnd), (b"file_ids\"", OpenEnd), (b"file_url\"", OpenEnd), (b"file_data\"", OpenEnd)]
+        }
+        Some(b'v') => &[(b"video_url\"", OpenEnd), (b"vector_store_ids\"", OpenEnd)],
+        Some(b's') => &[(b"server_url\"", OpenEnd)],
+        Some(b'o') => &[(b"output_config\"", Instructions), (b"output_format\"", Instructions)],
+        _ => &[],
+    }
+}
+
+const TYPE: &[u8] = b"type\"";
+const AUDIO: &[u8] = b"audio\"";
+
+/// Values of a member `type`, or how they begin, whose content is no text: parts of content, and tools that the provider runs.
 const TYPES: [&[u8]; 15] = [
     b"image\"",
     b"audio\"",
@@ -45,53 +120,21 @@ const TYPES: [&[u8]; 15] = [
     b"local_shell",
     b"shell",
 ];
-
-/// Members of the request itself that bring in what the body does not hold.
-pub(super) const MEMBERS: [&str; 5] =
-    ["previous_response_id", "conversation", "web_search_options", "container", "mcp_servers"];
-
-/// Tells whether the input may be more tokens than the body has bytes, its own [`MEMBERS`] aside.
-pub(super) fn is_open_ended(body: &[u8]) -> bool {
-    NAMES.iter().any(|name| memmem::find(body, name).is_some())
-        || values(body, b"\"type\"").any(|value| {
-            value.strip_prefix(b"\"").is_some_and(|value| TYPES.iter().any(|name| value.starts_with(name)))
-        })
-        // That of an earlier answer; where it stands for the answer's own it counts too.
-        || values(body, b"\"audio\"").any(|value| value.starts_with(b"{"))
-        || is_disguised(body)
-}
-
-/// Tokens of instructions that a provider puts before a request for what it holds, such as tools. Anthropic tells up to 530
-/// for tools as such, and a few hundred for each of its own kinds (docs.anthropic.com/en/docs/tool-use-pricing-and-tokens,
-/// read 2026-11); for answers in a given form it tells that there are some. OpenAI's spelling of tools is all in the body.
-pub(super) fn instructions(body: &[u8]) -> u64 {
-    let has = |name: &&[u8]| memmem::find(body, name).is_some();
-    let own = |value: &[u8]| OWN_TOOLS.iter().any(|name| value.starts_with(name));
-    let any = INSTRUCTED.iter().any(has) || values(body, b"\"type\"").any(own) || is_disguised(body);
-    if any { INSTRUCTIONS } else { 0 }
-}
-
-/// Members of Anthropic's for which there are instructions.
-const INSTRUCTED: [&[u8]; 3] = [b"\"input_schema\"", b"\"output_config\"", b"\"output_format\""];
 /// Tools that Anthropic describes and the client runs.
-const OWN_TOOLS: [&[u8]; 4] = [b"\"bash_", b"\"text_editor_", b"\"memory_", b"\"tool_search"];
+const OWN_TOOLS: [&[u8]; 4] = [b"bash_", b"text_editor_", b"memory_", b"tool_search"];
 const INSTRUCTIONS: u64 = 2048;
 
-/// What stands behind each member of this name.
-fn values<'b>(body: &'b [u8], name: &'static [u8]) -> impl Iterator<Item = &'b [u8]> {
-    memmem::find_iter(body, name).filter_map(|at| {
-        let behind = body[at + name.len()..].trim_ascii_start();
-        Some(behind.strip_prefix(b":")?.trim_ascii_start())
-    })
+/// The value of the member whose name begins the text; nothing where the name is no member's.
+fn value<'b>(text: &'b [u8], name: &[u8]) -> &'b [u8] {
+    text[name.len()..].trim_ascii_start().strip_prefix(b":").unwrap_or_default().trim_ascii_start()
 }
 
-/// Whether a letter, digit or underscore is spelt as `\u00XX`: nothing needs that, and it would hide a name.
-fn is_disguised(body: &[u8]) -> bool {
-    memmem::find_iter(body, b"\\u00").any(|at| {
-        let digits = body.get(at + 4..at + 6).and_then(|digits| std::str::from_utf8(digits).ok());
-        let letter = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        letter.is_some_and(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
-    })
+/// Whether what stands behind a backslash spells a letter, digit or underscore as `\u00XX`: nothing needs that, and it would
+/// hide a name.
+fn is_disguise(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"u00").and_then(|digits| std::str::from_utf8(digits.get(..2)?).ok());
+    let letter = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    letter.is_some_and(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
 #[cfg(test)]
@@ -108,7 +151,7 @@ mod tests {
             r#"{"tools":[{"type":"function","parameters":{"properties":{"file":{"type":"string"},"image":{}}}}]}"#,
             r#"{"modalities":["text","audio"],"response_format":{"type":"json_schema"}}"#,
         ] {
-            assert!(!is_open_ended(body.as_bytes()), "{body}");
+            assert!(!Content::of(body.as_bytes()).is_open_ended, "{body}");
         }
     }
 
@@ -120,13 +163,13 @@ mod tests {
             r#"{"output_config":{"format":{"type":"json_schema"}}}"#,
             r#"{"tools":[{"name":"f","\u0069nput_schema":{}}]}"#,
         ] {
-            assert_eq!(instructions(body.as_bytes()), INSTRUCTIONS, "{body}");
+            assert_eq!(Content::of(body.as_bytes()).instructions, INSTRUCTIONS, "{body}");
         }
         for body in [
             r#"{"messages":[{"role":"user","content":"an input_schema, bash_1 and \"type\""}]}"#,
             r#"{"tools":[{"type":"function","function":{"name":"bash_it","parameters":{"type":"object"}}}]}"#,
         ] {
-            assert_eq!(instructions(body.as_bytes()), 0, "{body}");
+            assert_eq!(Content::of(body.as_bytes()).instructions, 0, "{body}");
         }
     }
 
@@ -144,7 +187,23 @@ mod tests {
             r#"{"messages":[{"content":[{"type":"\u0069mage_url"}]}]}"#,
             r#"{"messages":[{"content":[{"type":"image\u005furl"}]}]}"#,
         ] {
-            assert!(is_open_ended(body.as_bytes()), "{body}");
+            assert!(Content::of(body.as_bytes()).is_open_ended, "{body}");
+        }
+    }
+
+    #[test]
+    fn each_name_is_found_wherever_it_stands() {
+        let open = ["image_url", "input_image", "image_file", "input_audio", "input_file", "input_video", "video_url"];
+        let more = ["file_id", "file_ids", "file_url", "file_data", "item_reference", "vector_store_ids", "server_url"];
+        for name in open.into_iter().chain(more) {
+            let body = format!(r#"{{"messages":[{{"content":[{{"x":"\"y\"","{name}":1}}]}}]}}"#);
+            assert!(Content::of(body.as_bytes()).is_open_ended, "{name}");
+            assert!(!Content::of(body.replace(name, &format!("{name}x")).as_bytes()).is_open_ended, "{name}");
+        }
+        for kind in TYPES.map(|kind| String::from_utf8_lossy(kind).into_owned()) {
+            let body = format!("{{\"tools\":[{{ \"type\" :\n\"{kind}");
+            assert!(Content::of(body.as_bytes()).is_open_ended, "{kind}");
+            assert!(!Content::of(body.replace("type", "kind").as_bytes()).is_open_ended, "{kind}");
         }
     }
 }

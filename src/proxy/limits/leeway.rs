@@ -46,15 +46,28 @@ impl Leeway {
     }
 
     /// Names and values of headers.
-    pub(in crate::proxy) fn headers(&self) -> Vec<(&'static str, String)> {
+    pub(in crate::proxy) fn headers(&self) -> Vec<(&'static HeaderName, String)> {
         let mut all = rate_headers(&self.rooms);
-        all.extend(self.ceiling.map(|tokens| ("x-gateway-max-output-tokens", tokens.to_string())));
+        all.extend(self.ceiling.map(|tokens| (&MAX_OUTPUT_TOKENS, tokens.to_string())));
         all
     }
 }
 
+static MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-gateway-max-output-tokens");
+static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+static REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+static TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
 /// What a refusal tells beside its status: names and values of headers.
-pub(in crate::proxy) fn refusal_headers(refusal: &Refusal) -> Vec<(&'static str, String)> {
+pub(in crate::proxy) fn refusal_headers(refusal: &Refusal) -> Vec<(&'static HeaderName, String)> {
     let mut rooms = Rooms::default();
     if let Refusal::Limited(exceeded) = refusal {
         match exceeded.limit {
@@ -64,7 +77,7 @@ pub(in crate::proxy) fn refusal_headers(refusal: &Refusal) -> Vec<(&'static str,
         }
     }
     let mut all = rate_headers(&rooms);
-    all.extend(refusal.should_retry().map(|retry| ("x-should-retry", retry.to_string())));
+    all.extend(refusal.should_retry().map(|retry| (&SHOULD_RETRY, retry.to_string())));
     all
 }
 
@@ -75,15 +88,12 @@ fn room_left(exceeded: &Exceeded) -> Option<Room> {
     Some(Room { limit: count(exceeded.value), remaining, resets_in })
 }
 
-fn rate_headers(rooms: &Rooms) -> Vec<(&'static str, String)> {
-    const REQUESTS: [&str; 3] =
-        ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
-    const TOKENS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+fn rate_headers(rooms: &Rooms) -> Vec<(&'static HeaderName, String)> {
     let mut all = Vec::new();
-    for (names, room) in [(REQUESTS, rooms.requests), (TOKENS, rooms.tokens)] {
+    for (names, room) in [(&REQUESTS, rooms.requests), (&TOKENS, rooms.tokens)] {
         let Some(Room { limit, remaining, resets_in }) = room else { continue };
         let values = [limit.to_string(), remaining.to_string(), span(resets_in)];
-        all.extend(names.into_iter().zip(values));
+        all.extend(names.iter().zip(values));
     }
     all
 }

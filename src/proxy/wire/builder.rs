@@ -141,7 +141,7 @@ impl Builder {
         self.set(&REQUEST_ID, facts.request_id.as_bytes())?;
         self.fixed(&X_CONTENT_TYPE_OPTIONS, "nosniff");
         for (name, value) in facts.limits.headers() {
-            self.set(&HeaderName::from_static(name), value.as_bytes())?;
+            self.set(name, value.as_bytes())?;
         }
         if facts.secure {
             self.fixed(&STRICT_TRANSPORT_SECURITY, HSTS);
