@@ -18,7 +18,12 @@ server: {{ listen: ["{listen}"], threads: {threads}, shutdown: {{ readiness_dela
 admin: {{ listen: "{admin}" }}
 keys: {{ file: {dir}/keys.json }}
 providers:
-  openai: {{ base_url: "http://{upstream}", api_key: {managed_key}, timeouts: {{ total: 24h }} }}
+  openai:
+    base_url: "http://{upstream}"
+    api_key: {managed_key}
+    timeouts: {{ total: 24h }}
+    routes:
+      [ get /v1/models, post /v1/chat/completions, post /v1/embeddings, post /v1/audio/transcriptions stream ]
 ledger: {ledger}
 limits: {limits}
 """
@@ -39,8 +44,23 @@ def build_tools():
 
 
 def build_gateway(profile):
-    cargo("build", "--quiet", "--locked", "--profile", profile)
-    return ROOT / "target" / profile / "ai-gateway"
+    """As it is shipped where the profile is `dist`."""
+    if profile != "dist":
+        cargo("build", "--quiet", "--locked", "--profile", profile)
+        return ROOT / "target" / profile / "ai-gateway"
+    subprocess.run(["provision/release/build"], cwd=ROOT, check=True)
+    return ROOT / "target" / host() / "dist/ai-gateway"
+
+
+def host():
+    """The target that rustc builds for by itself."""
+    told = subprocess.run(["rustc", "--version", "--verbose"], check=True, capture_output=True, text=True).stdout
+    return next(line.removeprefix("host: ") for line in told.splitlines() if line.startswith("host: "))
+
+
+def build_bare_pingora(profile):
+    cargo("build", "--quiet", "--locked", "--profile", profile, "--example", "bare_pingora")
+    return ROOT / "target" / profile / "examples/bare_pingora"
 
 
 def add_keys(file, count):

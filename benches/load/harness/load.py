@@ -33,18 +33,33 @@ STREAM = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
 EMBEDDINGS = {"model": "text-embedding-3-small", "input": "The quick brown fox jumps over the lazy dog."}
 
 
+BOUNDARY = "bench-boundary"
+UPLOAD_BYTES = 1_000_000
+
+
 @dataclass(frozen=True)
 class Scenario:
+    """What is sent: an object as JSON, a text as it is."""
+
     name: str
     method: str
     path: str
-    body: dict | None
+    body: dict | str | None
+    content_type: str = "application/json"
+
+
+def multipart(size):
+    """A form with a model and a file of so many bytes."""
+    part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
+    file = f'{part}"file"; filename="talk.wav"\r\nContent-Type: audio/wav\r\n\r\n{"RIFF" * (size // 4)}\r\n'
+    return f'{part}"model"\r\n\r\nwhisper-1\r\n{file}--{BOUNDARY}--\r\n'
 
 
 MODELS = Scenario("models", "GET", "/models", None)
 CHAT_PLAIN = Scenario("chat", "POST", "/chat/completions", CHAT)
 CHAT_STREAM = Scenario("stream", "POST", "/chat/completions", STREAM)
 EMBED = Scenario("embeddings", "POST", "/embeddings", EMBEDDINGS)
+UPLOAD = Scenario("upload", "POST", "/audio/transcriptions", multipart(UPLOAD_BYTES), f"multipart/form-data; boundary={BOUNDARY}")
 
 
 @dataclass
@@ -64,12 +79,15 @@ class Target:
     def address(self):
         return urlsplit(self.url).netloc
 
-    def all_headers(self):
-        return {**CLIENT_HEADERS, **self.headers, "Authorization": f"Bearer {self.key}"}
+    def all_headers(self, scenario=CHAT_PLAIN):
+        own = {"Content-Type": scenario.content_type, "Authorization": f"Bearer {self.key}"}
+        return {**CLIENT_HEADERS, **self.headers, **own}
 
     def body(self, scenario):
         if scenario.body is None:
             return ""
+        if isinstance(scenario.body, str):
+            return scenario.body
         return json.dumps({**scenario.body, "model": self.model} if self.model else scenario.body)
 
 
@@ -81,7 +99,7 @@ class Loader:
 
     def wrk(self, target, scenario, connections, seconds):
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", HERE / "request.lua"]
-        for name, value in target.all_headers().items():
+        for name, value in target.all_headers(scenario).items():
             command += ["-H", f"{name}: {value}"]
         command += [target.url + scenario.path, "--", scenario.method]
         if scenario.body is not None:
@@ -107,14 +125,14 @@ class Loader:
     def _request_file(self, target, scenario):
         body = target.body(scenario)
         lines = [f"{scenario.method} {urlsplit(target.url).path}{scenario.path} HTTP/1.1", f"Host: {target.address}"]
-        lines += [f"{name}: {value}" for name, value in target.all_headers().items()]
+        lines += [f"{name}: {value}" for name, value in target.all_headers(scenario).items()]
         if body:
             lines.append(f"Content-Length: {len(body)}")
         return self._file(target, scenario, "request", "\r\n".join(lines) + "\r\n\r\n" + body)
 
     def _file(self, target, scenario, kind, text):
         path = self.work_dir / f"{target.name}-{scenario.name}.{kind}"
-        path.write_text(text)
+        path.write_text(text, newline="")
         return path
 
     def _on_cpu(self, command):

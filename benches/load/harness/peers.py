@@ -82,4 +82,11 @@ def portkey(folder, upstream, managed_key):
     return target, [wheel / "bin/node", "-r", preload, server, f"--port={port}", "--headless"], environment
 
 
-ALL = {"litellm": litellm, "portkey": portkey}
+def pingora(folder, upstream, managed_key):
+    """Pingora's own proxy with nothing in it but the swap of keys: what a gateway on it costs at least. Without a key check."""
+    port = servers.free_port()
+    target = load.Target("pingora", f"http://127.0.0.1:{port}/openai/v1", managed_key)
+    return target, [gateway.build_bare_pingora("dist"), f"127.0.0.1:{port}", upstream, managed_key, folder], None
+
+
+ALL = {"litellm": litellm, "portkey": portkey, "pingora": pingora}

@@ -38,6 +38,11 @@ http {{
       proxy_buffering off;
       proxy_pass http://mock/v1/chat/completions;
     }}
+    location = /openai/v1/audio/transcriptions {{
+      if ($known = 0) {{ return 401; }}
+      client_max_body_size 0; proxy_request_buffering off;
+      proxy_pass http://mock/v1/audio/transcriptions;
+    }}
   }}
 }}
 """
