@@ -301,7 +301,7 @@ impl Arrived {
     }
 
     /// Ends the call: what is left to say is how long it took, and what it used where that is not reckoned yet.
-    pub fn settle(mut self, now: Instant) -> Record {
+    pub fn settle(&mut self, now: Instant) -> &Record {
         if !self.record.tried.is_empty() || self.record.asked_model.is_some() {
             self.tried(self.record.outcome(), now);
         }
@@ -314,7 +314,7 @@ impl Arrived {
         self.goes_on();
         self.record.duration = now.saturating_duration_since(self.started);
         self.record.overhead = self.record.duration.saturating_sub(self.waited);
-        self.record
+        &self.record
     }
 }
 

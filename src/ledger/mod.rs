@@ -144,6 +144,11 @@ impl Ledger {
         Self::default()
     }
 
+    /// Whether it keeps anything.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Starts the thread that opens and writes the database. That it cannot be opened is logged, and tried again.
     /// `instance` is this process's own number.
     ///

@@ -202,7 +202,7 @@ fn asked(names: &[&'static str]) -> (Result<(), Refusal>, String, usize) {
     let policies = Policies::new(names.iter().map(policy).collect());
     let mut call = admitted(&[]);
     let said = policies.look(&mut call.look(BODY));
-    let panics = policies.settled(&call.arrived.settle(Instant::now()));
+    let panics = policies.settled(call.arrived.settle(Instant::now()));
     let diary = diary.lock().expect("no panic").join(", ");
     (said, diary, panics)
 }
@@ -237,7 +237,7 @@ fn a_panic_at_the_end_of_a_call_that_panicked_is_contained_too() {
     let diary: Arc<Mutex<Vec<String>>> = Arc::default();
     let ends = Ends(
         Policies::new(vec![Arc::new(Says("panics", Arc::clone(&diary)))]),
-        Some(admitted(&[]).arrived.settle(Instant::now())),
+        Some(admitted(&[]).arrived.settle(Instant::now()).clone()),
     );
     let unwound = catch_unwind(AssertUnwindSafe(move || {
         let _ends = ends;
@@ -261,5 +261,5 @@ fn all_of_a_policy_is_optional() {
     assert!(Dull.name().ends_with("Dull"), "{}", Dull.name());
     let mut call = admitted(&[]);
     assert_eq!(Dull.look(&mut call.look(BODY)), Ok(Verdict::Allow));
-    Dull.settled(&call.arrived.settle(Instant::now()));
+    Dull.settled(call.arrived.settle(Instant::now()));
 }

@@ -159,7 +159,7 @@ impl Drop for Wait<'_> {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let Some(mut arrived) = self.arrived.take() else { return };
+        let Some(arrived) = &mut self.arrived else { return };
         let record = &mut arrived.record;
         let unfinished = if std::thread::panicking() {
             // One that the exchange did not contain: in a hook of the native path, or Pingora's own.
@@ -179,12 +179,17 @@ impl Drop for Call {
         }
         let access_log = arrived.snapshot.access_log;
         let record = arrived.settle(Instant::now());
-        std::mem::take(&mut self.limits).settle(&record);
-        self.telemetry.observe(&record, access_log);
-        for _ in 0..self.policies.settled(&record) {
+        std::mem::take(&mut self.limits).settle(record);
+        self.telemetry.observe(record, access_log);
+        for _ in 0..self.policies.settled(record) {
             self.telemetry.panicked();
         }
-        self.ledger.settle(record);
+        // It is large, and moved only for somebody.
+        if self.ledger.is_on()
+            && let Some(arrived) = self.arrived.take()
+        {
+            self.ledger.settle(arrived.record);
+        }
     }
 }
 

@@ -94,15 +94,16 @@ impl Watched {
         if *shutdown.borrow() {
             session.set_keepalive(None);
         }
-        let mut call = self.gateway.call(snapshot);
-        let answered = exchange::serve(&self.gateway, &mut session, &mut call).await;
-        listener::over(&session);
-        let kept = match answered {
-            Ok(true) => session.finish().await.ok().flatten(),
-            _ => None,
+        let kept = {
+            // It ends behind all of this: the end of a gateway waits for its calls, and their last bytes are to leave before.
+            let mut call = self.gateway.call(snapshot);
+            let answered = exchange::serve(&self.gateway, &mut session, &mut call).await;
+            listener::over(&session);
+            match answered {
+                Ok(true) => session.finish().await.ok().flatten(),
+                _ => None,
+            }
         };
-        // Only now: the end of a gateway waits for its calls, and their last bytes are to leave before.
-        drop(call);
         let (stream, more) = kept?.into_parts();
         if more.is_none() {
             listener::afresh(&stream);

@@ -125,7 +125,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
         true => Some(wire::content_type(&session.req_header().headers)?),
         false => None,
     };
-    let body = call.waiting(body::read(session, &gateway.buffers, settings)).await?;
+    let body = call.waiting(pin!(body::read(session, &gateway.buffers, settings))).await?;
     let Understood { body, edits, worst } = understand::body(gateway, session, call, &mut underway, body)?;
     limits::admit(gateway, call, &underway, &worst).await?;
     let mut ask = Ask::new(underway, content_type, body, edits);

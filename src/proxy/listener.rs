@@ -99,11 +99,11 @@ impl Guard {
 
     /// Takes note of what came; what is no head and no chunk may be long, and is not looked at.
     fn note(&mut self, came: &[u8], looks: bool) {
-        if came.is_empty() {
-            return;
-        }
-        let before = |at: usize| at.checked_sub(1).map_or(self.last[PLAIN_END.len() - 1], |at| came[at]);
-        if !looks || memchr::memchr_iter(b'\n', came).any(|at| before(at) != b'\r') {
+        let [first, rest @ ..] = came else { return };
+        let is_odd = |(before, byte): (&u8, &u8)| (*byte == b'\n') & (*before != b'\r');
+        let begins_oddly = is_odd((&self.last[PLAIN_END.len() - 1], first));
+        // All of it is looked at, which goes by the dozen.
+        if !looks || came.iter().zip(rest).fold(begins_oddly, |any, pair| any | is_odd(pair)) {
             *self.plain.get_mut() = false;
         }
         if let Some(last) = came.last_chunk() {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an answer that was cut never ends as if it were whole: a stream is told in-band, anything else is aborted.
 //! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
-//! Never does: hold back a piece of a stream, change one. (Of a body whose length is known, up to 16 KiB wait for more.)
+//! Never does: hold back a piece behind the first one, change one.
 
 use std::mem;
 use std::pin::pin;
@@ -93,11 +93,7 @@ async fn pass(
         unframe(&mut held.head);
     }
     let unframed = matches!(held.head.length, Length::Chunked | Length::ToClose);
-    // HTTP/2 ends a body by a mark on its last piece, which is known where its length is.
-    let left = match held.head.length {
-        Length::Known(length) if session.is_http2() && length > 0 => Some(length),
-        _ => None,
-    };
+    let left = left(session, &held.head);
     let provider = Arc::clone(&held.provider);
     let (connection, pieces) = (held.connection.take(), mem::take(&mut held.pieces));
     let told = Told { cost, upstream_head: held.after, gateway: call.own_time() };
@@ -117,7 +113,12 @@ async fn pass(
     let mut out = Out::behind_head(session, settings, left);
     call.waiting(pin!(out.begins(session, pieces, unframed || connection.is_some()))).await?;
     let ending = Ending::of(ask, success && events && unframed);
-    let Err(broken) = rest(gateway, session, call, &mut out, Rest { connection, watch, ending }).await? else {
+    let passed = match connection {
+        Some(connection) => rest(gateway, session, call, &mut out, Rest { connection, watch, ending: &ending }).await?,
+        None => Ok(()),
+    };
+    let lacks = ending.lacks(&call.arrived()?.seen());
+    let Err(broken) = passed.and_then(|()| lacks.map_or(Ok(()), Err)) else {
         return call.waiting(pin!(out.end(session))).await;
     };
     let request_id = &call.arrived()?.record.request_id;
@@ -126,6 +127,14 @@ async fn pass(
     let event = may_tell.then(|| provider.dialect.refusal_in_stream(&broken.refusal, request_id));
     Box::pin(cut(session, settings, event)).await;
     Err(broken.refusal)
+}
+
+/// How much of a body is to go out over HTTP/2, which ends one by a mark on its last piece; absent where its length is not known.
+fn left(session: &ServerSession, head: &AnswerHead) -> Option<u64> {
+    match head.length {
+        Length::Known(length) if session.is_http2() && length > 0 => Some(length),
+        _ => None,
+    }
 }
 
 /// The head that the client gets. Over HTTP/1.1 on both sides the provider's lines pass as they came.
@@ -164,15 +173,15 @@ async fn whole(
         live.gather();
     }
     while let Some(live) = connection {
-        watch.begins(Instant::now());
-        let came = call.waiting(watch.next(Some(session), live)).await;
+        let (came, now) = call.waited(watch.next(Some(session), live)).await;
+        watch.begins(now);
         if !matches!(came, Ok(Ok(_))) {
             // For the estimate of what the call used.
-            call.arrived()?.passes(live.so_far(), Instant::now());
+            call.arrived()?.passes(live.so_far(), now);
         }
         match came? {
             Ok(Some(piece)) if piece.is_empty() => {}
-            Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, Instant::now())),
+            Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, now)),
             Ok(None) => {
                 if let Some(connection) = connection.take() {
                     gateway.upstream.release(connection);
@@ -180,7 +189,7 @@ async fn whole(
             }
             Err(broken) => {
                 let arrived = call.arrived()?;
-                arrived.failed(Some(&broken.refusal), Instant::now());
+                arrived.failed(Some(&broken.refusal), now);
                 let request_id = &arrived.record.request_id;
                 warn!("call {request_id}: the provider in the middle of an answer: {}", broken.cause);
                 return Err(broken.refusal);
@@ -195,9 +204,9 @@ async fn whole(
 
 /// What is still to come of an answer.
 struct Rest<'t> {
-    connection: Option<Connection>,
+    connection: Connection,
     watch: Watch<'t>,
-    ending: Ending,
+    ending: &'t Ending,
 }
 
 /// Passes on what is still to come, to its end or to where it breaks.
@@ -206,11 +215,11 @@ async fn rest(
     session: &mut ServerSession,
     call: &mut Call,
     out: &mut Out<'_>,
-    Rest { mut connection, mut watch, ending }: Rest<'_>,
+    Rest { connection: mut live, mut watch, ending }: Rest<'_>,
 ) -> Result<Result<(), Broken>, Refusal> {
     // What the head and the pieces took the client is not the provider's time.
     watch.begins(Instant::now());
-    while let Some(live) = &mut connection {
+    loop {
         let seen = call.arrived()?.seen();
         if seen.content {
             watch.has_content();
@@ -222,11 +231,11 @@ async fn rest(
         // that goes wrong.
         let (came, now) = match out.left {
             Some(0) => {
-                let (came, now) = call.waited(watch.next(None, live)).await;
+                let (came, now) = call.waited(watch.next(None, &mut live)).await;
                 (came?.or(Ok(None)), now)
             }
             _ => {
-                let (came, now) = call.waited(watch.next(Some(session), live)).await;
+                let (came, now) = call.waited(watch.next(Some(session), &mut live)).await;
                 (came?, now)
             }
         };
@@ -247,16 +256,14 @@ async fn rest(
                 if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {
                     call.waiting(pin!(out.write(session, rest))).await?;
                 }
-                if let Some(connection) = connection.take() {
-                    gateway.upstream.release(connection);
-                }
+                gateway.upstream.release(live);
+                return Ok(Ok(()));
             }
             // All that was asked for is there; what breaks behind it is nobody's loss.
             Err(_) if ending.is_over(&seen) => return Ok(Ok(())),
             Err(broken) => return Ok(Err(broken)),
         }
     }
-    Ok(ending.lacks(&call.arrived()?.seen()).map_or(Ok(()), Err))
 }
 
 /// Gives up the length of a stream: what is taken out of it would be missing.

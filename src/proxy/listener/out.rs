@@ -14,6 +14,8 @@ use tokio::io::AsyncWrite as _;
 
 /// Bytes that may wait.
 const ROOM: usize = 16 * 1024;
+/// A body that most answers have room for.
+const SMALL: usize = 1024;
 /// The most bytes around a chunk: its size of up to 16 digits, and two line ends.
 const MOST_AROUND: usize = 20;
 /// What is kept of the buffer while it is empty: as much as is cheaper to keep than to ask for again.
@@ -61,18 +63,41 @@ impl Out {
         if !self.lines.is_empty() {
             let head = bytes.strip_suffix(b"\r\n").ok_or(io::ErrorKind::InvalidData)?;
             let lines = mem::take(&mut self.lines);
-            self.buffer.reserve(bytes.len() + lines.len());
+            // A small body is about to stand behind it.
+            let room = if self.is_held { SMALL } else { 0 };
+            self.buffer.reserve(bytes.len() + lines.len() + room);
             [head, &lines, b"\r\n"].iter().for_each(|part| self.buffer.extend_from_slice(part));
             return Poll::Ready(Ok(bytes.len()));
+        }
+        if bytes.len() >= ROOM {
+            return self.poll_send(context, bytes);
         }
         if self.buffer.len() + bytes.len() > ROOM {
             ready!(self.poll_drain(context))?;
         }
-        if bytes.len() >= ROOM {
-            return Pin::new(&mut self.stream).poll_write(context, bytes);
-        }
         self.buffer.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// Hands on what waits, and with the end of it as much of the bytes as goes: a head and a large body take one call.
+    fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        while self.gone < self.buffer.len() {
+            let slices = [&self.buffer[self.gone..], bytes].map(IoSlice::new);
+            match ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &slices))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.gone += sent,
+            }
+        }
+        match self.gone - self.buffer.len() {
+            0 => {
+                self.emptied();
+                Pin::new(&mut self.stream).poll_write(context, bytes)
+            }
+            sent => {
+                self.emptied();
+                Poll::Ready(Ok(sent))
+            }
+        }
     }
 
     pub(super) fn poll_write_vectored(
@@ -123,12 +148,16 @@ impl Out {
                 more => self.gone += more,
             }
         }
+        self.emptied();
+        Poll::Ready(Ok(()))
+    }
+
+    fn emptied(&mut self) {
         self.gone = 0;
         self.buffer.clear();
         if self.buffer.capacity() > KEPT {
             self.buffer = Vec::new();
         }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -64,8 +64,8 @@ impl<'s> Out<'s> {
         if flushes && self.tail.1 { self.flush(session).await } else { Ok(()) }
     }
 
-    /// Writes a piece; in chunks it is sent, and with it what was written before. Of a body whose length is known Pingora lets up
-    /// to 16 KiB wait for more.
+    /// Writes a piece and sends it, and with it what was written before. Where its length is known, Pingora would let up to
+    /// 16 KiB wait for more.
     pub(super) async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
         self.tail.push(&piece);
         if self.in_chunks && (piece.is_empty() || listener::put_chunk(session, &piece)) {
@@ -73,7 +73,8 @@ impl<'s> Out<'s> {
             return self.flush(session).await;
         }
         self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
-        written(self.settings, pin!(session.write_response_body(piece, self.left == Some(0)))).await
+        written(self.settings, pin!(session.write_response_body(piece, self.left == Some(0)))).await?;
+        self.flush(session).await
     }
 
     pub(super) async fn flush(&mut self, session: &ServerSession) -> Result<(), Refusal> {

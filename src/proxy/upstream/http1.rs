@@ -8,7 +8,7 @@
 //! Never does: decide about retries, look into a body, touch the client's side.
 
 use std::future::{Future as _, poll_fn};
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -25,7 +25,7 @@ use super::{AnswerHead, Broken, GATHER, Length, MAX_HEAD};
 const SMALL_READ: usize = 4 * 1024;
 /// Room for one read while much comes.
 const LARGE_READ: usize = 64 * 1024;
-/// Bodies up to this leave together with the head.
+/// Bodies up to this are put behind the head; longer ones are not copied.
 const ONE_WRITE: usize = 16 * 1024;
 
 /// A connection for the time of one exchange. Dropping it closes it, which cancels the call at the provider.
@@ -74,35 +74,37 @@ impl Exchange {
     /// Sends the request. A provider that answers before it has read everything is heard: the rest is then not sent.
     /// Where it closed its side, what it said before is for [`Self::head`] to read, so that this cannot fail.
     pub(super) async fn send(&mut self, head: &[u8], body: &Bytes) {
-        let sent = if body.is_empty() {
-            self.write(head).await
-        } else if body.len() <= ONE_WRITE {
-            self.write(&[head, body].concat()).await
+        let sent = if !body.is_empty() && body.len() <= ONE_WRITE {
+            self.write(&[head, body].concat(), &[]).await
         } else {
-            match self.write(head).await {
-                Ok(true) => self.write(body).await,
-                other => other,
-            }
+            self.write(head, body).await
         };
         self.sent_whole = matches!(sent, Ok(true)) && self.stream.flush().await.is_ok();
     }
 
     /// Writes all; false where the provider began to answer in the meantime.
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
-        let mut rest = bytes;
+    async fn write(&mut self, mut head: &[u8], mut body: &[u8]) -> io::Result<bool> {
+        let is_long = head.len() + body.len() > LARGE_READ;
         poll_fn(|context| {
-            while !rest.is_empty() {
-                let piece = &rest[..rest.len().min(LARGE_READ)];
-                let written = Pin::new(&mut self.stream).poll_write(context, piece)?;
+            while !(head.is_empty() && body.is_empty()) {
+                let piece = &body[..body.len().min(LARGE_READ)];
+                let stream = Pin::new(&mut self.stream);
+                let written = match (head, piece) {
+                    ([], one) | (one, []) => stream.poll_write(context, one)?,
+                    both => stream.poll_write_vectored(context, &<[_; 2]>::from(both).map(IoSlice::new))?,
+                };
                 match written {
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(count) => rest = &rest[count..],
+                    Poll::Ready(count) => {
+                        let of_head = count.min(head.len());
+                        (head, body) = (&head[of_head..], &body[count - of_head..]);
+                    }
                     Poll::Pending => {}
                 }
                 // Asking costs a system call, so small requests ask only while they wait anyway.
-                let ask = written.is_pending() || bytes.len() > LARGE_READ;
-                if ask && self.poll_early_answer(context)?.is_ready() {
-                    return Poll::Ready(Ok(rest.is_empty()));
+                let asks = written.is_pending() || is_long;
+                if asks && self.poll_early_answer(context)?.is_ready() {
+                    return Poll::Ready(Ok(head.is_empty() && body.is_empty()));
                 }
                 if written.is_pending() {
                     return Poll::Pending;
@@ -170,7 +172,9 @@ impl Exchange {
     /// `Upstream(Reset)` where the connection ends before the body does, `Upstream(BadAnswer)` where chunks are broken.
     pub(super) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         if self.missing() > 0 {
-            if let Filled::End = ready!(self.poll_fill(context, self.missing()))? {
+            // With room for more: a read that is not filled tells the runtime that nothing is left, so that nobody has to ask
+            // whether the connection is quiet.
+            if let Filled::End = ready!(self.poll_fill(context, self.missing().saturating_add(1)))? {
                 return Poll::Ready(self.ended());
             }
             if self.missing() > 0 {

@@ -108,6 +108,6 @@ impl<'l> Runs<'l> {
 }
 
 /// Bytes of the lines that the gateway adds, mostly.
-const ROOM_FOR_OURS: usize = 512;
+const ROOM_FOR_OURS: usize = builder::EXPOSED.len() + 512;
 /// The longest name that is looked at.
 const LONGEST: usize = 40;

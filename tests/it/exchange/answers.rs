@@ -133,3 +133,20 @@ async fn bytes_of_a_plain_answer_do_not_wait_for_its_end_either() {
     drop(provider);
     assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
 }
+
+#[tokio::test]
+async fn nor_do_those_of_an_answer_whose_length_is_known() {
+    let (world, listener) = by_hand().await;
+    let mut client = world.connect().await;
+    let body = chat("x");
+    client.send(head("POST", CHAT, &[bearer(KEY)], body.as_bytes()) + &body).await;
+    let mut provider = accept(&listener).await;
+    let begin = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 16\r\n\r\nfirst--";
+    provider.write_all(begin).await.expect("sent");
+    assert_eq!(client.head().await.header("content-length"), Some("16"));
+    assert_eq!(client.bytes(7).await, b"first--");
+    provider.write_all(b"second-").await.expect("sent");
+    assert_eq!(client.bytes(7).await, b"second-");
+    provider.write_all(b"ok").await.expect("sent");
+    assert_eq!(client.bytes(2).await, b"ok");
+}
