@@ -34,6 +34,8 @@ pub(super) struct Prepared {
     pub(super) loaded: Loaded,
     telemetry: Arc<Telemetry>,
     policies: Policies,
+    /// Whether no other gateway is ever in this process.
+    is_alone: bool,
 }
 
 impl Prepared {
@@ -50,7 +52,12 @@ impl Prepared {
         }
         check_roots(snapshot)?;
         let telemetry = Arc::new(telemetry(snapshot, log)?);
-        Ok(Self { sources, loaded, telemetry, policies: Policies::new(options.policies) })
+        Ok(Self { sources, loaded, telemetry, policies: Policies::new(options.policies), is_alone: false })
+    }
+
+    /// For a process that serves once and then ends.
+    pub(super) fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
     }
 
     pub(super) fn max_connections(&self) -> u32 {
@@ -67,7 +74,7 @@ impl Prepared {
     /// # Errors
     /// [`StartError`], where the system refuses something.
     pub(super) fn assemble(self, listeners: Vec<Bound>) -> Result<Assembled, StartError> {
-        let Self { sources, loaded, telemetry, policies } = self;
+        let Self { sources, loaded, telemetry, policies, is_alone } = self;
         let snapshot = &loaded.snapshot;
         let addresses = listeners.iter().map(|(_, address)| *address).collect();
         let process = process_id().ok_or(StartError::NoRandomness)?;
@@ -90,7 +97,7 @@ impl Prepared {
         let lifecycle = Arc::new(Lifecycle::new(&parts));
         let control = Arc::new(Control::new(sources, &loaded, &parts, health)?);
 
-        let conf = server_conf(snapshot.startup.threads);
+        let conf = server_conf(snapshot.startup.threads, is_alone);
         let gateway = Gateway::new(parts.clone(), process);
         let mut server = Server::new_with_opt_and_conf(None, conf);
         server.bootstrap();
@@ -166,9 +173,14 @@ fn telemetry(snapshot: &Snapshot, log: LogWriter) -> Result<Telemetry, Telemetry
 /// Pingora's own settings. Its grace period is off: [`Lifecycle`] drains, and ends as soon as the last call does. What is
 /// left is the time for its threads to drop what they hold, the listeners among it: with none, a stop would come back
 /// while the ports are still taken.
-fn server_conf(threads: usize) -> ServerConf {
+///
+/// One thread has nobody to steal work from, and being ready for it takes a tenth of a call's CPU. But Pingora finds its runtimes
+/// without stealing by a number of the thread that a later one may get again (`pingora_runtime::current_handle`), so that they are
+/// only for a process that serves once.
+fn server_conf(threads: usize, is_alone: bool) -> ServerConf {
     ServerConf {
         threads,
+        work_stealing: threads > 1 || !is_alone,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()

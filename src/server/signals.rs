@@ -196,7 +196,7 @@ pub fn serve(
 ) -> Result<(), StartError> {
     let settled = process::settle();
     let supervisor = Supervisor::new(sources.environment.get("NOTIFY_SOCKET"));
-    let prepared = Prepared::new(sources, options)?;
+    let prepared = Prepared::new(sources, options)?.alone();
     settled.told(prepared.max_connections());
     if let Manner::Upgrade { at_once } = manner {
         let Some(Taken { running, listeners, takeover }) = signals.take_over(prepared, at_once)? else {

@@ -251,10 +251,11 @@ async fn a_call_that_passes_unread_goes_through_the_proxy_too() {
     let inner = Inner::start(Some(SENT)).await;
     let url = inner.proxy_url(WRITTEN);
     let gateway = inner.gateway(", routes: [post /v1/chat/completions stream]", &[("HTTPS_PROXY", &*url)]).await;
-    for _ in 0..4 {
+    // One is kept a moment after its answer, so that a quick call may come before.
+    for _ in 0..20 {
         let answer = gateway.post(&chat("hello")).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    assert!(inner.proxy.heads().len() < 4, "tunnels are kept");
+    assert!(inner.proxy.heads().len() < 20, "tunnels are kept");
     assert!(!has_secret(&gateway.told().await));
 }

@@ -136,7 +136,7 @@ impl World {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
         let (authority, host) = pair::prepare(&mut setup, &provider, folder.path()).await;
-        let yaml = yaml(&setup, &provider);
+        let yaml = yaml(&setup, &provider, 2);
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
         let log = Log::default();
         let sources = sources(&folder, &setup);
@@ -260,7 +260,8 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn yaml(setup: &Setup, provider: &Provider) -> String {
+/// The default configuration with what a test wants.
+fn yaml(setup: &Setup, provider: &Provider, threads: usize) -> String {
     let base_url = setup.base_url.clone().unwrap_or_else(|| format!("http://{}", provider.addr()));
     let and = |more: &str| if more.is_empty() { String::new() } else { format!(", {more}") };
     let default =
@@ -269,7 +270,7 @@ fn yaml(setup: &Setup, provider: &Provider) -> String {
     let attempts = if setup.attempts.is_empty() { ONE_ATTEMPT } else { &setup.attempts };
     let models = if setup.models.is_empty() { "{}" } else { &setup.models };
     format!(
-        "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: 2 }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
+        "server: {{ listen: [\"127.0.0.1:0\"{}]{}{}, threads: {threads} }}\nadmin: {{ listen: \"127.0.0.1:0\"{} }}\n\
          keys: {{ file: keys.json }}\nproviders:\n  openai: {{ base_url: \"{base_url}\", api_key: \"{PROVIDER_KEY}\"{} }}\n\
          {}\ntelemetry: {{ compat_metrics: on{} }}\n",
         and(&setup.listen.join(", ")),

@@ -337,6 +337,7 @@ pub async fn prepare(setup: &Setup) -> (Provider, TempDir) {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
     write("keys.json", setup.key_file.as_deref().unwrap_or(KEY_FILE));
     setup.files.iter().for_each(|(name, text)| write(name, text));
-    write("gateway.yaml", &yaml(setup, &provider));
+    // The runtime of one thread is another one (`server::parts`), and only in a process of its own.
+    write("gateway.yaml", &yaml(setup, &provider, 1));
     (provider, folder)
 }
