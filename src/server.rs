@@ -184,6 +184,13 @@ impl Running {
         self.join();
     }
 
+    /// Ends without the threads that do not: the process is about to.
+    fn give_up(mut self) {
+        log::error!("a thread that serves calls is stuck, as by a policy that blocks: this process ends without it");
+        self.thread = None;
+        self.lifecycle.last_words();
+    }
+
     fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

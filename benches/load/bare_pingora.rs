@@ -54,6 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let settings = ServerConf {
         upgrade_sock: format!("{folder}/bare.sock"),
         pid_file: format!("{folder}/bare.pid"),
+        // It has one thread, as the gateway beside it.
+        work_stealing: false,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()

@@ -14,6 +14,6 @@ mod tap;
 
 pub use edits::{Edits, undoing};
 pub use members::values_of;
-pub use scan::{Content, Fault, Scan, scan};
+pub use scan::{Extras, Fault, Scan, scan};
 pub use splice::{Splice, are_apart, spliced};
 pub use tap::{MAX_EVENT, Metered, Seen, Shape, Tap};

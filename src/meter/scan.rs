@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::splice::Splice;
 
-pub use content::Content;
+pub use content::Extras;
 
 /// What a request asks for. Field names: OpenAI's API reference, chat/completions and responses, read 2026-11.
 #[derive(Clone, Debug, Default)]
@@ -95,9 +95,9 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
 impl Scan<'_> {
     /// What the request holds besides text. `body` is what was scanned; it is looked through once more, so ask only for calls
     /// that are limited.
-    pub fn content(&self, body: &[u8]) -> Content {
-        let content = Content::of(body);
-        Content { is_open_ended: self.refers || content.is_open_ended, ..content }
+    pub fn content(&self, body: &[u8]) -> Extras {
+        let content = Extras::of(body);
+        Extras { is_open_ended: self.refers || content.is_open_ended, ..content }
     }
 
     /// The change that puts another model in the place of the one that is asked for, or adds it.

@@ -22,7 +22,7 @@ use super::watch;
 
 /// One call.
 pub struct Call {
-    /// Absent once it is settled or forgotten.
+    /// Absent once it is forgotten, or the ledger has its record.
     arrived: Option<Arrived>,
     /// Whether it was served or refused to its end. A call that is dropped before was cut by the gateway's own end.
     over: bool,

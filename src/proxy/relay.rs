@@ -2,7 +2,7 @@
 //!
 //! Invariant: an answer that was cut never ends as if it were whole: a stream is told in-band, anything else is aborted.
 //! (An HTTP/1.0 client of an answer without a length cannot tell the two apart; the protocol has no way.)
-//! Never does: hold back a piece behind the first one, change one.
+//! Never does: hold back a piece behind the head (but for JSON of up to 64 KiB, which is read whole), change one.
 
 use std::mem;
 use std::pin::pin;

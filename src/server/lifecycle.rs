@@ -25,6 +25,9 @@ const LAST_BYTES: Duration = Duration::from_secs(2);
 /// How long the last records and the last lines of the log may take, together.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long all threads may take to end, once nothing is waited for any more. One takes for ever that a policy blocks.
+const OVERDUE: Duration = Duration::from_secs(10);
+
 /// What was ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
@@ -41,6 +44,8 @@ pub(super) struct Lifecycle {
     /// True once the services have begun.
     started: watch::Sender<bool>,
     listeners: watch::Sender<bool>,
+    /// True once Pingora was told to end.
+    told: watch::Sender<bool>,
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     readiness: Arc<Readiness>,
@@ -52,9 +57,10 @@ pub(super) struct Lifecycle {
 impl Lifecycle {
     pub(super) fn new(parts: &Parts) -> Self {
         let order = watch::Sender::new(Order::Serve);
-        let (started, listeners) = Default::default();
+        let (started, listeners, told) = Default::default();
         let Parts { live, telemetry, readiness, ledger, limits, .. } = parts.clone();
-        Self { order, started, listeners, live, telemetry, readiness, ledger, limits, connections: Arc::default() }
+        let connections = Arc::default();
+        Self { order, started, listeners, told, live, telemetry, readiness, ledger, limits, connections }
     }
 
     /// The connections that are open.
@@ -105,6 +111,13 @@ impl Lifecycle {
 
     pub(super) fn stop(&self) {
         self.order(Order::Stop);
+    }
+
+    /// Waits until the threads should long have ended. With one thread for calls, Pingora waits for it however long it takes.
+    pub(super) async fn overdue(&self) {
+        // As above.
+        let _ = self.told.subscribe().wait_for(|told| *told).await;
+        tokio::time::sleep(OVERDUE).await;
     }
 
     /// Waits for the last records and the last lines of the log: those of calls that were cut are handed in only when all
@@ -174,6 +187,7 @@ impl ShutdownSignalWatch for Watch {
             }
         }
         self.0.readiness.advance(Phase::Draining);
+        self.0.told.send_replace(true);
         // Pingora's quick way would come back while its threads still hold the listeners.
         ShutdownSignal::GracefulTerminate
     }

@@ -5,6 +5,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use pingora_core::server::configuration::ServerConf;
@@ -55,9 +56,10 @@ impl Prepared {
         Ok(Self { sources, loaded, telemetry, policies: Policies::new(options.policies), is_alone: false })
     }
 
-    /// For a process that serves once and then ends.
+    /// For a process that serves once and then ends; of several that are said to be, the first one is.
     pub(super) fn alone(self) -> Self {
-        Self { is_alone: true, ..self }
+        static TAKEN: AtomicBool = AtomicBool::new(false);
+        Self { is_alone: !TAKEN.swap(true, Ordering::Relaxed), ..self }
     }
 
     pub(super) fn max_connections(&self) -> u32 {
@@ -176,7 +178,8 @@ fn telemetry(snapshot: &Snapshot, log: LogWriter) -> Result<Telemetry, Telemetry
 ///
 /// One thread has nobody to steal work from, and being ready for it takes a tenth of a call's CPU. But Pingora finds its runtimes
 /// without stealing by a number of the thread that a later one may get again (`pingora_runtime::current_handle`), so that they are
-/// only for a process that serves once.
+/// only for a process that serves once. And their end is waited for however long a call's thread is at work; see
+/// [`Lifecycle::overdue`].
 fn server_conf(threads: usize, is_alone: bool) -> ServerConf {
     ServerConf {
         threads,

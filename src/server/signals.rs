@@ -113,13 +113,14 @@ impl Signals {
         let (quits, wanted) = unbounded_channel();
         let beside = runtime.spawn(beside(wanted));
         runtime.spawn(supervisor.clone().follow(Arc::clone(&running.lifecycle)));
-        runtime.block_on(async {
+        let is_over = runtime.block_on(async {
             let mut ended = running.ended.clone();
             // One after the other: of signals that come meanwhile, the system keeps one.
             let mut reload: Option<Reload<'_>> = None;
             loop {
                 tokio::select! {
-                    _ = ended.changed() => return,
+                    _ = ended.changed() => return true,
+                    () = running.lifecycle.overdue() => return false,
                     _ = caught.hangup.recv(), if reload.is_none() => {
                         // Whoever it watches now has not been told to reload.
                         let told = (!running.lifecycle.has_handed_over()).then_some(&supervisor);
@@ -132,17 +133,7 @@ impl Signals {
                     }
                     _ = caught.terminate.recv() => running.drain(),
                     _ = caught.interrupt.recv() => running.lifecycle.stop(),
-                    _ = caught.user.recv() => {
-                        if running.lifecycle.is_ending() {
-                            log::warn!("SIGUSR2 is ignored: this process is about to end");
-                            continue;
-                        }
-                        let lifecycle = Arc::clone(&running.lifecycle);
-                        if let Err(error) = command.start_successor(move || lifecycle.has_handed_over()) {
-                            running.telemetry.upgrade(Upgrade::Failed);
-                            log::error!("SIGUSR2: no new process could be started: {error}");
-                        }
-                    }
+                    _ = caught.user.recv() => start_successor(&running, command),
                     _ = caught.quit.recv() => {
                         if quits.send(()).is_err() {
                             running.telemetry.upgrade(Upgrade::Ignored);
@@ -152,7 +143,11 @@ impl Signals {
                 }
             }
         });
-        running.wait();
+        if is_over {
+            running.wait()
+        } else {
+            running.give_up()
+        }
         if !beside.is_finished() {
             return Ok(());
         }
@@ -181,8 +176,21 @@ impl Signals {
     }
 }
 
+fn start_successor(running: &Running, command: &CommandLine) {
+    if running.lifecycle.is_ending() {
+        log::warn!("SIGUSR2 is ignored: this process is about to end");
+        return;
+    }
+    let lifecycle = Arc::clone(&running.lifecycle);
+    if let Err(error) = command.start_successor(move || lifecycle.has_handed_over()) {
+        running.telemetry.upgrade(Upgrade::Failed);
+        log::error!("SIGUSR2: no new process could be started: {error}");
+    }
+}
+
 /// Runs a gateway as this process until a signal ends it, or another process has taken over. `command` is what SIGUSR2
-/// starts such a process by.
+/// starts such a process by. Call it once, behind no other gateway of the process and before none: it may have a runtime that
+/// leaves traces in Pingora.
 ///
 /// # Errors
 /// [`StartError`], before anything serves; `Upgrade` also where the process from which this one had begun to take over has

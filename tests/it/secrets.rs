@@ -129,7 +129,7 @@ async fn no_key_is_ever_in_the_output_at_the_finest_level() {
         assert_eq!(answer.status, if path == "/nowhere" { 404 } else { 200 }, "{path}");
         admin.push(answer.text());
     }
-    service.change("threads: 1", "threads: [sk-canary-of-yaml]");
+    service.change(&format!("threads: {}", threads()), "threads: [sk-canary-of-yaml]");
     service.process.signal("HUP");
     service.process.says("was not reloaded").await;
     let metrics = service.admin("/metrics").await.text();

@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parents[3]
 TOOLS = ROOT / "target/load"
 
 CONFIG = """
-server: {{ listen: ["{listen}"], threads: {threads}, shutdown: {{ readiness_delay: 0s, grace: 24h }} }}
+server: {{ listen: [{listen}], threads: {threads}, shutdown: {{ readiness_delay: 0s, grace: 24h }} }}
 admin: {{ listen: "{admin}" }}
 keys: {{ file: {dir}/keys.json }}
 providers:
   openai:
-    base_url: "http://{upstream}"
+    base_url: "{upstream}"
+    {trust}
     api_key: {managed_key}
     timeouts: {{ total: 24h }}
     routes:
@@ -80,21 +81,29 @@ def add_keys(file, count):
 class Gateway:
     """A configuration with one key, in a folder of its own. `command` serves it at `url`, an OpenAI client's base URL."""
 
-    def __init__(self, binary, folder, upstream, managed_key, *, threads=1, ledger=False, limits=False, keys=1):
+    def __init__(self, binary, folder, upstream, managed_key, *, threads=1, ledger=False, limits=False, keys=1,
+                 certificate=None, trust=""):
+        """`upstream` is `HOST:PORT`, or a URL; `certificate` the files of one and of its key, to serve with TLS; `trust` what
+        the provider needs for that: `ca_file: FILE`."""
         folder = Path(folder)
         folder.mkdir(parents=True)
         config = folder / "gateway.yaml"
-        listen = f"127.0.0.1:{servers.free_port()}"
+        port = servers.free_port()
+        listen, self.url = f'"127.0.0.1:{port}"', f"http://127.0.0.1:{port}/openai/v1"
+        if certificate:
+            cert, key = certificate
+            listen = f"{{ address: {listen}, tls: {{ cert: {cert}, key: {key} }} }}"
+            self.url = f"https://localhost:{port}/openai/v1"
         ledger = f"{{ path: {folder}/ledger.db }}" if ledger else "off"
+        upstream = upstream if "://" in upstream else f"http://{upstream}"
         config.write_text(CONFIG.format(dir=folder, listen=listen, admin=f"127.0.0.1:{servers.free_port()}", threads=threads,
-                                        upstream=upstream, managed_key=managed_key, ledger=ledger,
+                                        upstream=upstream, trust=trust, managed_key=managed_key, ledger=ledger,
                                         limits=LIMITS if limits else "{}"))
         made = subprocess.run([binary, "keys", "create", "--config", config, "bench", "all"],
                               check=True, capture_output=True, text=True)
         self.key = made.stdout.split()[0]
         if keys > 1:
             add_keys(folder / "keys.json", keys - 1)
-        self.url = f"http://{listen}/openai/v1"
         self.command = [binary, "serve", "--config", config]
         self.keys = keys
         self.log = folder / "gateway.log"

@@ -47,7 +47,7 @@ def python(name, *requirements):
     return venv
 
 
-def litellm(folder, upstream, managed_key):
+def litellm(folder, upstream, managed_key, _profile):
     """One worker, with a key check. From PyPI."""
     venv = python("litellm", f"litellm[proxy]=={LITELLM}")
     key, port = "sk-bench-litellm-key", servers.free_port()
@@ -59,7 +59,7 @@ def litellm(folder, upstream, managed_key):
     return load.Target("litellm", f"http://127.0.0.1:{port}/v1", key, version=LITELLM), command, environment
 
 
-def portkey(folder, upstream, managed_key):
+def portkey(folder, upstream, managed_key, _profile):
     """Without a key check, which it has not. From npm, with a node from PyPI."""
     venv = python("node", NODE)
     wheel = Path(subprocess.run([venv / "bin/python", "-c", FIND_NODE], check=True, capture_output=True, text=True).stdout.strip())
@@ -82,11 +82,11 @@ def portkey(folder, upstream, managed_key):
     return target, [wheel / "bin/node", "-r", preload, server, f"--port={port}", "--headless"], environment
 
 
-def pingora(folder, upstream, managed_key):
+def pingora(folder, upstream, managed_key, profile):
     """Pingora's own proxy with nothing in it but the swap of keys: what a gateway on it costs at least. Without a key check."""
     port = servers.free_port()
     target = load.Target("pingora", f"http://127.0.0.1:{port}/openai/v1", managed_key)
-    return target, [gateway.build_bare_pingora("dist"), f"127.0.0.1:{port}", upstream, managed_key, folder], None
+    return target, [gateway.build_bare_pingora(profile), f"127.0.0.1:{port}", upstream, managed_key, folder], None
 
 
 ALL = {"litellm": litellm, "portkey": portkey, "pingora": pingora}

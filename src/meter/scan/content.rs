@@ -9,7 +9,7 @@ use crate::dialect::stop;
 
 /// What a request holds besides text whose bytes are all in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct Extras {
     /// Whether the input may be more tokens than the body has bytes, as part of it is no text or is not in the body: media,
     /// files, stored answers, tools that read something. It rather says so once too often.
     pub is_open_ended: bool,
@@ -24,7 +24,7 @@ pub struct Content {
 pub(super) const MEMBERS: [&str; 5] =
     ["previous_response_id", "conversation", "web_search_options", "container", "mcp_servers"];
 
-impl Content {
+impl Extras {
     /// Looks through a body once. Its own [`MEMBERS`] aside, which are for the scan to see.
     pub(super) fn of(body: &[u8]) -> Self {
         let mut content = Self::default();
@@ -151,7 +151,7 @@ mod tests {
             r#"{"tools":[{"type":"function","parameters":{"properties":{"file":{"type":"string"},"image":{}}}}]}"#,
             r#"{"modalities":["text","audio"],"response_format":{"type":"json_schema"}}"#,
         ] {
-            assert!(!Content::of(body.as_bytes()).is_open_ended, "{body}");
+            assert!(!Extras::of(body.as_bytes()).is_open_ended, "{body}");
         }
     }
 
@@ -163,13 +163,13 @@ mod tests {
             r#"{"output_config":{"format":{"type":"json_schema"}}}"#,
             r#"{"tools":[{"name":"f","\u0069nput_schema":{}}]}"#,
         ] {
-            assert_eq!(Content::of(body.as_bytes()).instructions, INSTRUCTIONS, "{body}");
+            assert_eq!(Extras::of(body.as_bytes()).instructions, INSTRUCTIONS, "{body}");
         }
         for body in [
             r#"{"messages":[{"role":"user","content":"an input_schema, bash_1 and \"type\""}]}"#,
             r#"{"tools":[{"type":"function","function":{"name":"bash_it","parameters":{"type":"object"}}}]}"#,
         ] {
-            assert_eq!(Content::of(body.as_bytes()).instructions, 0, "{body}");
+            assert_eq!(Extras::of(body.as_bytes()).instructions, 0, "{body}");
         }
     }
 
@@ -187,7 +187,7 @@ mod tests {
             r#"{"messages":[{"content":[{"type":"\u0069mage_url"}]}]}"#,
             r#"{"messages":[{"content":[{"type":"image\u005furl"}]}]}"#,
         ] {
-            assert!(Content::of(body.as_bytes()).is_open_ended, "{body}");
+            assert!(Extras::of(body.as_bytes()).is_open_ended, "{body}");
         }
     }
 
@@ -197,13 +197,13 @@ mod tests {
         let more = ["file_id", "file_ids", "file_url", "file_data", "item_reference", "vector_store_ids", "server_url"];
         for name in open.into_iter().chain(more) {
             let body = format!(r#"{{"messages":[{{"content":[{{"x":"\"y\"","{name}":1}}]}}]}}"#);
-            assert!(Content::of(body.as_bytes()).is_open_ended, "{name}");
-            assert!(!Content::of(body.replace(name, &format!("{name}x")).as_bytes()).is_open_ended, "{name}");
+            assert!(Extras::of(body.as_bytes()).is_open_ended, "{name}");
+            assert!(!Extras::of(body.replace(name, &format!("{name}x")).as_bytes()).is_open_ended, "{name}");
         }
         for kind in TYPES.map(|kind| String::from_utf8_lossy(kind).into_owned()) {
             let body = format!("{{\"tools\":[{{ \"type\" :\n\"{kind}");
-            assert!(Content::of(body.as_bytes()).is_open_ended, "{kind}");
-            assert!(!Content::of(body.replace("type", "kind").as_bytes()).is_open_ended, "{kind}");
+            assert!(Extras::of(body.as_bytes()).is_open_ended, "{kind}");
+            assert!(!Extras::of(body.replace("type", "kind").as_bytes()).is_open_ended, "{kind}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub use http2::{Begun, Client, H2, HSTS, begun, json, send_all};
 pub use log::Log;
 pub(crate) use pair::over_all_pairs;
 pub use pair::{AnyBegun, AnyClient, Http, Pair};
-pub use process::{Ended, Process, SERVE, Service, prepare};
+pub use process::{Ended, Process, SERVE, Service, prepare, threads};
 pub use routes::{ALL, REALTIME, SPEECH, UPLOAD, VOICES, agrees, each_kind, handshake, key_file};
 pub use tls::{Authority, Certificate, GOOD, TlsProvider};
 

@@ -32,13 +32,14 @@ async fn a_sigquit_with_nobody_there_is_ignored() {
 #[tokio::test]
 async fn a_new_process_with_a_bad_configuration_changes_nothing() {
     let mut service = old().await;
-    service.change("threads: 1", "threads: many");
+    let threads = format!("threads: {}", threads());
+    service.change(&threads, "threads: many");
     let ended = Process::run(service.folder.path(), UPGRADE, &[]).await;
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("server.threads"), "{ended:?}");
     serves_on(&service).await;
     assert_eq!(service.metric(FAILED).await, 0.0, "it has not come so far");
-    service.change("threads: many", "threads: 1");
+    service.change("threads: many", &threads);
     let mut old = upgrade(&mut service).await;
     assert_eq!(old.end().await.code, Some(0));
 }

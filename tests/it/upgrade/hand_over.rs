@@ -94,7 +94,8 @@ async fn the_new_configuration_counts() {
     let admin = service.admin;
     service.change(&format!("listen: [\"{stays}\""), &format!("listen: [\"{stays}\", \"127.0.0.1:0\""));
     service.change(&format!("admin: {{ listen: \"{admin}\""), "admin: { listen: \"127.0.0.1:0\"");
-    service.change("threads: 1", "threads: 2");
+    let threads = threads();
+    service.change(&format!("threads: {threads}"), &format!("threads: {}", 3 - threads));
     let mut old = upgrade(&mut service).await;
     let messages = service.process.messages();
     let listens: Vec<SocketAddr> = messages
