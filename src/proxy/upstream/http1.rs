@@ -315,4 +315,15 @@ mod tests {
         assert!(chunk(&mut exchange).await.is_err());
         assert_eq!(exchange.so_far(), "01234");
     }
+    #[tokio::test]
+    async fn a_head_and_a_long_body_arrive_in_order_however_little_the_connection_takes() {
+        let (mut provider, stream) = duplex(7);
+        let mut exchange = Exchange::over(Box::new(stream), false, 0);
+        let body: Bytes = (0..=ONE_WRITE).map(|at| (at % 251) as u8).collect();
+        let head = b"POST /v1/embeddings HTTP/1.1\r\n\r\n";
+        let mut came = vec![0; head.len() + body.len()];
+        let (_, read) = tokio::join!(exchange.send(head, &body), provider.read_exact(&mut came));
+        read.expect("all");
+        assert!(came.starts_with(head) && came.ends_with(&body));
+    }
 }
