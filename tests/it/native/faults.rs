@@ -8,7 +8,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_provider_that_fails_is_told_alike_on_both_ways() {
-    let world = world_with("timeouts: { first_byte: { stream: 1s, other: 1s }, idle: 1s }").await;
+    let world = world_with("timeouts: { first_byte: { stream: 3s, other: 3s }, idle: 3s }").await;
     let secret = r#"{"error":{"message":"Incorrect API key provided: sk-provider-canary-7f3a"}}"#;
     // Not in the table: both `content-length` and `transfer-encoding`, of which Pingora drops the first before we see it.
     let rows: [(Script, u16, &str); 9] = [
