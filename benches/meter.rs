@@ -149,7 +149,7 @@ fn requests(c: &mut Criterion) {
             // What is looked for besides where calls are limited.
             let scanned = scan(&body).expect("a request");
             group.bench_function(format!("bounds/{kind}, {size}"), |b| {
-                b.iter(|| scanned.content(black_box(&body)));
+                b.iter(|| scanned.extras(black_box(&body)));
             });
         }
         let zeros = vec![b'0'; bytes];

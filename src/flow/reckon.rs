@@ -20,11 +20,11 @@ const TEMPLATE: u64 = 64;
 /// price of its own is not known.
 pub fn reckon(scan: &Scan<'_>, body: &[u8], price: Option<&Price>, default_output: Option<u64>) -> Ask {
     let most_input = price.and_then(Price::max_input_tokens);
-    let content = scan.content(body);
-    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE + content.instructions);
+    let extras = scan.extras(body);
+    let bytes = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(TEMPLATE + extras.instructions);
     let input_bound = match most_input {
         Some(most) if bytes >= most => Some(most),
-        most if content.is_open_ended => most,
+        most if extras.is_open_ended => most,
         _ => Some(bytes),
     };
     let ceiling = match price.and_then(Price::mode) {

@@ -95,9 +95,9 @@ pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
 impl Scan<'_> {
     /// What the request holds besides text. `body` is what was scanned; it is looked through once more, so ask only for calls
     /// that are limited.
-    pub fn content(&self, body: &[u8]) -> Extras {
-        let content = Extras::of(body);
-        Extras { is_open_ended: self.refers || content.is_open_ended, ..content }
+    pub fn extras(&self, body: &[u8]) -> Extras {
+        let extras = Extras::of(body);
+        Extras { is_open_ended: self.refers || extras.is_open_ended, ..extras }
     }
 
     /// The change that puts another model in the place of the one that is asked for, or adds it.

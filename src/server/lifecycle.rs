@@ -115,7 +115,7 @@ impl Lifecycle {
 
     /// Waits until the threads should long have ended. With one thread for calls, Pingora waits for it however long it takes.
     pub(super) async fn overdue(&self) {
-        // As above.
+        // As below.
         let _ = self.told.subscribe().wait_for(|told| *told).await;
         tokio::time::sleep(OVERDUE).await;
     }

@@ -13,7 +13,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::lifecycle::Lifecycle;
 use super::listen::{bind, bind_all};
 use super::parts::Prepared;
 use super::process;
@@ -55,12 +54,6 @@ struct Reload<'s> {
     end: oneshot::Receiver<()>,
     /// Who was told that it began.
     told: Option<&'s Supervisor>,
-}
-
-/// Whether this process still is the one that its supervisor watches: while it read, it may have been told to end, or to
-/// make way.
-fn serves(lifecycle: &Lifecycle) -> bool {
-    !lifecycle.is_ending() && !lifecycle.has_handed_over()
 }
 
 /// Waits for the end of a reload; without one, for ever. Refused or applied, it is in the log.
@@ -129,7 +122,8 @@ impl Signals {
                     }
                     () = over(&mut reload) => {
                         let told = reload.take().and_then(|reload| reload.told);
-                        told.filter(|_| serves(&running.lifecycle)).inspect(|supervisor| supervisor.ready());
+                        // While it read, it may have been told to end, or to make way.
+                        told.filter(|_| !running.lifecycle.is_ending()).inspect(|supervisor| supervisor.ready());
                     }
                     _ = caught.terminate.recv() => running.drain(),
                     _ = caught.interrupt.recv() => running.lifecycle.stop(),

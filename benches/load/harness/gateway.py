@@ -84,7 +84,7 @@ class Gateway:
     def __init__(self, binary, folder, upstream, managed_key, *, threads=1, ledger=False, limits=False, keys=1,
                  certificate=None, trust=""):
         """`upstream` is `HOST:PORT`, or a URL; `certificate` the files of one and of its key, to serve with TLS; `trust` what
-        the provider needs for that: `ca_file: FILE`."""
+        the provider needs for that, and what else it is to have, as lines of YAML: `ca_file: FILE`."""
         folder = Path(folder)
         folder.mkdir(parents=True)
         config = folder / "gateway.yaml"

@@ -27,17 +27,17 @@ pub(super) const MEMBERS: [&str; 5] =
 impl Extras {
     /// Looks through a body once. Its own [`MEMBERS`] aside, which are for the scan to see.
     pub(super) fn of(body: &[u8]) -> Self {
-        let mut content = Self::default();
+        let mut extras = Self::default();
         let mut at = 0;
         while let Some(more) = stop(&body[at..]) {
             at += more + 1;
             if body[at - 1] == b'"' {
-                content.sees(&body[at..]);
+                extras.sees(&body[at..]);
             } else if is_disguise(&body[at..]) {
                 return Self { is_open_ended: true, instructions: INSTRUCTIONS };
             }
         }
-        content
+        extras
     }
 
     /// What stands behind a quote.

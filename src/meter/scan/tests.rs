@@ -176,7 +176,7 @@ proptest! {
 
 #[test]
 fn members_that_refer_to_more_than_the_body_are_seen() {
-    let open = |body: &str| text(body).expect(body).content(body.as_bytes()).is_open_ended;
+    let open = |body: &str| text(body).expect(body).extras(body.as_bytes()).is_open_ended;
     for member in ["previous_response_id", "conversation", "web_search_options", "container", "mcp_servers"] {
         assert!(open(&format!(r#"{{"model":"m","{member}":"x"}}"#)), "{member}");
         assert!(!open(&format!(r#"{{"model":"m","{member}":null}}"#)), "{member}");
