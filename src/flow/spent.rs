@@ -11,7 +11,7 @@ use super::record::{Certainty, Record, Spent};
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::meter::Metered;
-use crate::meter::price::Price;
+use crate::meter::price::{Mode, Price};
 use crate::route::{Kind, Route};
 use crate::units::{Usage, Usd};
 
@@ -89,8 +89,10 @@ impl Judge<'_> {
         match self.metered.usage {
             // Some tell it in every event, or a part of it in the first one, and the last one may be missing: also where the
             // answer's framing is whole, because somebody on the way has ended it.
-            Some(told) if !self.metered.complete => {
-                (Estimated, Some(Usage { output: told.output.max(self.visible()), ..told }))
+            Some(told) if !self.metered.complete => (Estimated, Some(self.completed(told, true))),
+            // Some tell a side in a way that is no count, or not at all.
+            Some(told) if self.metered.lacks.input || self.lacks_output() => {
+                (Estimated, Some(self.completed(told, self.lacks_output())))
             }
             Some(told) => (Settled, Some(told)),
             None if !generates => (Settled, None),
@@ -110,13 +112,28 @@ impl Judge<'_> {
         matches!(self.record.refusal, Some(Refusal::ClientGone | Refusal::ShuttingDown | Refusal::Bug(_)))
     }
 
+    /// Whether the output is missing from the usage; not where there is none to tell.
+    fn lacks_output(&self) -> bool {
+        let has_none =
+            || matches!(self.price.and_then(Price::mode), Some(Mode::Embedding | Mode::Rerank | Mode::Moderation));
+        self.metered.lacks.output && !self.route.embeds() && !has_none()
+    }
+
+    /// What was told, with an estimate in place of what was not.
+    fn completed(&self, told: Usage, output_too: bool) -> Usage {
+        let input = if self.metered.lacks.input { told.input.max(self.input()) } else { told.input };
+        let output = if output_too { told.output.max(self.visible()) } else { told.output };
+        Usage { input, output, ..told }
+    }
+
     fn estimate(&self) -> Usage {
+        Usage { input: self.input(), output: self.visible(), ..Usage::default() }
+    }
+
+    /// Tokens of the request, but no more than the model takes.
+    fn input(&self) -> u64 {
         let most = self.price.and_then(Price::max_input_tokens).unwrap_or(u64::MAX);
-        Usage {
-            input: self.asked.bytes.div_ceil(BYTES_PER_TOKEN).min(most),
-            output: self.visible(),
-            ..Usage::default()
-        }
+        self.asked.bytes.div_ceil(BYTES_PER_TOKEN).min(most)
     }
 
     /// Tokens of the text that had come, but no more than the call could have been given.

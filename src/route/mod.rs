@@ -262,6 +262,11 @@ impl Route {
         !reads && !self.pattern.ends_with("/messages/count_tokens")
     }
 
+    /// Whether its answers are vectors, of which no tokens are counted.
+    pub fn embeds(&self) -> bool {
+        self.pattern.ends_with("/embeddings")
+    }
+
     /// What a path that matched this route has behind the provider's name: `/v1/models`.
     pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
         path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()
