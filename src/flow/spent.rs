@@ -19,6 +19,9 @@ use crate::units::{Usage, Usd};
 /// scripts, so that an estimate is rather too high. Source: platform.openai.com/tokenizer, read 2026-11.
 pub(super) const BYTES_PER_TOKEN: u64 = 3;
 
+/// The most that a call can cost: what the ledger has room for, nine million USD. Beyond, nobody would know the same.
+const MOST: Usd = Usd::from_picos(i64::MAX as u128);
+
 /// What was asked of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
@@ -41,7 +44,9 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
     let price = price(record, &metered, snapshot);
     let (certainty, usage) = Judge { record, route, asked, metered: &metered, price }.judge();
     let cost = match (certainty, &usage) {
-        (_, Some(usage)) => price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())),
+        (_, Some(usage)) => {
+            price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())).filter(|cost| *cost <= MOST)
+        }
         (Certainty::Unknown, None) => None,
         (_, None) => Some(Usd::ZERO),
     };
