@@ -238,10 +238,8 @@ impl Meter {
     fn tell(told: &mut Metered, dialect: &dyn Dialect, read: &Read<'_>) -> bool {
         let usages = [Slot::Usage, Slot::OtherUsage].map(|slot| read.raw(slot));
         let has_usage = usages.iter().flatten().any(|raw| *raw != b"null");
-        if has_usage {
-            if let Some((usage, lacks)) = dialect.usage(read, told.usage.as_ref(), told.lacks) {
-                (told.usage, told.lacks) = (Some(usage), lacks);
-            }
+        if has_usage && let Some((usage, lacks)) = dialect.usage(read, told.usage.as_ref(), told.lacks) {
+            (told.usage, told.lacks) = (Some(usage), lacks);
         }
         if told.model.is_none() {
             told.model = read.text(Slot::Model, MAX_MODEL).map(Into::into);
