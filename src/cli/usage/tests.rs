@@ -26,7 +26,7 @@ fn the_table_marks_what_is_not_sure() {
 USER   MODEL          REQUESTS  FAILED  INPUT  CACHED  OUTPUT  REASONING    COST (USD)
 ann    gpt-4o                3       1    300     120      60         15      ~0.00135
 bob    -                     1       1      0       0       0          0             0
-bob    =cmd\u{1b}[2J         1       0    100      40      20          5         0 + ?
+bob    =cmd\u{1b}[2J         1       0    100      40      20          5             ?
 bob    gpt-4o                1       0      0       0       0          0             0
 TOTAL                        6       2    400     160      80         20  ~0.00135 + ?
 
@@ -76,7 +76,7 @@ fn csv_holds_no_formula() {
         "model,on_behalf_of,requests,failed,estimated,unknown_cost,open,input,cached_input,cache_write,cache_write_1h,\
          input_audio,cached_audio,input_image,output,reasoning,output_audio,output_image,audio_ms,cost_usd\r\n\
          ,,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\r\n\
-         '=cmd\u{1b}[2J,\"eve, \"\"x\"\"\",1,0,0,1,0,100,40,0,0,0,0,0,20,5,0,0,0,0\r\n\
+         '=cmd\u{1b}[2J,\"eve, \"\"x\"\"\",1,0,0,1,0,100,40,0,0,0,0,0,20,5,0,0,0,\r\n\
          gpt-4o,,1,0,0,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0\r\n"
     );
 }
@@ -91,6 +91,11 @@ fn json_has_money_as_text() {
     assert_eq!(told["data"][0]["user"], "ann");
     assert_eq!(told["data"][0]["cost_usd"], "0.00135");
     assert_eq!(told["data"][0]["tokens"]["cached_input"], 120);
+    assert_eq!(
+        (&told["data"][1]["cost_usd"], &told["total"]["cost_usd"]),
+        (&serde_json::Value::Null, &"0.00135".into()),
+        "not 0 where nobody knows it"
+    );
     assert_eq!(
         (&told["total"]["requests"], &told["total"]["unknown_cost"], &told["more"]),
         (&6.into(), &1.into(), &0.into())
