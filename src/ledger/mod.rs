@@ -107,6 +107,9 @@ pub enum LedgerError {
         "its folder cannot be written, which even reading takes (hint: copy the file, and gateway.db-wal if it is there)"
     )]
     Folder,
+    /// There is a folder in its place.
+    #[error("it is a folder (hint: name the file in it, such as gateway.db)")]
+    IsFolder,
     /// The file is there, but is not to be opened.
     #[error("it cannot be opened (hint: is it a file, and may this user read it?)")]
     Shut,

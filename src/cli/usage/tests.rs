@@ -111,6 +111,36 @@ fn wrong_usage_is_2_and_a_missing_ledger_1() {
     };
     let (code, text) = failed(UsageArgs { since: Some("soon".to_owned()), ..all() });
     assert_eq!((code, text.starts_with("--since: expected a span such as 7d or 12h, a day")), (2, true), "{text}");
+    let wrong = |args: UsageArgs, expected: &str| assert_eq!(failed(args), (2, expected.to_owned()));
+    let states = "--state: expected one of intent, settled, estimated, failed, unknown";
+    wrong(UsageArgs { state: vec!["setled".to_owned()], ..all() }, states);
+    let [earlier, later] = ["2025-11-01", "2025-11-02"].map(|day| Some(day.to_owned()));
+    let order = "--since: expected a moment before until (where it is left out, it is 30 days ago)";
+    wrong(UsageArgs { since: later, until: earlier, ..all() }, order);
+    wrong(UsageArgs { limit: 0, ..all() }, "--limit: expected a number from 1 on");
+    let failure = run(&all(), folder.path(), at(0), &mut Vec::new()).expect_err("no file");
+    let hint = "cannot be read: it is a folder (hint: name the file in it, such as gateway.db)";
+    assert!(failure.code == 1 && failure.text.ends_with(hint), "{}", failure.text);
     let (code, text) = failed(all());
     assert!(code == 1 && text.starts_with("there is no ledger at /") && text.contains("--ledger FILE"), "{text}");
+}
+
+/// As `usage | head` leaves it.
+struct HasGone;
+
+impl Write for HasGone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_told_nothing() {
+    let (_folder, path) = sample();
+    let failure = run(&all(), &path, at(2 * 86_400), &mut HasGone).expect_err("nobody reads");
+    assert_eq!((failure.code, failure.text), (1, String::new()));
 }
