@@ -16,7 +16,7 @@ use crate::route::{Kind, Route};
 use crate::units::{Usage, Usd};
 
 /// Bytes of UTF-8 that an estimate takes for one token. Models need four of English and about three of most other
-/// scripts, so that an estimate is rather too high. Source: platform.openai.com/tokenizer, read 2026-11.
+/// scripts, so that an estimate is mostly too high. Source: platform.openai.com/tokenizer, read 2026-11.
 pub(super) const BYTES_PER_TOKEN: u64 = 3;
 
 /// The most that a call can cost: what the ledger has room for, nine million USD. Beyond, nobody would know the same.
