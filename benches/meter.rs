@@ -120,7 +120,7 @@ fn documents(c: &mut Criterion) {
 }
 
 /// Messages of about so many bytes, by what they are made of.
-fn requests_of(bytes: usize) -> [(&'static str, String); 4] {
+fn requests_of(bytes: usize) -> [(&'static str, String); 5] {
     let user = |content: &str| format!(r#"{{"role":"user","content":{content}}}"#);
     let filled = |text: &str| user(&format!("\"{}\"", text.repeat(bytes / text.len() + 1)));
     let turn = user(r#""And then?""#)
@@ -134,6 +134,7 @@ fn requests_of(bytes: usize) -> [(&'static str, String); 4] {
         ("source code", filled(r#"    if (x[\"a\"] == \"b\") {\n\t\treturn \"c\\n\";\n    }\n"#)),
         ("many messages", turns),
         ("image", user(&image)),
+        ("numbers", user(&format!("[{}]", "15339,1917,-0.0023064255,11,".repeat(bytes / 28) + "0"))),
     ]
 }
 

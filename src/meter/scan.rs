@@ -5,12 +5,12 @@
 //! Never does: build a tree of the body, copy it, or keep it.
 
 mod content;
+mod value;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize as _, Deserializer};
 use serde_json::value::RawValue;
 
 use super::splice::Splice;
@@ -38,7 +38,7 @@ pub struct Scan<'b> {
     /// Where the value of `model` stands in the body, its quotes included.
     model_at: Option<Range<usize>>,
     /// `stream_options`, and where it stands.
-    stream_options: Option<(&'b RawValue, usize)>,
+    stream_options: Option<(&'b str, usize)>,
     /// Where the first member would stand: behind the opening brace.
     start: usize,
     /// Whether there is no member.
@@ -52,6 +52,14 @@ pub struct Scan<'b> {
 pub struct Fault(String);
 
 impl Fault {
+    /// Says where in a text it is, as `serde_json` does: by its line, and by the bytes of that.
+    fn at(self, text: &str, at: usize) -> Self {
+        let before = &text.as_bytes()[..at];
+        let line_at = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
+        let (line, column) = (memchr::memchr_iter(b'\n', before).count() + 1, at - line_at + 1);
+        Self(format!("{} at line {line} column {column}", self.0))
+    }
+
     /// What is wrong and where; never a piece of the body but the names of our own fields.
     pub fn into_text(self) -> String {
         self.0
@@ -65,28 +73,27 @@ impl Fault {
 pub fn scan(body: &[u8]) -> Result<Scan<'_>, Fault> {
     let text =
         std::str::from_utf8(body).map_err(|error| Fault(format!("it is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let trimmed = text.trim_start_matches([' ', '\t', '\r', '\n']);
-    if !trimmed.starts_with('{') {
+    let start = value::space(body, 0);
+    if body.get(start) != Some(&b'{') {
         return Err(Fault("an object is expected".to_owned()));
     }
-    let Members { fields, empty, refers, prompts } =
-        serde_json::from_str(text).map_err(|error| Fault(error.to_string()))?;
-    let at = |raw: &RawValue| raw.get().as_ptr() as usize - text.as_ptr() as usize;
+    let Members { fields, empty, refers, prompts } = members(text, start + 1)?;
+    let at = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
     let model = fields[Field::MODEL];
     let ceilings = fields[Field::CEILINGS].iter().filter_map(|raw| raw.and_then(whole));
-    let null = |raw: &RawValue| (raw.get() == "null").then(|| at(raw)..at(raw) + raw.get().len());
+    let null = |raw: &str| (raw == "null").then(|| at(raw)..at(raw) + raw.len());
     let [first, second, third] = [5, 6, 7].map(|field| fields[field].map(null));
     let choices = fields[Field::CHOICES].iter().filter_map(|raw| raw.and_then(whole));
     Ok(Scan {
         model: model.and_then(string),
-        stream: fields[Field::STREAM].is_some_and(|raw| raw.get() == "true"),
+        stream: fields[Field::STREAM] == Some("true"),
         max_output_tokens: ceilings.max(),
         choices: choices.max().unwrap_or(1).max(1).saturating_mul(prompts),
         tiers: Field::TIERS.map(|field| fields[field].and_then(string)),
         ceilings: [first, second, third],
-        model_at: model.map(|raw| at(raw)..at(raw) + raw.get().len()),
+        model_at: model.map(|raw| at(raw)..at(raw) + raw.len()),
         stream_options: fields[Field::STREAM_OPTIONS].map(|raw| (raw, at(raw))),
-        start: text.len() - trimmed.len() + 1,
+        start: start + 1,
         empty,
         refers,
     })
@@ -140,17 +147,17 @@ impl Scan<'_> {
         let Some((raw, at)) = self.stream_options else {
             return Some(self.add_member(&format!(r#""stream_options":{ASK}"#)));
         };
-        if raw.get() == "null" {
-            return Some(Splice { at: at..at + raw.get().len(), with: ASK.to_owned() });
+        if raw == "null" {
+            return Some(Splice { at: at..at + raw.len(), with: ASK.to_owned() });
         }
         match StreamOptions::read(raw)?.include_usage {
             Some(asked) if matches!(asked.get(), "false" | "null") => {
-                let from = at + (asked.get().as_ptr() as usize - raw.get().as_ptr() as usize);
+                let from = at + (asked.get().as_ptr() as usize - raw.as_ptr() as usize);
                 Some(Splice { at: from..from + asked.get().len(), with: "true".to_owned() })
             }
             Some(_) => None,
             None => {
-                let is_empty = raw.get()[1..].trim_start().starts_with('}');
+                let is_empty = raw[1..].trim_start().starts_with('}');
                 let with = if is_empty { r#""include_usage":true"# } else { r#""include_usage":true,"# };
                 Some(Splice { at: at + 1..at + 1, with: with.to_owned() })
             }
@@ -165,20 +172,22 @@ impl Scan<'_> {
 }
 
 /// How many prompts there are: a list of texts or of lists is one for each; a list of numbers is one, in tokens.
-fn prompts(value: &RawValue) -> u64 {
-    let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
+fn prompts(value: &str) -> u64 {
+    let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
     let apart = items.iter().filter(|item| item.get().starts_with(['"', '['])).count();
     u64::try_from(apart).unwrap_or(u64::MAX).max(1)
 }
 
 /// A text, without its escapes.
-fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+fn string(raw: &str) -> Option<Cow<'_, str>> {
+    match raw.strip_prefix('"')?.strip_suffix('"') {
+        Some(plain) if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
+        _ => serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0),
+    }
 }
 
 /// A count: a number that is whole and not negative. `16.0` is one, too, as some servers read it.
-fn whole(raw: &RawValue) -> Option<u64> {
-    let text = raw.get();
+fn whole(text: &str) -> Option<u64> {
     let digits = text
         .split_once('.')
         .map_or(text, |(digits, zeros)| if zeros.trim_matches('0').is_empty() { digits } else { text });
@@ -187,57 +196,62 @@ fn whole(raw: &RawValue) -> Option<u64> {
 
 /// The members that are read, by [`Field`].
 struct Members<'b> {
-    fields: [Option<&'b RawValue>; Field::NAMES.len()],
+    fields: [Option<&'b str>; Field::NAMES.len()],
     empty: bool,
     refers: bool,
     prompts: u64,
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
+/// Reads the members of the body's object, to its end and that of the body.
+fn members(text: &str, start: usize) -> Result<Members<'_>, Fault> {
+    let bytes = text.as_bytes();
+    let mut members = Members { fields: [None; Field::NAMES.len()], empty: true, refers: false, prompts: 1 };
+    let mut at = value::space(bytes, start);
+    if bytes.get(at) == Some(&b'}') {
+        return only_space(text, at + 1).map(|()| members);
+    }
+    members.empty = false;
+    loop {
+        let (name_end, from) = value::name(bytes, at).ok_or_else(|| broken(text))?;
+        let name = string(&text[at..name_end]).ok_or_else(|| broken(text))?;
+        let to = value::end(bytes, from).ok_or_else(|| broken(text))?;
+        members.take(Field::of(&name), &text[from..to]).map_err(|fault| fault.at(text, at))?;
+        at = value::space(bytes, to);
+        match bytes.get(at) {
+            Some(b',') => at = value::space(bytes, at + 1),
+            Some(b'}') => return only_space(text, at + 1).map(|()| members),
+            _ => return Err(broken(text)),
+        }
     }
 }
 
-struct MembersVisitor;
+fn only_space(text: &str, at: usize) -> Result<(), Fault> {
+    if value::space(text.as_bytes(), at) == text.len() { Ok(()) } else { Err(broken(text)) }
+}
 
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
+/// What is wrong with a text that is no JSON, in the words of `serde_json`.
+fn broken(text: &str) -> Fault {
+    let told = serde_json::from_str::<&RawValue>(text).map_or_else(|error| error.to_string(), |_| "no JSON".to_owned());
+    Fault(told)
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        use serde::de::Error;
-        let mut members = Members { fields: [None; Field::NAMES.len()], empty: true, refers: false, prompts: 1 };
-        while let Some(field) = map.next_key()? {
-            members.empty = false;
-            match field {
-                Field::Read(index) => {
-                    if members.fields[index].replace(map.next_value()?).is_some() {
-                        let name = Field::NAMES[index];
-                        return Err(Error::custom(format_args!("the field `{name}` stands twice")));
-                    }
-                }
-                Field::Misspelt(name) => {
-                    return Err(Error::custom(format_args!("a field is `{name}` but for its letters' case")));
-                }
-                Field::Refers => {
-                    let value: &RawValue = map.next_value()?;
-                    members.refers |= value.get() != "null";
-                }
-                Field::Prompt => {
-                    let value: &RawValue = map.next_value()?;
-                    members.refers |= value.get().starts_with('{');
-                    members.prompts = members.prompts.max(prompts(value));
-                }
-                Field::Other => {
-                    map.next_value::<IgnoredAny>()?;
+impl<'b> Members<'b> {
+    fn take(&mut self, field: Field, value: &'b str) -> Result<(), Fault> {
+        match field {
+            Field::Read(index) => {
+                if self.fields[index].replace(value).is_some() {
+                    return Err(Fault(format!("the field `{}` stands twice", Field::NAMES[index])));
                 }
             }
+            Field::Misspelt(name) => return Err(Fault(format!("a field is `{name}` but for its letters' case"))),
+            Field::Refers => self.refers |= value != "null",
+            Field::Prompt => {
+                self.refers |= value.starts_with('{');
+                self.prompts = self.prompts.max(prompts(value));
+            }
+            Field::Other => {}
         }
-        Ok(members)
+        Ok(())
     }
 }
 
@@ -274,34 +288,18 @@ impl Field {
     const CHOICES: Range<usize> = 3..5;
     const CEILINGS: Range<usize> = 5..8;
     const TIERS: [usize; 2] = [8, 9];
-}
 
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(FieldVisitor)
-    }
-}
-
-struct FieldVisitor;
-
-impl Visitor<'_> for FieldVisitor {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Field, E> {
-        if let Some(index) = Field::NAMES.iter().position(|read| *read == name) {
-            return Ok(Field::Read(index));
+    fn of(name: &str) -> Self {
+        if let Some(index) = Self::NAMES.iter().position(|read| *read == name) {
+            return Self::Read(index);
         }
         if name == "prompt" {
-            return Ok(Field::Prompt);
+            return Self::Prompt;
         }
         if content::MEMBERS.contains(&name) {
-            return Ok(Field::Refers);
+            return Self::Refers;
         }
-        Ok(Field::NAMES.into_iter().find(|read| folds_to(name, read)).map_or(Field::Other, Field::Misspelt))
+        Self::NAMES.into_iter().find(|read| folds_to(name, read)).map_or(Self::Other, Self::Misspelt)
     }
 }
 
@@ -323,9 +321,9 @@ struct StreamOptions<'a> {
 }
 
 impl<'a> StreamOptions<'a> {
-    fn read(raw: &'a RawValue) -> Option<Self> {
+    fn read(raw: &'a str) -> Option<Self> {
         // A list would pass for an object whose members come in their order.
-        raw.get().starts_with('{').then(|| serde_json::from_str(raw.get()).ok())?
+        raw.starts_with('{').then(|| serde_json::from_str(raw).ok())?
     }
 }
 

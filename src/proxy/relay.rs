@@ -34,7 +34,7 @@ use super::upstream::{AnswerHead, Broken, Connection, Headers, Length};
 use super::waits::Watch;
 use super::wire::{self, Told};
 
-use out::Out;
+use out::{Next, Out};
 
 mod out;
 
@@ -108,7 +108,7 @@ async fn pass(
     arrived.asked.relayed = true;
     let settings = &snapshot.server;
     // What is here already leaves with the head.
-    listener::hold_flush(session, !pieces.is_empty());
+    listener::hold_flush(session, !pieces.is_empty() || connection.is_some());
     call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
     let mut out = Out::behind_head(session, settings, left);
     call.waiting(pin!(out.begins(session, pieces, unframed || connection.is_some()))).await?;
@@ -125,7 +125,7 @@ async fn pass(
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
     let may_tell = events && unframed && out.is_between_events();
     let event = may_tell.then(|| provider.dialect.refusal_in_stream(&broken.refusal, request_id));
-    Box::pin(cut(session, settings, event)).await;
+    Box::pin(cut(session, &mut out, event)).await;
     Err(broken.refusal)
 }
 
@@ -227,17 +227,12 @@ async fn rest(
         if ending.is_over(&seen) && ending.is_single {
             watch.idles_at_most(BEHIND_THE_END);
         }
-        // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
-        // that goes wrong.
-        let (came, now) = match out.left {
-            Some(0) => {
-                let (came, now) = call.waited(watch.next(None, &mut live)).await;
-                (came?.or(Ok(None)), now)
-            }
-            _ => {
-                let (came, now) = call.waited(watch.next(Some(session), &mut live)).await;
-                (came?, now)
-            }
+        let (next, now) = call.waited(out.next(session, &mut live, &mut watch)).await;
+        let Next::Came(came) = next? else {
+            call.waiting(pin!(out.flush(session))).await?;
+            // The time that the client takes is not the provider's.
+            watch.begins(Instant::now());
+            continue;
         };
         match came {
             Ok(Some(piece)) => {
@@ -245,15 +240,16 @@ async fn rest(
                 if now >= watch.deadline() {
                     return Ok(Err(Broken::silent(Silence::Total)));
                 }
-                let Some(mut piece) = call.arrived()?.passes(piece, now) else { continue };
-                if !out.sends_at_once(session, &mut piece).await? {
+                let Some(piece) = call.arrived()?.passes(piece, now) else { continue };
+                if !out.puts(session, &piece) {
                     call.waiting(pin!(out.write(session, piece))).await?;
-                    // The time that the client takes is not the provider's.
                     watch.begins(Instant::now());
                 }
             }
             Ok(None) => {
-                if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end) {
+                if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end)
+                    && !out.puts(session, &rest)
+                {
                     call.waiting(pin!(out.write(session, rest))).await?;
                 }
                 gateway.upstream.release(live);
@@ -273,20 +269,14 @@ fn unframe(head: &mut AnswerHead) {
 }
 
 /// Ends an answer that was cut, as well as its client can be told: in-band where an event may begin.
-async fn cut(session: &mut ServerSession, settings: &ServerSettings, event: Option<String>) {
+async fn cut(session: &mut ServerSession, out: &mut Out<'_>, event: Option<String>) {
+    // The answer is lost, whatever becomes of this.
+    let _ = out.flush(session).await;
     if let Some(event) = event {
-        tell(session, settings, event).await;
+        out.tell(session, event).await;
     } else if session.is_http2() {
         tokio::time::sleep(BEFORE_RESET).await;
     }
-}
-
-/// Tells a client inside its stream that it was cut, in the shape on which its SDK raises; no end follows. Over HTTP/1.1
-/// the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
-async fn tell(session: &mut ServerSession, settings: &ServerSettings, event: String) {
-    let end = session.is_http2();
-    // The stream is lost either way.
-    let _ = written(settings, session.write_response_body(event.into(), end)).await;
 }
 
 /// What the meter can read of an answer, by its content type.

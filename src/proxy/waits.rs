@@ -106,7 +106,8 @@ impl<'t> Watch<'t> {
         .await
     }
 
-    fn poll_over<T>(
+    /// Whether the wait is over without a piece: by the client, who leaves, or by its time.
+    pub(super) fn poll_over<T>(
         &mut self,
         session: Option<&mut ServerSession>,
         context: &mut Context<'_>,

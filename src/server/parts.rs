@@ -180,12 +180,15 @@ fn telemetry(snapshot: &Snapshot, log: LogWriter) -> Result<Telemetry, Telemetry
 /// without stealing by a number of the thread that a later one may get again (`pingora_runtime::current_handle`), so that they are
 /// only for a process that serves once. And their end is waited for however long a call's thread is at work; see
 /// [`Lifecycle::overdue`].
+///
+/// Its own timers would need a thread that wakes up a hundred times a second, whether there is anything to do or not.
 fn server_conf(threads: usize, is_alone: bool) -> ServerConf {
     ServerConf {
         threads,
         work_stealing: threads > 1 || !is_alone,
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
+        fast_timeout_to_tokio_threshold_seconds: Some(0),
         ..ServerConf::default()
     }
 }

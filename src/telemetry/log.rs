@@ -15,7 +15,9 @@ use prometheus::IntCounter;
 use super::TelemetryError;
 
 /// How long lines may gather before they are written together. One wake-up of the thread a batch, not one a call.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(100);
+/// How long a reader is left alone that takes nothing now and does not block.
+const AGAIN: Duration = Duration::from_millis(10);
 /// With this much in the queue the thread stops gathering.
 const FULL_BATCH: usize = 256 * 1024;
 
@@ -222,7 +224,7 @@ fn write_out<'b>(out: &mut dyn Write, mut rest: &'b [u8]) -> &'b [u8] {
             Ok(written) => rest = &rest[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // stdout may be a pipe that somebody else made non-blocking.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(GATHER),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
             Err(_) => break,
         }
     }

@@ -3,6 +3,7 @@
 //! Never does: change a byte; end a body that it was not told is over.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -13,21 +14,33 @@ use crate::config::ServerSettings;
 use crate::error::Refusal;
 use crate::proxy::exchange::{within, written};
 use crate::proxy::listener;
+use crate::proxy::upstream::{Broken, Connection};
+use crate::proxy::waits::Watch;
 
 /// The way to the client.
 pub(super) struct Out<'s> {
     settings: &'s ServerSettings,
     tail: Tail,
     /// What is left of a body over HTTP/2 whose length is known.
-    pub(super) left: Option<u64>,
+    left: Option<u64>,
     /// Whether the body goes out in chunks over HTTP/1.1, which takes a third of the work here of what it takes in Pingora.
     in_chunks: bool,
+    /// Whether something that was written is not sent.
+    is_unsent: bool,
+}
+
+/// What comes next of an answer.
+pub(super) enum Next {
+    /// A piece, the end, or a fault.
+    Came(Result<Option<Bytes>, Broken>),
+    /// First the client has to take what was written.
+    Blocked,
 }
 
 impl<'s> Out<'s> {
     /// Once the head was written; `left` is the length of a body over HTTP/2, where it is known.
     pub(super) fn behind_head(session: &ServerSession, settings: &'s ServerSettings, left: Option<u64>) -> Self {
-        Self { settings, tail: Tail::default(), left, in_chunks: listener::is_in_chunks(session) }
+        Self { settings, tail: Tail::default(), left, in_chunks: listener::is_in_chunks(session), is_unsent: false }
     }
 
     /// Whether an event may begin here.
@@ -35,22 +48,51 @@ impl<'s> Out<'s> {
         self.tail.is_between_events()
     }
 
-    /// Sends a piece where that takes no wait. False where it does: what is left of the piece is then to be written.
-    pub(super) async fn sends_at_once(&mut self, session: &ServerSession, piece: &mut Bytes) -> Result<bool, Refusal> {
-        if !self.in_chunks || !listener::put_chunk(session, piece) {
-            return Ok(false);
+    /// Writes a piece that is sent together with what comes before the next wait for the provider. False where it has to be
+    /// waited for: it is then to be written.
+    pub(super) fn puts(&mut self, session: &ServerSession, piece: &Bytes) -> bool {
+        let put = self.in_chunks && (piece.is_empty() || listener::put_chunk(session, piece));
+        if put {
+            self.tail.push(piece);
+            self.is_unsent = true;
         }
-        self.tail.push(piece);
-        // A stream that is quiet from here on keeps nothing of what it was read into.
-        *piece = Bytes::new();
-        match poll_fn(|context| Poll::Ready(listener::poll_flush(session, context))).await {
-            Poll::Ready(Ok(())) => Ok(true),
-            Poll::Ready(Err(_)) => Err(Refusal::ClientGone),
-            Poll::Pending => Ok(false),
-        }
+        put
     }
 
-    /// Writes what was here when the head was written, whose flush has waited for it, and sends both where `flushes`.
+    /// The next of an answer. What was written is sent before that is waited for, and not before it is looked for: pieces that
+    /// are here together leave together, the end with the last one.
+    ///
+    /// # Errors
+    /// `ClientGone`.
+    pub(super) async fn next(
+        &mut self,
+        session: &mut ServerSession,
+        live: &mut Connection,
+        watch: &mut Watch<'_>,
+    ) -> Result<Next, Refusal> {
+        if self.left == Some(0) {
+            // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
+            // that goes wrong.
+            return Ok(Next::Came(watch.next(None, live).await?.or(Ok(None))));
+        }
+        poll_fn(|context| {
+            if let Poll::Ready(came) = live.poll_chunk(context) {
+                return Poll::Ready(Ok(Next::Came(came)));
+            }
+            if mem::take(&mut self.is_unsent) {
+                match listener::poll_flush(session, context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Refusal::ClientGone)),
+                    Poll::Pending => return Poll::Ready(Ok(Next::Blocked)),
+                }
+            }
+            watch.poll_over(Some(session), context).map_ok(Next::Came)
+        })
+        .await
+    }
+
+    /// Writes what was here when the head was written, whose flush has waited for it, and sends both where `flushes` and
+    /// nothing else is about to.
     pub(super) async fn begins(
         &mut self,
         session: &mut ServerSession,
@@ -61,7 +103,8 @@ impl<'s> Out<'s> {
             self.write(session, piece).await?;
         }
         listener::hold_flush(session, false);
-        if flushes && self.tail.1 { self.flush(session).await } else { Ok(()) }
+        self.is_unsent = self.in_chunks;
+        if flushes && !self.is_unsent { self.flush(session).await } else { Ok(()) }
     }
 
     /// Writes a piece and sends it, and with it what was written before. Where its length is known, Pingora would let up to
@@ -83,6 +126,14 @@ impl<'s> Out<'s> {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) | None => Err(Refusal::ClientGone),
         }
+    }
+
+    /// Tells a client inside its stream that it was cut, in the shape on which its SDK raises; no end follows. Over HTTP/1.1
+    /// the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
+    pub(super) async fn tell(&mut self, session: &mut ServerSession, event: String) {
+        let end = session.is_http2();
+        // The stream is lost either way.
+        let _ = written(self.settings, session.write_response_body(event.into(), end)).await;
     }
 
     pub(super) async fn end(&mut self, session: &mut ServerSession) -> Result<(), Refusal> {
