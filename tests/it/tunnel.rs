@@ -190,6 +190,20 @@ async fn hosts_of_no_proxy_and_providers_that_say_so_are_called_directly() {
 }
 
 #[tokio::test]
+async fn an_address_in_a_range_of_no_proxy_is_called_directly() {
+    let by_address = Certificate { name: "127.0.0.1", ..GOOD };
+    let inner = Inner::before(TlsProvider::start(&by_address, None).await, None).await;
+    let url = inner.proxy_url("");
+    inner.write(&inner.url("127.0.0.1"), ", ca_file: ca.pem");
+    for (no_proxy, tunnels) in [("10.0.0.0/8, 127.0.0.0/8", 0), ("127.0.0.1", 0), ("10.0.0.0/8, 127.1.0.0/16", 1)] {
+        let gateway = inner.run(&[("HTTPS_PROXY", &*url), ("NO_PROXY", no_proxy)]).await;
+        let answer = gateway.post(&chat("x")).await;
+        assert_eq!((answer.status, inner.proxy.heads().len()), (200, tunnels), "{no_proxy}: {}", answer.text());
+    }
+    assert_eq!(inner.far.provider.received().len(), 3);
+}
+
+#[tokio::test]
 async fn a_provider_may_have_a_proxy_of_its_own() {
     let inner = Inner::start(None).await;
     let other = ConnectProxy::start(inner.far.address, None).await;
