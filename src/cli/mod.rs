@@ -66,8 +66,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            // A reader that has gone needs no reason.
-            let _ = writeln!(io::stderr(), "ai-gateway: {}", failure.text);
+            if !failure.text.is_empty() {
+                // A reader that has gone needs no reason.
+                let _ = writeln!(io::stderr(), "ai-gateway: {}", failure.text);
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -87,7 +89,9 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self { code: 1, text: error.to_string() }
+        // A reader that has had enough, as `head` has, is told nothing.
+        let has_gone = error.kind() == io::ErrorKind::BrokenPipe;
+        Self { code: 1, text: if has_gone { String::new() } else { error.to_string() } }
     }
 }
 

@@ -52,6 +52,14 @@ pub struct Scan<'b> {
 pub struct Fault(String);
 
 impl Fault {
+    /// Says where in a text it is, as `serde_json` does: by its line, and by the bytes of that.
+    fn at(self, text: &str, at: usize) -> Self {
+        let before = &text.as_bytes()[..at];
+        let line_at = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
+        let (line, column) = (memchr::memchr_iter(b'\n', before).count() + 1, at - line_at + 1);
+        Self(format!("{} at line {line} column {column}", self.0))
+    }
+
     /// What is wrong and where; never a piece of the body but the names of our own fields.
     pub fn into_text(self) -> String {
         self.0
@@ -207,7 +215,7 @@ fn members(text: &str, start: usize) -> Result<Members<'_>, Fault> {
         let (name_end, from) = value::name(bytes, at).ok_or_else(|| broken(text))?;
         let name = string(&text[at..name_end]).ok_or_else(|| broken(text))?;
         let to = value::end(bytes, from).ok_or_else(|| broken(text))?;
-        members.take(Field::of(&name), &text[from..to])?;
+        members.take(Field::of(&name), &text[from..to]).map_err(|fault| fault.at(text, at))?;
         at = value::space(bytes, to);
         match bytes.get(at) {
             Some(b',') => at = value::space(bytes, at + 1),

@@ -24,7 +24,7 @@ fn sums_by_groups_and_in_all() {
         .groups
         .iter()
         .map(|group| {
-            let Tally { requests, failed, estimated, unknown_cost, open, tokens, cost } = group.tally;
+            let Tally { requests, failed, estimated, unknown_cost, open, tokens, cost, .. } = group.tally;
             let names: Vec<&str> = group.values.iter().map(|value| value.as_deref().unwrap_or("-")).collect();
             let input = tokens.input;
             format!("{} {requests} {failed} {estimated} {unknown_cost} {open} {input} {cost}", names.join(" "))

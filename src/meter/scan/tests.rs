@@ -34,6 +34,8 @@ fn a_field_that_is_read_stands_once() {
     for body in [r#"{"model":"a","model":"b"}"#, r#"{"model":"a","m\u006fdel":"a"}"#, r#"{"stream":1,"stream":true}"#] {
         assert!(text(body).is_err_and(|fault| fault.contains("stands twice")), "{body}");
     }
+    let told = text("{\"a\":1,\n \"model\":1,\n\n  \"model\":2}").expect_err("twice");
+    assert_eq!(told, "the field `model` stands twice at line 4 column 3");
     assert!(text(r#"{"messages":1,"messages":2}"#).is_ok(), "a field that is not read is the provider's matter");
 }
 

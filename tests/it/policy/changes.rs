@@ -124,7 +124,7 @@ async fn what_may_not_be_is_refused_and_the_log_says_what() {
         (|call| call.splice(0..1, "["), "the changed body is no request: an object is expected"),
         (
             |call| call.splice(1..1, "\"model\":1,"),
-            "the changed body is no request: the field `model` stands twice at line 1 column 32",
+            "the changed body is no request: the field `model` stands twice at line 1 column 12",
         ),
         (
             |call| call.splice(1..1, format!("\"x\":\"{}\",", "y".repeat(1024))),
