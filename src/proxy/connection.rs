@@ -1,7 +1,7 @@
 //! A client's connection over HTTP/1.1, request after request.
 //!
 //! What the exchange answers is answered from here. Pingora's proxy loop, whose state of some 20 KB every call would have to
-//! set up, gets what it alone can carry: calls whose bodies pass unread, but for WebSockets, and with the first of them the rest of its connection.
+//! set up, gets what it alone can carry: HTTP bodies that pass unread, and with the first of them the rest of its connection.
 //!
 //! Invariant: which of the two it is, is told by the request's first line, and only where that reads in one way; all heads
 //! are parsed by Pingora.
