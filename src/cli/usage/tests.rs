@@ -76,7 +76,7 @@ fn csv_holds_no_formula() {
         "model,on_behalf_of,requests,failed,estimated,unknown_cost,open,input,cached_input,cache_write,cache_write_1h,\
          input_audio,cached_audio,input_image,output,reasoning,output_audio,output_image,audio_ms,cost_usd\r\n\
          ,,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0\r\n\
-         '=cmd\u{1b}[2J,\"eve, \"\"x\"\"\",1,0,0,1,0,100,40,0,0,0,0,0,20,5,0,0,0,\r\n\
+         '=cmd\u{1b}[2J,\"eve, \"\"x\"\"\",1,0,0,1,0,100,40,13,7,31,11,17,20,5,9,3,1234,\r\n\
          gpt-4o,,1,0,0,0,1,0,0,0,0,0,0,0,0,0,0,0,0,0\r\n"
     );
 }
@@ -90,7 +90,11 @@ fn json_has_money_as_text() {
     assert_eq!((&told["since"], &told["until"]), (&"2025-10-28T10:00:00Z".into(), &serde_json::Value::Null));
     assert_eq!(told["data"][0]["user"], "ann");
     assert_eq!(told["data"][0]["cost_usd"], "0.00135");
-    assert_eq!(told["data"][0]["tokens"]["cached_input"], 120);
+    // Three calls of hers told what they used.
+    let tokens = serde_json::json!({ "input": 300, "cached_input": 120, "cache_write": 39, "cache_write_1h": 21,
+        "input_audio": 93, "cached_audio": 33, "input_image": 51, "output": 60, "reasoning": 15, "output_audio": 27,
+        "output_image": 9, "audio_ms": 3702 });
+    assert_eq!(told["data"][0]["tokens"], tokens);
     assert_eq!(
         (&told["data"][1]["cost_usd"], &told["total"]["cost_usd"]),
         (&serde_json::Value::Null, &"0.00135".into()),
