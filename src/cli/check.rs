@@ -183,7 +183,7 @@ fn kind(route: &Route) -> String {
         ModelSource::Query => ", model from the query".to_owned(),
         ModelSource::Always(model) => format!(", model {model}"),
     };
-    if route.kind.is_native() { format!(" ({}{model})", route.kind.name()) } else { String::new() }
+    if route.kind.is_unread() { format!(" ({}{model})", route.kind.name()) } else { String::new() }
 }
 
 fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<Item = &'s Route> {

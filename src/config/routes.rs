@@ -161,7 +161,7 @@ fn model_source(written: Option<&str>, line: &Line<'_>, provider: &Provider) -> 
     let Some(written) = written else {
         return Ok(ModelSource::Unseen);
     };
-    if !line.kind.is_native() {
+    if !line.kind.is_unread() {
         return Err(("the calls of a json route name their model in the body", "leave it out"));
     }
     if line.path.contains("{model}") {

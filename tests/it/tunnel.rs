@@ -5,6 +5,7 @@
 
 mod certificates;
 mod faults;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -13,7 +13,6 @@ use super::{Native, explain, is_asked};
 use crate::error::{Refusal, Silence};
 use crate::proxy::call::Call;
 use crate::proxy::watch;
-use crate::route::Kind;
 
 /// Bytes a second that a body has to come with on the whole, once `limits.body_timeout` is over.
 const LEAST_RATE: u64 = 1024;
@@ -25,7 +24,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// # Errors
 /// `BodyTooSlow` for a body that drips: each byte would begin the times of single reads anew, without an end.
 pub(in crate::proxy) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Result<()> {
-    let websocket = call.native()?.underway.route.kind == Kind::Websocket;
     let patience = call.arrived().map_err(|refusal| explain(&refusal))?.snapshot.server.body_timeout;
     if ended {
         is_asked(call);
@@ -35,13 +33,13 @@ pub(in crate::proxy) fn request_moves(call: &mut Call, bytes: usize, ended: bool
     let took = native.started.elapsed();
     if ended {
         native.deadline = Instant::now() + native.underway.target.provider.timeouts.total;
-    } else if !websocket && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
+    } else if took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
         return Err(call.broken_off(Refusal::BodyTooSlow));
     }
     Ok(())
 }
 
-/// Covers the provider's key in a piece, shows it to the meter, and ends an answer that has taken longer than is allowed in all. A WebSocket may last.
+/// Covers the provider's key in a piece, shows it to the meter, and ends an answer that has taken longer than is allowed in all.
 pub(in crate::proxy) fn answer_moves(
     session: &mut ServerSession,
     call: &mut Call,
@@ -57,7 +55,7 @@ pub(in crate::proxy) fn answer_moves(
         answered_before_the_end(session);
     }
     let native = call.native()?;
-    if native.underway.route.kind != Kind::Websocket && Instant::now() > native.deadline {
+    if Instant::now() > native.deadline {
         return Err(call.broken_off(Refusal::UpstreamTimeout(Silence::Total)));
     }
     Ok(())
@@ -70,14 +68,9 @@ pub(super) fn answered_before_the_end(session: &mut ServerSession) {
     }
 }
 
-/// A message of a WebSocket does not wait for the next one, so there the key is found where it comes in one piece.
 fn cover(native: &mut Native, piece: &mut Option<Bytes>, ended: bool) {
     let Some(masking) = &mut native.masking else { return };
     let came = piece.take().filter(|came| !came.is_empty());
-    if native.underway.route.kind == Kind::Websocket {
-        *piece = came.map(|came| masking.mask().masked(&came).map_or(came, Bytes::from));
-        return;
-    }
     let passes = came.and_then(|came| masking.push(came));
     let rest = if ended { masking.end() } else { None };
     *piece = match (passes, rest) {

@@ -208,6 +208,29 @@ async fn who_has_connected_before_the_switch_and_speaks_after_it_is_served() {
 }
 
 #[tokio::test]
+async fn a_websocket_lives_on_until_its_sides_end_it() {
+    let mut service = old_with(each_kind(ALL, "")).await;
+    service.provider.script(agrees());
+    let mut client = service.connect().await;
+    client.send(handshake(&[("authorization", &bearer(KEY).1)])).await;
+    assert_eq!(client.head().await.status, 101);
+    let mut old = upgrade(&mut service).await;
+    old.says("INFO listeners are closed").await;
+    for _ in 0..3 {
+        client.send("hello").await;
+        assert_eq!(client.bytes(5).await, b"hello");
+    }
+    assert!(old.runs(), "it is still open");
+    client.send("bye").await;
+    client.end().await;
+    assert_eq!(client.bytes(3).await, b"bye");
+    assert!(client.is_closed().await);
+    let ended = old.end().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(old.messages().iter().any(|message| message == "INFO the last call is over"));
+}
+
+#[tokio::test]
 async fn a_kept_connection_at_rest_is_closed_and_one_that_is_used_is_told() {
     let mut service = old().await;
     let (mut resting, mut used) = (service.connect().await, service.connect().await);
