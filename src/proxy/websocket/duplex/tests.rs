@@ -1,3 +1,7 @@
+//! The relay between two pipes, with a clock that is moved by hand.
+//!
+//! Never does: open a socket; ask how a WebSocket begins.
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
