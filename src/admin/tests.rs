@@ -218,6 +218,8 @@ async fn usage_is_told_by_groups_or_call_by_call() {
     for (query, name) in [
         ("?by=planet", "by"),
         ("?since=soon", "since"),
+        ("?state=setled", "state"),
+        ("?since=2025-11-02&until=2025-11-01", "since"),
         ("?limit=0", "limit"),
         ("?limit=1001", "limit"),
         ("?cursor=x", "cursor"),

@@ -91,6 +91,9 @@ pub(super) struct UsageArgs {
 /// Asks the ledger and prints what it says.
 pub(super) fn run(args: &UsageArgs, ledger: &Path, now: SystemTime, out: &mut dyn Write) -> Result<(), Failure> {
     let question = question(args, now)?;
+    if args.limit == 0 {
+        return Err(BadParameter { name: "limit".to_owned(), expected: "a number from 1 on".to_owned() }.into());
+    }
     let report = Reader::open(ledger, None)?.groups(&question, args.limit)?;
     if args.json {
         writeln!(out, "{:#}", report.json())?;

@@ -215,7 +215,8 @@ pub struct Provider {
     /// Query parameters that are added to each upstream request. Default: none.
     pub query: BTreeMap<String, Hidden>,
     /// Whether the gateway asks for usage where a streaming client did not, and takes it out of the answer again: `on`,
-    /// `off`, `auto` = on for the dialect `openai`. Default `auto`.
+    /// `off`, `auto` = on for the dialect `openai`, unless the preset knows that the provider refuses it (`mistral`).
+    /// Default `auto`.
     pub inject_usage: Switch,
     /// The section of the price book that prices its models; empty for none, and then costs are unknown. Default: the
     /// section with the provider's name, else that of `base_url`'s host where it is a well-known one, else none.

@@ -7,6 +7,7 @@ use super::entries::RouteEntry;
 use super::file::{Auth, Dialect, File, Provider};
 use super::report::FieldPath;
 use super::tree::Tree;
+use super::values::Switch;
 
 /// What is known of a provider.
 #[derive(Debug)]
@@ -16,11 +17,13 @@ pub(super) struct Preset {
     /// Where the path of the base URL says nothing of the version.
     version_path: Option<&'static str>,
     dialect: Dialect,
+    /// Whether it may be asked for a stream's usage.
+    may_be_asked: bool,
 }
 
 impl Preset {
     const fn openai(name: &'static str, base_url: &'static str) -> Self {
-        Self { name, base_url, version_path: None, dialect: Dialect::Openai }
+        Self { name, base_url, version_path: None, dialect: Dialect::Openai, may_be_asked: true }
     }
 }
 
@@ -38,6 +41,11 @@ impl Preset {
 /// | openrouter | openrouter.ai/models/openai/shap-e/api (the client's `baseURL`) |
 /// | together | docs.together.ai/docs/inference/openai-compatibility (it was `api.together.xyz` before) |
 /// | xai | reference.langchain.com, `xai_api_base`; docs.x.ai/docs/introduction (`api.x.ai`) |
+///
+/// Mistral refuses to be asked for a stream's usage (422, `extra_forbidden` at `stream_options`) and tells it unasked:
+/// issue 2347 of avante-corp/avante.nvim (2025-06), 114 of vybestack/llxprt-code (2025-08), pull request 4082 of
+/// TabbyML/tabby (2025-03). xAI did for a while (issue 14483 of n8n-io/n8n, 2025-04), Groq and Fireworks in 2024: what one of
+/// them says today is found by asking.
 pub(super) const ALL: [Preset; 10] = [
     Preset { dialect: Dialect::Anthropic, ..Preset::openai("anthropic", "https://api.anthropic.com") },
     Preset::openai("deepseek", "https://api.deepseek.com"),
@@ -47,7 +55,7 @@ pub(super) const ALL: [Preset; 10] = [
         ..Preset::openai("gemini", "https://generativelanguage.googleapis.com/v1beta/openai")
     },
     Preset::openai("groq", "https://api.groq.com/openai/v1"),
-    Preset::openai("mistral", "https://api.mistral.ai/v1"),
+    Preset { may_be_asked: false, ..Preset::openai("mistral", "https://api.mistral.ai/v1") },
     Preset::openai("openai", "https://api.openai.com"),
     Preset::openai("openrouter", "https://openrouter.ai/api/v1"),
     Preset::openai("together", "https://api.together.ai/v1"),
@@ -100,6 +108,9 @@ fn fill_in(provider: &mut Provider, preset: &Preset, is_written: &dyn Fn(&str) -
     }
     if !is_written("dialect") {
         provider.dialect = preset.dialect;
+    }
+    if !preset.may_be_asked && provider.inject_usage == Switch::Auto {
+        provider.inject_usage = Switch::Off;
     }
 }
 

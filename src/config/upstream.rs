@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::{HeaderName, HeaderValue, Uri};
 
@@ -116,6 +117,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
         prices: None,
         inject_usage: written.inject_usage.or(written.dialect == Dialect::Openai),
+        refuses_to_be_asked: AtomicBool::new(false),
     }
 }
 

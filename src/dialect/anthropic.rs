@@ -11,7 +11,7 @@ use crate::units::Usage;
 
 use super::counts::counts;
 use super::picture::{Does, Mark, Node, Part, Slot};
-use super::{Class, Dialect, Event, Read, Unasked};
+use super::{Class, Dialect, Event, Lacks, Read, Unasked};
 
 /// The dialect.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Dialect for Anthropic {
 
     /// `message_start` tells the input and `message_delta` the output so far, later ones also the input once more; a
     /// member that is not told is as it was.
-    fn usage(&self, read: &Read<'_>, before: Option<&Usage>) -> Option<Usage> {
+    fn usage(&self, read: &Read<'_>, before: Option<&Usage>, lacked: Lacks) -> Option<(Usage, Lacks)> {
         let mut told = Told::default();
         counts(read.raw(Slot::Usage)?, Inside::of, |inside, name, number| {
             let place = match (inside, name) {
@@ -62,7 +62,12 @@ impl Dialect for Anthropic {
             };
             *place = number.count().or(*place);
         });
-        told.added_to(before)
+        let is_first = before.is_none();
+        let lacks = Lacks {
+            input: told.uncached.is_none() && (is_first || lacked.input),
+            output: told.output.is_none() && (is_first || lacked.output),
+        };
+        Some((told.added_to(before)?, lacks))
     }
 
     /// Fast mode has prices of its own, whatever the tier (.../about-claude/pricing, "Fast mode pricing", read 2026-11).

@@ -1,6 +1,6 @@
 //! Reads the counts of a `usage` object, whatever else stands in it.
 //!
-//! Invariant: what is no count reads as absent: another type, a negative number, a fraction, more than 2^53.
+//! Invariant: what is no count reads as absent: another type, a negative number, a fraction, more than 2^31.
 //! Never does: fail for one bad member; look deeper than two objects inside another.
 
 use std::borrow::Cow;
@@ -68,8 +68,9 @@ impl Number {
     }
 }
 
-/// The largest number that JSON's readers agree on (RFC 8259, section 6).
-const MAX: u64 = 1 << 53;
+/// The most that is a count: a thousand times what models take, and little enough that all that keep or add up counts and
+/// costs (the ledger, metrics, the answer's header) show the same number.
+const MAX: u64 = 1 << 31;
 
 /// Any number of fewer digits fits into 64 bits.
 const MOST_DIGITS: usize = 19;

@@ -39,7 +39,7 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     fn event(&self, read: &Read<'_>) -> Event;
 
     /// What was used, as far as this document says: added to what came before in the same answer. Absent: it does not.
-    fn usage(&self, read: &Read<'_>, before: Option<&Usage>) -> Option<Usage>;
+    fn usage(&self, read: &Read<'_>, before: Option<&Usage>, lacked: Lacks) -> Option<(Usage, Lacks)>;
 
     /// What prices tell apart as a service tier, as a JSON string.
     fn tier<'a>(&self, read: &Read<'a>) -> Option<&'a [u8]> {
@@ -105,6 +105,16 @@ impl<'a> Read<'a> {
         let quoted = self.raw(Slot::Kind).and_then(|raw| raw.strip_prefix(b"\"")?.strip_suffix(b"\""));
         quoted.or(self.name).unwrap_or_default()
     }
+}
+
+/// Which sides a usage does not tell: they are not there, or no count, and nothing else tells them. In the usage they are 0,
+/// or too low.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// The input.
+    pub input: bool,
+    /// The output.
+    pub output: bool,
 }
 
 /// What an event of a stream says.

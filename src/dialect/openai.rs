@@ -11,7 +11,7 @@ use crate::units::Usage;
 
 use super::counts::{Number, counts};
 use super::picture::{Does, Mark, Node, Part, Slot};
-use super::{Class, Dialect, Event, Read, Unasked};
+use super::{Class, Dialect, Event, Lacks, Read, Unasked};
 
 /// The dialect.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Dialect for OpenAi {
         Event { content, terminal, error, visible_bytes }
     }
 
-    fn usage(&self, read: &Read<'_>, _: Option<&Usage>) -> Option<Usage> {
+    fn usage(&self, read: &Read<'_>, _: Option<&Usage>, _: Lacks) -> Option<(Usage, Lacks)> {
         let of = |slot| read.raw(slot).and_then(usage);
         of(Slot::Usage).or_else(|| of(Slot::OtherUsage))
     }
@@ -89,7 +89,7 @@ impl Dialect for OpenAi {
 }
 
 /// Reads a `usage`. Absent where it holds no count.
-fn usage(raw: &[u8]) -> Option<Usage> {
+fn usage(raw: &[u8]) -> Option<(Usage, Lacks)> {
     let mut told = Told::default();
     counts(raw, Side::of, |side, name, number| told.hear(side, name, number));
     told.usage()
@@ -132,11 +132,16 @@ impl Told {
         *kind = count.unwrap_or_default().max(*kind);
     }
 
-    fn usage(self) -> Option<Usage> {
+    fn usage(self) -> Option<(Usage, Lacks)> {
         let Self { input, output, total, mut kinds } = self;
         if (input, output, total) == (None, None, None) {
-            return (kinds.audio_ms > 0).then_some(kinds);
+            return (kinds.audio_ms > 0).then_some((kinds, Lacks::default()));
         }
+        // The total tells a side beside the other one; alone it is taken for the input.
+        let lacks = Lacks {
+            input: input.is_none() && total.is_none(),
+            output: output.is_none() && (input.is_none() || total.is_none()),
+        };
         kinds.input = input.or_else(|| total?.checked_sub(output.unwrap_or(0))).unwrap_or(0);
         kinds.output = output.or_else(|| total?.checked_sub(kinds.input)).unwrap_or(0);
         // xAI and Gemini count reasoning in the total alone, Gemini without saying that it is (docs.x.ai/docs/guides/reasoning;
@@ -146,7 +151,7 @@ impl Told {
             kinds.output += beyond;
             kinds.reasoning = beyond;
         }
-        Some(parts_of_the_whole(kinds))
+        Some((parts_of_the_whole(kinds), lacks))
     }
 }
 

@@ -154,7 +154,12 @@ impl Walk {
             self.fill();
         }
         if let Does::Keep(slot) = self.node.does {
-            self.began[slot as usize] = self.base + at;
+            if byte == b'n' && self.found.slots[slot as usize].is_some() {
+                // A `null` beside a value of the same name takes nothing back.
+                self.node = &Node::NOTHING;
+            } else {
+                self.began[slot as usize] = self.base + at;
+            }
         }
         match byte {
             b'"' => {

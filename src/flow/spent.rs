@@ -12,13 +12,16 @@ use super::record::{Certainty, Record, Spent};
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::meter::Metered;
-use crate::meter::price::Price;
+use crate::meter::price::{Mode, Price};
 use crate::route::{Kind, Route};
 use crate::units::{Usage, Usd};
 
 /// Bytes of UTF-8 that an estimate takes for one token. Models need four of English and about three of most other
-/// scripts, so that an estimate is rather too high. Source: platform.openai.com/tokenizer, read 2026-11.
+/// scripts, so that an estimate is mostly too high. Source: platform.openai.com/tokenizer, read 2026-11.
 pub(super) const BYTES_PER_TOKEN: u64 = 3;
+
+/// The most that a call can cost: what the ledger has room for, nine million USD. Beyond, nobody would know the same.
+const MOST: Usd = Usd::from_picos(i64::MAX as u128);
 
 /// What was asked of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +54,9 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
         return Spent { certainty, usage, cost: Some(cost), prices: None, model, service_tier };
     }
     let cost = match (certainty, &usage) {
-        (_, Some(usage)) => price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())),
+        (_, Some(usage)) => {
+            price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())).filter(|cost| *cost <= MOST)
+        }
         (Certainty::Unknown, None) => None,
         (_, None) => Some(Usd::ZERO),
     };
@@ -99,8 +104,10 @@ impl Judge<'_> {
         match self.metered.usage {
             // Some tell it in every event, or a part of it in the first one, and the last one may be missing: also where the
             // answer's framing is whole, because somebody on the way has ended it.
-            Some(told) if !self.metered.complete => {
-                (Estimated, Some(Usage { output: told.output.max(self.visible()), ..told }))
+            Some(told) if !self.metered.complete => (Estimated, Some(self.completed(told, true))),
+            // Some tell a side in a way that is no count, or not at all.
+            Some(told) if self.metered.lacks.input || self.lacks_output() => {
+                (Estimated, Some(self.completed(told, self.lacks_output())))
             }
             Some(told) => (Settled, Some(told)),
             None if !generates => (Settled, None),
@@ -120,13 +127,28 @@ impl Judge<'_> {
         matches!(self.record.refusal, Some(Refusal::ClientGone | Refusal::ShuttingDown | Refusal::Bug(_)))
     }
 
+    /// Whether the output is missing from the usage; not where there is none to tell.
+    fn lacks_output(&self) -> bool {
+        let has_none =
+            || matches!(self.price.and_then(Price::mode), Some(Mode::Embedding | Mode::Rerank | Mode::Moderation));
+        self.metered.lacks.output && !self.route.embeds() && !has_none()
+    }
+
+    /// What was told, with an estimate in place of what was not.
+    fn completed(&self, told: Usage, output_too: bool) -> Usage {
+        let input = if self.metered.lacks.input { told.input.max(self.input()) } else { told.input };
+        let output = if output_too { told.output.max(self.visible()) } else { told.output };
+        Usage { input, output, ..told }
+    }
+
     fn estimate(&self) -> Usage {
+        Usage { input: self.input(), output: self.visible(), ..Usage::default() }
+    }
+
+    /// Tokens of the request, but no more than the model takes.
+    fn input(&self) -> u64 {
         let most = self.price.and_then(Price::max_input_tokens).unwrap_or(u64::MAX);
-        Usage {
-            input: self.asked.bytes.div_ceil(BYTES_PER_TOKEN).min(most),
-            output: self.visible(),
-            ..Usage::default()
-        }
+        self.asked.bytes.div_ceil(BYTES_PER_TOKEN).min(most)
     }
 
     /// Tokens of the text that had come, but no more than the call could have been given.

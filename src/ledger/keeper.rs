@@ -197,7 +197,9 @@ impl Keeper {
 }
 
 fn orphaned(calls: usize) {
-    if calls > 0 {
-        log::warn!("{calls} calls of a gateway that ended without a word are unknown in the ledger");
+    match calls {
+        0 => {}
+        1 => log::warn!("1 call of a gateway that ended without a word is unknown in the ledger"),
+        _ => log::warn!("{calls} calls of a gateway that ended without a word are unknown in the ledger"),
     }
 }

@@ -5,6 +5,7 @@
 //! Never does: fail, delay or even touch a call; record one that did not pass authentication.
 
 mod ask;
+mod hang;
 mod keeper;
 mod leases;
 mod queue;
@@ -17,13 +18,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::config::LedgerSettings;
 use crate::flow::Record;
 
+use hang::{HANGS, Hang};
 use keeper::Keeper;
 use queue::Queue;
 use row::{Entry, Intent};
@@ -35,8 +37,6 @@ pub use scratch::Scratch;
 
 /// Entries that are held at most, about 1 KiB each: a minute of 800 calls a second while the database is away.
 const CAPACITY: usize = 50_000;
-/// A record that waits longer than this tells that the database hangs.
-const HANGS: Duration = Duration::from_secs(10);
 
 /// The way to the ledger; cheap to clone. The last one that is dropped ends it.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +46,27 @@ pub struct Ledger(Option<Arc<Inner>>);
 struct Inner {
     queue: Arc<Queue>,
     health: Arc<Health>,
+    hang: Hang,
     retention: Arc<Mutex<Retention>>,
     path: PathBuf,
+}
+
+impl Inner {
+    /// Hands an entry to the thread.
+    fn push(&self, entry: Entry) {
+        if let Some(lag) = self.queue.push(entry) {
+            self.waits(lag);
+        }
+    }
+
+    /// Says that the database hangs, or that this is over: the thread itself cannot, because it waits for it. What it has said
+    /// already is not said twice.
+    fn waits(&self, lag: Duration) {
+        let is_told = !self.health.up.load(Ordering::Relaxed);
+        if let Some(news) = self.hang.news(lag, is_told) {
+            news.log(&self.path, self.queue.dropped());
+        }
+    }
 }
 
 /// How it goes, for metrics.
@@ -88,6 +107,9 @@ pub enum LedgerError {
         "its folder cannot be written, which even reading takes (hint: copy the file, and gateway.db-wal if it is there)"
     )]
     Folder,
+    /// There is a folder in its place.
+    #[error("it is a folder (hint: name the file in it, such as gateway.db)")]
+    IsFolder,
     /// The file is there, but is not to be opened.
     #[error("it cannot be opened (hint: is it a file, and may this user read it?)")]
     Shut,
@@ -171,7 +193,7 @@ impl Ledger {
             Arc::clone(&retention),
         );
         std::thread::Builder::new().name("ledger".to_owned()).spawn(move || keeper.run())?;
-        Ok(Self(Some(Arc::new(Inner { queue, health, retention, path }))))
+        Ok(Self(Some(Arc::new(Inner { queue, health, hang: Hang::default(), retention, path }))))
     }
 
     /// Notes that a call is about to go upstream.
@@ -179,7 +201,7 @@ impl Ledger {
         if let Some(inner) = &self.0
             && let Some(intent) = Intent::of(record)
         {
-            inner.queue.push(Entry::Intent(Box::new(intent)));
+            inner.push(Entry::Intent(Box::new(intent)));
         }
     }
 
@@ -190,7 +212,7 @@ impl Ledger {
         if let Some(inner) = &self.0
             && record.key.is_some()
         {
-            inner.queue.push(Entry::Settled(Box::new(record)));
+            inner.push(Entry::Settled(Box::new(record)));
         }
     }
 
@@ -224,7 +246,8 @@ impl Ledger {
     /// How it goes; `None` where it is off.
     pub fn figures(&self) -> Option<LedgerFigures> {
         let inner = self.0.as_ref()?;
-        let lag = inner.queue.lag();
+        let lag = inner.queue.lag(Instant::now());
+        inner.waits(lag);
         Some(LedgerFigures {
             up: inner.health.up.load(Ordering::Relaxed) && lag < HANGS,
             queued: inner.queue.held(),

@@ -59,6 +59,12 @@ pub(super) enum Next {
     End(Instant),
 }
 
+impl State {
+    fn lag(&self, now: Instant) -> Duration {
+        self.oldest_taken.or(self.oldest_pending).map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest))
+    }
+}
+
 impl Queue {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
@@ -71,25 +77,32 @@ impl Queue {
         }
     }
 
-    /// Takes an entry in, or counts it as dropped.
-    pub(super) fn push(&self, entry: Entry) {
+    /// Takes an entry in, or counts it as dropped. Now and then it gives how long the oldest one has been waiting: seldom enough
+    /// that the clock costs nothing, and at the latest when that time has doubled since the last look.
+    pub(super) fn push(&self, entry: Entry) -> Option<Duration> {
         let mut state = self.state.lock();
         let held = state.pending.len() + state.taken;
         if held >= self.capacity || state.closing.is_some() {
             drop(state);
-            return self.drop_one();
-        }
-        if state.pending.is_empty() {
-            state.oldest_pending = Some(Instant::now());
+            self.drop_one();
+            return None;
         }
         state.pending.push(entry);
         state.accepted += 1;
+        let lag = state.pending.len().is_power_of_two().then(|| {
+            let now = Instant::now();
+            if state.pending.len() == 1 {
+                state.oldest_pending = Some(now);
+            }
+            state.lag(now)
+        });
         let wake = !state.awake || state.pending.len() == FULL_BATCH;
         state.awake = true;
         drop(state);
         if wake {
             self.work.notify_one();
         }
+        lag
     }
 
     #[cold]
@@ -199,9 +212,8 @@ impl Queue {
     }
 
     /// How long the oldest entry has been waiting.
-    pub(super) fn lag(&self) -> Duration {
-        let state = self.state.lock();
-        state.oldest_taken.or(state.oldest_pending).map_or(Duration::ZERO, |oldest| oldest.elapsed())
+    pub(super) fn lag(&self, now: Instant) -> Duration {
+        self.state.lock().lag(now)
     }
 
     /// Entries that were dropped so far.

@@ -133,7 +133,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::ledger::{Reader, budgets};
+    use crate::ledger::{Question, Reader, budgets};
 
     /// A database as the third version left it, with calls that began at these times.
     fn third(path: &Path, times: &[i64]) -> Connection {
@@ -147,6 +147,62 @@ mod tests {
             connection.execute_batch(&call).expect("SQL");
         }
         connection
+    }
+
+    /// A row of this table with another value in each column, as SQLite writes them.
+    fn fill(connection: &Connection, table: &str) -> Vec<(String, String)> {
+        let mut statement = connection.prepare("SELECT name, type FROM pragma_table_info(?1)").expect("SQL");
+        let columns = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        let columns: Vec<(String, String)> = columns.map(|column| column.expect("a column")).collect();
+        let value = |(at, (name, kind)): (usize, (String, String))| match (name.as_str(), kind.as_str()) {
+            ("state", _) => (name, "'settled'".to_owned()),
+            ("tried", _) => (name, "'[{\"provider\":\"a\"}]'".to_owned()),
+            (_, "INTEGER") => (name, (1_000 + at).to_string()),
+            _ => (name.clone(), format!("'{name} {at}'")),
+        };
+        let row: Vec<(String, String)> = columns.into_iter().enumerate().map(value).collect();
+        let (names, values): (Vec<&str>, Vec<&str>) = row.iter().map(|(name, value)| (&**name, &**value)).unzip();
+        let insert = format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), values.join(", "));
+        connection.execute_batch(&insert).expect("SQL");
+        row
+    }
+
+    #[test]
+    fn a_row_of_each_earlier_version_is_there_as_it_was() {
+        for found in 1..VERSION {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("gateway.db");
+            let mut connection = Connection::open(&path).expect("a database");
+            let steps = usize::try_from(found).expect("small");
+            MIGRATIONS[..steps].iter().for_each(|step| connection.execute_batch(step).expect("SQL"));
+            connection.pragma_update(None, "user_version", found).expect("set");
+            let tables = ["calls", "instances", "leases"];
+            let tables = tables.iter().filter(|table| connection.table_exists(None, **table).expect("SQL"));
+            let rows: Vec<(&str, Vec<(String, String)>)> =
+                tables.map(|table| (*table, fill(&connection, table))).collect();
+            assert_eq!(rows.len(), if found == 1 { 2 } else { 3 });
+            for _ in 0..2 {
+                migrate(&mut connection).expect("migrated");
+            }
+            assert_eq!(version(&connection).expect("ours"), VERSION);
+            for (table, row) in &rows {
+                for (name, value) in row {
+                    let sql = format!("SELECT count(*) || ' ' || quote({name}) FROM {table}");
+                    let there: String = connection.query_row(&sql, [], |row| row.get(0)).expect("one");
+                    assert_eq!(there, format!("1 {value}"), "{table}.{name} of version {found}");
+                }
+            }
+            let unanswered: i64 =
+                connection.query_row("SELECT unanswered FROM calls", [], |row| row.get(0)).expect("one");
+            assert_eq!(unanswered, 0, "of version {found}");
+            let page =
+                Reader::open(&path, None).expect("it opens").records(&Question::default(), 2, None).expect("a page");
+            let call = page.data.first().expect("the call");
+            assert_eq!(
+                (page.data.len(), &call["id"], &call["tokens"]["audio_ms"]),
+                (1, &"request_id 1".into(), &1_028.into())
+            );
+        }
     }
 
     #[test]

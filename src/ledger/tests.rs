@@ -40,6 +40,22 @@ pub(crate) fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_064_800 + seconds)
 }
 
+/// As many kinds as there are, no two of a size, so that none can be taken for another.
+pub(crate) const USED: Usage = Usage {
+    input: 100,
+    cached_input: 40,
+    cache_write: 13,
+    cache_write_1h: 7,
+    input_audio: 31,
+    cached_audio: 11,
+    input_image: 17,
+    output: 20,
+    reasoning: 5,
+    output_audio: 9,
+    output_image: 3,
+    audio_ms: 1234,
+};
+
 /// A call that was answered well and cost 450 micro-dollars.
 pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
     Record {
@@ -66,7 +82,7 @@ pub(crate) fn settled(id: &str, user: &str, started_at: SystemTime) -> Record {
         reserved: crate::flow::Reserved::default(),
         spent: Spent {
             certainty: Certainty::Settled,
-            usage: Some(Usage { input: 100, cached_input: 40, output: 20, reasoning: 5, ..Usage::default() }),
+            usage: Some(USED),
             cost: Some(Usd::from_picos(450_000_000)),
             prices: Some("2026-11-01".into()),
             model: Some("gpt-4o-2024-11-20".into()),

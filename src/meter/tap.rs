@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::dialect::{Dialect, Event, Read, Slot, Unasked, Walk, text};
+use crate::dialect::{Dialect, Event, Lacks, Read, Slot, Unasked, Walk, text};
 use crate::units::Usage;
 
 use super::sse::{Fields, Part, Splitter};
@@ -53,6 +53,8 @@ pub struct Seen {
 pub struct Metered {
     /// What was used, where it says so.
     pub usage: Option<Usage>,
+    /// What of it is not told.
+    pub lacks: Lacks,
     /// The model that answered, at most 256 bytes.
     pub model: Option<Box<str>>,
     /// The service tier that the call got.
@@ -236,8 +238,8 @@ impl Meter {
     fn tell(told: &mut Metered, dialect: &dyn Dialect, read: &Read<'_>) -> bool {
         let usages = [Slot::Usage, Slot::OtherUsage].map(|slot| read.raw(slot));
         let has_usage = usages.iter().flatten().any(|raw| *raw != b"null");
-        if has_usage {
-            told.usage = dialect.usage(read, told.usage.as_ref()).or(told.usage);
+        if has_usage && let Some((usage, lacks)) = dialect.usage(read, told.usage.as_ref(), told.lacks) {
+            (told.usage, told.lacks) = (Some(usage), lacks);
         }
         if told.model.is_none() {
             told.model = read.text(Slot::Model, MAX_MODEL).map(Into::into);

@@ -61,13 +61,13 @@ impl Ask {
         Self { underway, content_type, body, edits, model: None, keeps_body: false, hides_usage: false, sent: false }
     }
 
-    /// Makes it a request for this target, with this key of its provider.
-    pub(super) fn aim(&mut self, deployment: &Deployment, key: usize) {
+    /// Makes it a request for this target, with this key of its provider. `may_ask`: whether that may be asked for the usage.
+    pub(super) fn aim(&mut self, deployment: &Deployment, key: usize, may_ask: bool) {
         let provider = &deployment.provider;
         let is_chosen = self.underway.target.is_chosen;
         self.underway.target = Target { provider: Arc::clone(provider), key, is_chosen };
         self.model = deployment.model.clone().filter(|model| self.edits.model() != Some(&**model));
-        let may_ask = self.underway.route.tells_usage_on_request(provider);
+        let may_ask = may_ask && self.underway.route.tells_usage_on_request(provider);
         // Where the path names the model, that is where it is changed.
         let in_body = self.model.as_deref().filter(|_| self.underway.model.is_none());
         let (changes, hides_usage) = self.edits.for_target(in_body, may_ask);

@@ -1,7 +1,7 @@
 //! The attempts of a call, until one of them answers the client.
 //!
 //! Invariant: nothing was sent to the client until this is over; each attempt is judged once, by the plan, and told once,
-//! in the record.
+//! in the record. A request that its provider refuses for what the gateway has put into it is part of the same attempt.
 //! Never does: choose a target or a wait; that is the plan's.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use http::HeaderMap;
-use log::error;
+use log::{error, warn};
 use pingora_core::protocols::http::ServerSession;
 
 use crate::dialect::class;
@@ -127,21 +127,34 @@ async fn make(
     ask: &mut Ask,
     (plan, one, now): (&mut Plan, Try, Instant),
 ) -> Result<Made, Refusal> {
-    let deployment = plan.deployment(&one).ok_or(Refusal::Bug("an attempt without a target"))?;
-    ask.aim(deployment, one.key);
-    ask.keeps_body = !plan.is_last(now);
-    let begun = match attempt(gateway, session, call, ask, (now, one.deadline)).await {
-        Ok(begun) => begun,
-        Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
-        Err(refusal) => return failed(call, plan, refusal),
-    };
-    let mut held = Box::new(Held::new(begun, ask));
-    if !held.head.status.is_success() {
-        let stopped = hold::all(gateway, session, call, &mut held, MOST_OF_AN_ERROR).await?;
-        return match stopped {
-            Stopped::Broken(refusal) => failed(call, plan, refusal),
-            _ => judged(session, call, plan, held),
+    let (mut may_ask, mut now) = (true, now);
+    let mut held = loop {
+        let deployment = plan.deployment(&one).ok_or(Refusal::Bug("an attempt without a target"))?;
+        ask.aim(deployment, one.key, may_ask);
+        // It may be wanted again where it is the gateway's own question that is refused.
+        ask.keeps_body = ask.hides_usage || !plan.is_last(now);
+        let begun = match attempt(gateway, session, call, ask, (now, one.deadline)).await {
+            Ok(begun) => begun,
+            Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
+            Err(refusal) => return failed(call, plan, refusal),
         };
+        let mut held = Box::new(Held::new(begun, ask));
+        if held.head.status.is_success() {
+            break held;
+        }
+        match hold::all(gateway, session, call, &mut held, MOST_OF_AN_ERROR).await? {
+            Stopped::Broken(refusal) => return failed(call, plan, refusal),
+            _ if may_ask && held.refuses_to_be_asked() => {
+                (may_ask, now) = (false, Instant::now());
+                call.arrived()?.failed(None, now);
+            }
+            _ => return judged(session, call, plan, held),
+        }
+    };
+    if !may_ask && held.provider.is_not_to_be_asked() {
+        let (id, then) =
+            (&held.provider.id, "it is not asked any more, and what it does not tell by itself is estimated");
+        warn!("provider {id} refuses to be asked for a stream's usage: {then}");
     }
     call.arrived()?.tap = Some(Tap::new(held.provider.dialect, held.shape, held.hides_usage));
     if !plan.can_move_on(held.since) {
@@ -215,12 +228,21 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// How the question for a stream's usage is named in a request.
+const QUESTION: &[u8] = b"stream_options";
 /// Bytes of an error answer that are read before it is judged.
 const MOST_OF_AN_ERROR: usize = 64 * 1024;
 /// Bytes of another answer at which it goes to the client.
 const MOST_OF_AN_ANSWER: usize = 1024 * 1024;
 
 impl Held {
+    /// Whether it is an error about what was put into a request so that the usage of its stream is told. Sources of such
+    /// answers: `config/presets.rs`.
+    fn refuses_to_be_asked(&self) -> bool {
+        let names_it = |body: &[u8]| body.windows(QUESTION.len()).any(|bytes| bytes == QUESTION);
+        self.hides_usage && matches!(self.head.status.as_u16(), 400 | 422) && names_it(&self.pieces.concat())
+    }
+
     /// What the error in it means.
     fn class(&self) -> Class {
         class(self.provider.dialect, &self.pieces.concat())

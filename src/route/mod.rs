@@ -18,6 +18,7 @@ mod table;
 mod way;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -78,6 +79,15 @@ pub struct Provider {
     pub prices: Option<Arc<str>>,
     /// Whether usage is asked for where a streaming client did not, and taken out of the answer again.
     pub inject_usage: bool,
+    /// Whether it was found to refuse that, since the configuration was read.
+    pub refuses_to_be_asked: AtomicBool,
+}
+
+impl Provider {
+    /// Takes note that it refuses to be asked for a stream's usage. Tells whether that is new.
+    pub fn is_not_to_be_asked(&self) -> bool {
+        !self.refuses_to_be_asked.swap(true, Ordering::Relaxed)
+    }
 }
 
 /// How long to wait for a provider. Every duration is more than zero.
@@ -254,6 +264,11 @@ impl Route {
         !reads && !self.pattern.ends_with("/messages/count_tokens")
     }
 
+    /// Whether its answers are vectors, of which no tokens are counted.
+    pub fn embeds(&self) -> bool {
+        self.pattern.ends_with("/embeddings")
+    }
+
     /// What a path that matched this route has behind the provider's name: `/v1/models`.
     pub fn below_provider<'p>(&self, path: &'p str) -> &'p str {
         path.get(1 + self.provider.id.as_str().len()..).unwrap_or_default()
@@ -263,6 +278,7 @@ impl Route {
     /// chat and text completions. Source: OpenAI's API reference, `stream_options`, read 2026-11.
     pub fn tells_usage_on_request(&self, provider: &Provider) -> bool {
         provider.inject_usage
+            && !provider.refuses_to_be_asked.load(Ordering::Relaxed)
             && (self.pattern.ends_with("/chat/completions") || self.pattern.ends_with("/v1/completions"))
     }
 

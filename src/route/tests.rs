@@ -28,6 +28,7 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         certificates: None,
         prices: None,
         inject_usage: false,
+        refuses_to_be_asked: AtomicBool::new(false),
     })
 }
 
@@ -212,4 +213,15 @@ fn all_but_what_only_reads_deletes_or_counts_makes_something() {
     for not in [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS] {
         assert!(!chat.generates(&not), "{not}");
     }
+}
+
+#[test]
+fn that_a_provider_refuses_to_be_asked_is_news_once() {
+    let asked = provider("a");
+    let chat = route(0, None, "/a/v1/chat/completions", Kind::Json);
+    let mut one = Arc::into_inner(asked).expect("nobody else has it");
+    one.inject_usage = true;
+    assert!(chat.tells_usage_on_request(&one));
+    assert_eq!([one.is_not_to_be_asked(), one.is_not_to_be_asked()], [true, false]);
+    assert!(!chat.tells_usage_on_request(&one));
 }

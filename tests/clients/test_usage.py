@@ -81,6 +81,8 @@ class Caller:
         self.provider, self.chance, self.ended = provider, random.Random(SEED), Counter()
         self.client = AsyncOpenAI(base_url=gateway.base_url(), api_key=gateway.key, max_retries=0, timeout=30)
         self.settled: list[str] = []
+        # Bytes of text that a client got of a stream that did not come to its end, and whether it got all that was sent.
+        self.seen: dict[str, tuple[int, bool]] = {}
         # So that a client can leave in the middle of a stream.
         provider.script(path="/v1/chat/completions", gap_ms=3, times=0)
 
@@ -137,20 +139,29 @@ class Caller:
                 pass
         else:
             stream, some = await self.client.chat.completions.create(**ask), self.chance.randint(0, 60)
-            async for _ in stream:
+            seen = 0
+            async for chunk in stream:
+                seen += sum(len((choice.delta.content or "").encode()) for choice in chunk.choices)
                 some -= 1
                 if some < 0:
                     break
             await stream.close()
+            self.seen[stream.response.headers["x-request-id"]] = (seen, False)
         self.over("left")
 
     async def cut(self, _: int) -> None:
         at, how = self.chance.randint(1, 12), self.chance.choice(["close", "reset"])
+        # One that has a price, and one that has none.
+        model = self.chance.choice([MODEL, "gpt-3.5-turbo-instruct"])
         self.provider.script(path="/v1/completions", cut={"at": {"pieces": at}, "how": how})
+        seen, id_ = 0, None
         with pytest.raises(openai.APIError):
-            stream = await self.client.completions.create(model="gpt-3.5-turbo-instruct", prompt="cut", stream=True)
-            async for _ in stream:
-                pass
+            stream = await self.client.completions.create(model=model, prompt="cut", stream=True)
+            id_ = stream.response.headers["x-request-id"]
+            async for chunk in stream:
+                seen += sum(len(choice.text.encode()) for choice in chunk.choices)
+        if id_:
+            self.seen[id_] = (seen, how == "close")
         self.over("cut")
 
     async def refused(self, number: int) -> None:
@@ -199,6 +210,10 @@ def test_a_thousand_mixed_calls_add_up(own: tuple[Provider, Gateway]) -> None:
             assert (told["input"], told["output"]) == (used["input"], used["output"]), (record, used)
         else:
             assert told["input"] == -(-received[id_]["body_length"] // 3) and told["output"] <= 40 * used["output"], record
+            # A token for three bytes of the text that the provider had sent: no less than the client has read.
+            seen, is_all = caller.seen.get(id_, (0, False))
+            least = -(-seen // 3)
+            assert told["output"] == least if is_all else told["output"] >= least, (record, seen)
         prices = {MODEL: (INPUT, OUTPUT), "text-embedding-3-small": (EMBEDDED, Decimal(0))}.get(record["model"])
         if prices is None:
             assert record["cost_usd"] is None, record
@@ -207,6 +222,10 @@ def test_a_thousand_mixed_calls_add_up(own: tuple[Provider, Gateway]) -> None:
         tokens[state, "input"] += told["input"]
         tokens[state, "output"] += told["output"]
         cost[state] += Decimal(record["cost_usd"] or 0)
+
+    estimated = [record for record in found.values() if record["state"] == "estimated"]
+    assert sum(caller.seen.get(record["id"], (0, False))[0] > 0 for record in estimated) >= caller.ended["cut"], states
+    assert {record["cost_usd"] is None for record in estimated} == {True, False}, "with a price and without one"
 
     # The command, the metrics and the provider agree about the sums.
     own_count = [call["used"] for id_, call in received.items() if found[id_]["state"] == "settled"]

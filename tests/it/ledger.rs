@@ -2,6 +2,7 @@
 
 mod asked;
 mod faults;
+mod kept;
 mod kill;
 
 use std::path::{Path, PathBuf};
@@ -12,12 +13,12 @@ use serde_json::Value;
 use crate::support::*;
 
 /// Where the gateway of a folder keeps its ledger.
-fn database(folder: &Path) -> PathBuf {
+pub fn database(folder: &Path) -> PathBuf {
     folder.join("data/gateway.db")
 }
 
 /// The request ids and states in a ledger, by id; empty where it cannot be read now.
-fn states(path: &Path) -> Vec<(String, String)> {
+pub fn states(path: &Path) -> Vec<(String, String)> {
     let read = || -> rusqlite::Result<Vec<(String, String)>> {
         // Looking must not make one.
         let database = Database::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -28,7 +29,7 @@ fn states(path: &Path) -> Vec<(String, String)> {
 }
 
 /// Whether a call of this id is there and over.
-fn is_over(states: &[(String, String)], id: &str) -> bool {
+pub fn is_over(states: &[(String, String)], id: &str) -> bool {
     states.iter().any(|(own, state)| own == id && state != "intent")
 }
 

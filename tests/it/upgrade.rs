@@ -5,6 +5,7 @@
 
 mod failures;
 mod hand_over;
+mod recorded;
 mod systemd;
 mod traffic;
 

@@ -5,6 +5,8 @@
 
 mod broken;
 mod headers;
+mod native;
+mod paced;
 mod prices;
 mod recorded;
 mod seen;

@@ -17,7 +17,8 @@ pub(super) fn write(report: &UsageReport, out: &mut dyn Write) -> io::Result<()>
     for group in &report.groups {
         let values = group.values.iter().map(|value| cell(value.as_deref().unwrap_or_default()));
         let numbers = group.tally.numbers().into_iter().map(|(_, number)| number.to_string());
-        let cells: Vec<String> = values.chain(numbers).chain([group.tally.cost.to_string()]).collect();
+        let cost = group.tally.known().map_or_else(String::new, |cost| cost.to_string());
+        let cells: Vec<String> = values.chain(numbers).chain([cost]).collect();
         write!(out, "{}\r\n", cells.join(","))?;
     }
     Ok(())

@@ -40,10 +40,11 @@ fn numbers(tally: &Tally) -> [String; 7] {
     let tokens = &tally.tokens;
     let about = if tally.estimated > 0 { "~" } else { "" };
     let and = if tally.unknown_cost > 0 { " + ?" } else { "" };
+    let cost = tally.known().map_or_else(|| "?".to_owned(), |cost| format!("{about}{cost}{and}"));
     let [requests, failed, input, cached, output, reasoning] =
         [tally.requests, tally.failed, tokens.input, tokens.cached_input, tokens.output, tokens.reasoning]
             .map(|number| number.to_string());
-    [requests, failed, input, cached, output, reasoning, format!("{about}{}{and}", tally.cost)]
+    [requests, failed, input, cached, output, reasoning, cost]
 }
 
 /// Texts to the left, numbers to the right.

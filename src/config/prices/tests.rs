@@ -151,3 +151,18 @@ fn usage_is_injected_for_openais_dialect_unless_the_file_says_otherwise() {
         assert_eq!(loaded.snapshot.providers[0].inject_usage, expected, "{field}");
     }
 }
+
+#[test]
+fn mistral_is_not_asked() {
+    for (provider, expected) in [
+        ("mistral: { api_key: k }", false),
+        ("mistral: { api_key: k, inject_usage: auto }", false),
+        ("mistral: { api_key: k, inject_usage: on }", true),
+        ("mine: { preset: mistral, base_url: 'https://a', api_key: k }", false),
+        ("mistral: { base_url: 'https://a', api_key: k }", true),
+        ("groq: { api_key: k }", true),
+    ] {
+        let loaded = loaded(&format!("providers: {{ {provider} }}"));
+        assert_eq!(loaded.snapshot.providers[0].inject_usage, expected, "{provider}");
+    }
+}

@@ -4,12 +4,14 @@
 
 use super::*;
 use crate::config::{Environment, Sources, load};
+use crate::dialect::Lacks;
 use crate::error::{Overload, Silence, UpstreamFault};
 use crate::flow::Arrived;
 use http::Method;
 use std::time::{Instant, SystemTime};
 
 const CHAT: &str = "/openai/v1/chat/completions";
+const EMBEDDINGS: &str = "/openai/v1/embeddings";
 const UPLOAD: &str = "/openai/v1/audio/transcriptions";
 const REALTIME: &str = "/openai/v1/realtime";
 /// The other provider's, which no section prices.
@@ -24,6 +26,7 @@ providers:
       - get /v1/models
       - delete /v1/models/{model}
       - post /v1/chat/completions
+      - post /v1/embeddings
       - post /v1/audio/transcriptions stream
       - { route: post /v1/audio/speech stream, price_per_request: 0.03 }
       - get /v1/realtime websocket
@@ -237,6 +240,25 @@ fn a_provider_that_tells_no_usage_is_estimated_by_its_text() {
     // Nothing to go by: moderations, an image.
     let silent = chat().told(|metered| (metered.usage, metered.visible_bytes) = (None, 0));
     assert_eq!(silent.says(), "unknown ? ?");
+}
+
+#[test]
+fn a_usage_of_which_one_side_cannot_be_read_is_an_estimate() {
+    let half = |input: u64, output: u64, lacks: Lacks| {
+        let usage = Usage { input, output, ..Usage::default() };
+        move |metered: &mut Metered| (metered.usage, metered.lacks) = (Some(usage), lacks)
+    };
+    let (no_input, no_output) = (Lacks { input: true, output: false }, Lacks { input: false, output: true });
+    assert_eq!(chat().told(half(0, 5, no_input)).says(), "estimated 101+5 0.000151", "the side that is told is kept");
+    assert_eq!(chat().told(half(100, 0, no_output)).says(), "estimated 100+14 0.00024");
+    // Of the input a part may be told, by kind.
+    assert_eq!(chat().told(half(400, 5, no_input)).says(), "estimated 400+5 0.00045");
+    let large = chat().told(half(0, 5, no_input)).asked(|asked| asked.bytes = 30_000_000);
+    assert_eq!(large.says(), "estimated 1000+5 0.00105", "the model takes no more");
+    // Vectors have no output.
+    let embedding = || case(Method::POST, EMBEDDINGS).told(|metered| metered.visible_bytes = 0);
+    assert_eq!(embedding().told(half(8, 0, no_output)).says(), "settled 8+0 0.000008");
+    assert_eq!(embedding().told(half(0, 0, no_input)).says(), "estimated 101+0 0.000101");
 }
 
 #[test]

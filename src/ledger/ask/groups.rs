@@ -25,7 +25,9 @@ pub struct Tally {
     pub open: u64,
     /// Tokens by kind.
     pub tokens: Usage,
-    /// What they cost.
+    /// Of these: they used something, and it is known what that cost.
+    pub known_cost: u64,
+    /// What they cost, as far as that is known.
     pub cost: Usd,
 }
 
@@ -59,6 +61,10 @@ const COUNTS: &str = "count(*), sum(coalesce(status >= 400 OR error IS NOT NULL,
 
 const MONEY: &str = "coalesce(sum(cost_picos >> 32), 0), coalesce(sum(cost_picos & 4294967295), 0)";
 
+/// Calls that used something whose cost is known. A price may be 0.
+const KNOWN: &str =
+    "sum(cost_picos IS NOT NULL AND coalesce(input, 0) + coalesce(output, 0) + coalesce(audio_ms, 0) > 0)";
+
 /// How many columns [`COUNTS`] has.
 const COUNTED: usize = 5;
 
@@ -90,7 +96,7 @@ impl Reader {
 fn sql(by: &[Dimension], condition: &str) -> String {
     let dimensions: String = by.iter().map(|dimension| format!("{}, ", dimension.sql())).collect();
     let tokens: String = kinds().map(|kind| format!("coalesce(sum({kind}), 0), ")).collect();
-    let select = format!("SELECT {dimensions}{COUNTS}, {tokens}{MONEY} FROM calls WHERE {condition}");
+    let select = format!("SELECT {dimensions}{COUNTS}, {tokens}{MONEY}, {KNOWN} FROM calls WHERE {condition}");
     if by.is_empty() {
         return select;
     }
@@ -132,6 +138,7 @@ fn tally(row: &Row<'_>, from: usize) -> rusqlite::Result<Tally> {
             output_image: token(10)?,
             audio_ms: token(11)?,
         },
+        known_cost: number(money + 2)?,
         cost: Usd::from_picos((u128::from(number(money)?) << 32) + u128::from(number(money + 1)?)),
     })
 }
@@ -159,8 +166,14 @@ impl Tally {
                 output_image: own.output_image.saturating_add(more.output_image),
                 audio_ms: own.audio_ms.saturating_add(more.audio_ms),
             },
+            known_cost: self.known_cost + other.known_cost,
             cost: self.cost.plus(other.cost),
         }
+    }
+
+    /// What they cost; absent where nobody knows it of any that used something. A sum of nothing known is not 0.
+    pub fn known(&self) -> Option<Usd> {
+        (self.known_cost > 0 || self.unknown_cost == 0).then_some(self.cost)
     }
 
     /// The numbers with their names, money apart: as JSON and CSV have them.
@@ -185,7 +198,7 @@ impl Tally {
         };
         let mut fields = object(counts);
         fields.insert("tokens".to_owned(), object(tokens).into());
-        fields.insert("cost_usd".to_owned(), self.cost.to_string().into());
+        fields.insert("cost_usd".to_owned(), self.known().map(|cost| cost.to_string()).into());
         fields
     }
 }

@@ -80,10 +80,13 @@ impl Reader {
         let unreadable = |error| AskError::Unreadable { path: path.to_owned(), error };
         // SQLite would say of all that goes wrong here that it is unable to open a file. It must not be opened to find out:
         // closing it again would drop the locks of this process on it (sqlite.org/howtocorrupt.html, section 2.2).
-        fs::metadata(path).map_err(|error| match error.kind() {
+        let found = fs::metadata(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => missing(),
             _ => unreadable(error.into()),
         })?;
+        if found.is_dir() {
+            return Err(unreadable(LedgerError::IsFolder));
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = || -> Result<(Connection, i64), LedgerError> {
             let mut connection = Connection::open_with_flags(path, flags).map_err(|error| match is_shut(&error) {

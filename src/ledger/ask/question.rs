@@ -32,6 +32,9 @@ pub struct BadParameter {
     pub expected: String,
 }
 
+/// The states of calls, as `ledger::row` writes them.
+const STATES: [&str; 5] = ["intent", "settled", "estimated", "failed", "unknown"];
+
 /// Values of one filter at most.
 const MAX_VALUES: usize = 100;
 
@@ -155,6 +158,9 @@ impl Question {
                 Some(Dimension::Status) if class(value).is_none() && value.parse::<u16>().is_err() => {
                     return Err(bad("a status such as 429, or a class such as 4xx".to_owned()));
                 }
+                Some(Dimension::State) if !STATES.contains(&value) => {
+                    return Err(bad(format!("one of {}", STATES.join(", "))));
+                }
                 Some(dimension) => match self.filters.iter_mut().find(|(other, _)| *other == dimension) {
                     Some((_, values)) if values.len() >= MAX_VALUES => {
                         return Err(bad(format!("at most {MAX_VALUES} values")));
@@ -163,6 +169,10 @@ impl Question {
                     None => self.filters.push((dimension, vec![value.to_owned()])),
                 },
             },
+        }
+        if self.since.zip(self.until).is_some_and(|(since, until)| since > until) {
+            let expected = "a moment before until (where it is left out, it is 30 days ago)".to_owned();
+            return Err(BadParameter { name: "since".to_owned(), expected });
         }
         Ok(self)
     }

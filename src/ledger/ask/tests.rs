@@ -5,7 +5,7 @@
 use super::*;
 use crate::ledger::Ledger;
 use crate::ledger::tests::{at, sample, settings, settled};
-use crate::units::Usd;
+use crate::units::{Usage, Usd};
 
 fn question(parts: &[(&str, &str)]) -> Question {
     parts.iter().fold(Question::default(), |question, (name, value)| question.with(name, value, at(0)).expect(name))
@@ -24,7 +24,7 @@ fn sums_by_groups_and_in_all() {
         .groups
         .iter()
         .map(|group| {
-            let Tally { requests, failed, estimated, unknown_cost, open, tokens, cost } = group.tally;
+            let Tally { requests, failed, estimated, unknown_cost, open, tokens, cost, .. } = group.tally;
             let names: Vec<&str> = group.values.iter().map(|value| value.as_deref().unwrap_or("-")).collect();
             let input = tokens.input;
             format!("{} {requests} {failed} {estimated} {unknown_cost} {open} {input} {cost}", names.join(" "))
@@ -40,7 +40,23 @@ fn sums_by_groups_and_in_all() {
         ]
     );
     let total = report.total;
-    assert_eq!((total.requests, total.failed, total.open, total.tokens.reasoning), (6, 2, 1, 20));
+    assert_eq!((total.requests, total.failed, total.open), (6, 2, 1));
+    // Four calls told what they used.
+    let used = Usage {
+        input: 400,
+        cached_input: 160,
+        cache_write: 52,
+        cache_write_1h: 28,
+        input_audio: 124,
+        cached_audio: 44,
+        input_image: 68,
+        output: 80,
+        reasoning: 20,
+        output_audio: 36,
+        output_image: 12,
+        audio_ms: 4936,
+    };
+    assert_eq!(total.tokens, used);
     assert_eq!(total, reader.groups(&question(&[]), 10).expect("an answer").total);
     let few = reader.groups(&question(&[("by", "user,model")]), 1).expect("an answer");
     assert_eq!((few.groups.len(), few.more, few.total), (1, 3, total));
@@ -145,17 +161,46 @@ fn a_record_is_told_whole() {
         "id": "req_1", "time": "2025-11-25T10:00:00Z", "state": "settled", "key": "key_ann", "user": "ann", "team": "blue",
         "on_behalf_of": null, "route": "POST /openai/v1/chat/completions", "provider": "openai", "model": "gpt-4o",
         "answered_model": "gpt-4o-2024-11-20", "status": 200, "error": null, "attempts": 1, "unanswered": 0, "tried": null,
-        "tokens": { "input": 100, "cached_input": 40, "cache_write": 0, "cache_write_1h": 0, "input_audio": 0,
-            "cached_audio": 0, "input_image": 0, "output": 20, "reasoning": 5, "output_audio": 0, "output_image": 0,
-            "audio_ms": 0 },
+        "tokens": { "input": 100, "cached_input": 40, "cache_write": 13, "cache_write_1h": 7, "input_audio": 31,
+            "cached_audio": 11, "input_image": 17, "output": 20, "reasoning": 5, "output_audio": 9, "output_image": 3,
+            "audio_ms": 1234 },
         "cost_usd": "0.00045", "prices": "2026-11-01", "service_tier": "default", "duration_us": 123_400,
         "upstream_us": 99_600, "first_token_us": 101_000, "overhead_us": 42, "instance": "0000000000000007",
     });
     assert_eq!(page.data[4], expected);
+    assert_eq!(page.data[2]["on_behalf_of"], "eve, \"x\"");
     assert_eq!(
         (&page.data[0]["tokens"], &page.data[0]["cost_usd"]),
         (&serde_json::Value::Null, &serde_json::Value::Null)
     );
+}
+
+#[test]
+fn a_record_is_the_same_where_its_intent_was_a_row_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.db");
+    let ledger = Ledger::open(&settings(path.clone()), 7).expect("a thread");
+    let told = |id: &str, is_row: bool| {
+        let mut record = settled(id, "ann", at(0));
+        record.on_behalf_of = Some("eve".to_owned());
+        (record.refusal, record.attempts, record.unanswered) = (Some(crate::error::Refusal::ClientGone), 3, 2);
+        if is_row {
+            // What is known before the call goes upstream is less.
+            let model = record.model.replace("asked".to_owned());
+            ledger.intent(&record);
+            assert!(ledger.flush(Duration::from_secs(20)));
+            record.model = model;
+        }
+        ledger.settle(record);
+        assert!(ledger.flush(Duration::from_secs(20)));
+        let page = Reader::open(&path, None).expect("opened").records(&Question::default(), 1, None).expect("a page");
+        let mut told = page.data[0].clone();
+        assert_eq!(told["id"].take(), id);
+        told
+    };
+    let at_once = told("req_1", false);
+    assert_eq!(told("req_2", true), at_once);
+    assert_eq!((&at_once["attempts"], &at_once["unanswered"]), (&3.into(), &2.into()));
 }
 
 #[test]

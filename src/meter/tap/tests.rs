@@ -6,6 +6,7 @@ use super::*;
 use crate::dialect;
 
 mod fuzz;
+mod oracle;
 mod recorded;
 
 fn tap(shape: Shape, hide: bool) -> Box<Tap> {

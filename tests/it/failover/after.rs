@@ -42,6 +42,38 @@ async fn a_client_is_told_when_nobody_is_left_to_ask() {
 }
 
 #[tokio::test]
+async fn the_ledger_tells_each_attempt() {
+    let two = Two::start().await;
+    two.world.provider.script(Script { times: 0, ..Script::json(503, "{}") });
+    let answer = two.ask(1000, false).await;
+    assert!(is_whole(&answer, false), "{}", answer.text());
+    let admin = two.world.gateway.admin_address();
+    let mut record = serde_json::Value::Null;
+    eventually("it is settled", async || {
+        let asked = Connection::open(admin).await.request("GET", "/api/usage", &[bearer("admin-canary")], b"").await;
+        record = asked.json()["data"][0].clone();
+        record["state"] == "settled"
+    })
+    .await;
+    let durations: Vec<u64> = record["tried"]
+        .as_array_mut()
+        .expect("a list")
+        .iter_mut()
+        .map(|one| one["duration_us"].take().as_u64().expect("a duration"))
+        .collect();
+    let failed = serde_json::json!({ "provider": "openai", "model": null, "outcome": "server_error", "status": 503,
+        "duration_us": null });
+    let answered = serde_json::json!({ "provider": "backup", "model": BACKUP_MODEL, "outcome": "success", "status": 200,
+        "duration_us": null });
+    assert_eq!(record["tried"], serde_json::json!([failed, failed, answered]));
+    assert_eq!((&record["attempts"], &record["provider"]), (&3.into(), &"backup".into()));
+    assert_eq!((&record["model"], &record["answered_model"]), (&"gpt-4o-mini".into(), &BACKUP_MODEL.into()));
+    let all = record["duration_us"].as_u64().expect("a duration");
+    assert!(durations.iter().all(|one| *one > 0) && durations.iter().sum::<u64>() <= all, "{durations:?} of {all}");
+    assert!(record["upstream_us"].as_u64() <= Some(durations[2]), "{durations:?} {record}");
+}
+
+#[tokio::test]
 async fn what_is_told_and_charged_is_the_answer_of_the_one_that_answered() {
     let two = Two::start().await;
     two.world.provider.script(Script { times: 0, ..Script::json(503, "{}") });

@@ -14,6 +14,7 @@ over_all_pairs! {
     a_stream_that_the_provider_cuts_is_estimated,
     what_the_provider_refuses_costs_nothing,
     an_upload_that_is_left_is_unknown_once_the_provider_has_all_of_it,
+    a_usage_that_is_half_readable_is_an_estimate,
 }
 
 const PACED: Duration = Duration::from_millis(3);
@@ -154,4 +155,33 @@ async fn a_stop_in_the_middle_of_a_stream_settles_it() {
     let told = Process::run(service.folder.path(), &args, &[]).await;
     let told: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{}", told.stderr));
     assert_eq!((&told["data"][0]["state"], &told["total"]["requests"]), (&"estimated".into(), &1.into()), "{told}");
+}
+
+async fn a_usage_that_is_half_readable_is_an_estimate(pair: Pair) {
+    let world = world(pair, "").await;
+    let body = question("hello").to_string();
+    let input = (body.len() as u64).div_ceil(3);
+    let mut client = world.client().await;
+    for (usage, state, expected) in [
+        (json!({ "prompt_tokens": "10", "completion_tokens": 5 }), "estimated", [input, 5]),
+        (json!({ "prompt_tokens": -10, "completion_tokens": 5 }), "estimated", [input, 5]),
+        (json!({ "completion_tokens": 5 }), "estimated", [input, 5]),
+        (json!({ "prompt_tokens": 10 }), "estimated", [10, 1]),
+        (json!({ "prompt_tokens": 10, "completion_tokens": 1_u64 << 54 }), "estimated", [10, 1]),
+        (json!({ "prompt_tokens": "10", "completion_tokens": 5, "total_tokens": 15 }), "settled", [10, 5]),
+        (json!({ "prompt_tokens": 10, "completion_tokens": 5 }), "settled", [10, 5]),
+    ] {
+        let message =
+            json!({ "index": 0, "message": { "role": "assistant", "content": "Hi." }, "finish_reason": "stop" });
+        let told = json!({ "model": "gpt-4o-mini", "choices": [message], "usage": usage });
+        world.provider.script(Script::json(200, told.to_string()));
+        let record = record_of(&world, &client.post(CHAT, &body).await).await;
+        assert_eq!((&record["state"], tokens(&record)), (&state.into(), json!(expected)), "{usage}");
+    }
+    let told =
+        json!({ "object": "list", "data": [], "model": "text-embedding-3-small", "usage": { "prompt_tokens": 8 } });
+    world.provider.script(Script::json(200, told.to_string()));
+    let embedding = json!({ "model": "text-embedding-3-small", "input": "hello" }).to_string();
+    let record = record_of(&world, &client.post(EMBEDDINGS, &embedding).await).await;
+    assert_eq!((&record["state"], tokens(&record)), (&"settled".into(), json!([8, 0])));
 }

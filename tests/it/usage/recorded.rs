@@ -2,11 +2,17 @@
 //!
 //! Never does: look into the database; the admin service tells it.
 
+use std::time::SystemTime;
+
 use ai_gateway::demo::Script;
 
 use super::*;
 
-over_all_pairs! { each_kind_of_call_has_its_record, a_transcription_that_passes_unread_has_its_record }
+over_all_pairs! {
+    each_kind_of_call_has_its_record,
+    a_transcription_that_passes_unread_has_its_record,
+    a_record_tells_who_asked_whom_and_when,
+}
 
 async fn each_kind_of_call_has_its_record(pair: Pair) {
     let world = world(pair, "").await;
@@ -68,4 +74,36 @@ async fn a_transcription_that_passes_unread_has_its_record(pair: Pair) {
     }
     let wanted = [json!(["settled", [14, 45], 14, "0.000485"]), json!(["unknown", null, null, null])];
     assert_eq!(seen, wanted);
+}
+
+async fn a_record_tells_who_asked_whom_and_when(pair: Pair) {
+    let key_file = Some(key_file(ALL, r#", "id": "key_of_test", "team": "blue""#));
+    let world = World::with(Setup { key_file, ..setup(pair, "") }).await;
+    let told = json!({ "model": "gpt-4o-mini-2024-07-18", "service_tier": "priority", "choices": [],
+        "usage": { "prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13 } });
+    world.provider.script(Script::json(200, told.to_string()));
+    let headers = [bearer(KEY), ("content-type", "application/json".to_owned()), ("on-behalf-of", "eve".to_owned())];
+    let mut client = world.client().await;
+    let before = SystemTime::now();
+    let answer = client.request("POST", CHAT, &headers, question("hello").to_string().as_bytes()).await;
+    let after = SystemTime::now();
+    let record = record_of(&world, &answer).await;
+    let expected = json!({
+        "id": answer.header("x-request-id"), "state": "settled", "key": "key_of_test", "user": "test", "team": "blue",
+        "on_behalf_of": "eve", "route": format!("POST {CHAT}"), "provider": "openai", "model": "gpt-4o-mini",
+        "answered_model": "gpt-4o-mini-2024-07-18", "status": 200, "error": null, "attempts": 1, "unanswered": 0,
+        "tried": null, "service_tier": "priority", "first_token_us": null,
+    });
+    for (name, value) in expected.as_object().expect("members") {
+        assert_eq!(&record[name], value, "{name}");
+    }
+    let time = record["time"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok()).expect("a time");
+    let since_1970 = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).expect("later").as_micros();
+    let began = u128::try_from(time.as_microsecond()).expect("later");
+    assert!((since_1970(before)..=since_1970(after)).contains(&began), "{record}");
+    let micros = |name: &str| record[name].as_u64().unwrap_or_else(|| panic!("{name}: {record}"));
+    let [upstream, overhead, all] = ["upstream_us", "overhead_us", "duration_us"].map(micros);
+    // A provider that has answered before the gateway begins to wait for it was not waited for.
+    assert!(0 < upstream && upstream <= all && overhead <= all, "{record}");
+    assert_eq!(record["instance"].as_str().map(str::len), Some(16));
 }

@@ -2,7 +2,7 @@
 //!
 //! Never does: compare with anything but the same call where nothing was asked for.
 
-use ai_gateway::demo::{Framing, Script};
+use ai_gateway::demo::{Framing, Reply, Script};
 
 use super::*;
 
@@ -10,6 +10,8 @@ over_all_pairs! {
     a_stream_is_the_same_with_and_without_the_gateways_own_question,
     a_client_that_asks_gets_the_usage,
     a_provider_that_is_not_asked_is_estimated,
+    a_provider_that_refuses_the_question_is_asked_without_it,
+    a_refusal_of_the_clients_own_request_reaches_it,
 }
 
 fn requests() -> Vec<(&'static str, Value)> {
@@ -86,4 +88,69 @@ async fn a_provider_that_is_not_asked_is_estimated(pair: Pair) {
     let used = world.provider.received()[0].used.expect("a count");
     assert_eq!(record["tokens"]["input"], input);
     assert!(input >= used.input && record["tokens"]["output"].as_u64() >= Some(used.output), "{record} {used:?}");
+}
+
+/// What Mistral answers, and others in their words.
+fn refusing(status: u16, body: String) -> Script {
+    let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+    Script { reply: Reply::Fixed { status, headers, body: body.into() }, times: 1, ..Script::default() }
+}
+
+fn extra_forbidden() -> String {
+    let detail = json!({
+        "type": "extra_forbidden", "loc": ["body", "stream_options", "include_usage"],
+        "msg": "Extra inputs are not permitted", "input": true,
+    });
+    json!({ "object": "error", "message": { "detail": [detail] }, "type": "invalid_request_error" }).to_string()
+}
+
+fn bodies(world: &World) -> Vec<String> {
+    world.provider.received().iter().map(|call| String::from_utf8_lossy(&call.body).into_owned()).collect()
+}
+
+async fn a_provider_that_refuses_the_question_is_asked_without_it(pair: Pair) {
+    // Where it is the only attempt, too.
+    for attempts in ["", "{ max_attempts: 3 }"] {
+        for (status, text) in [(422, extra_forbidden()), (400, "Argument not supported: stream_options".to_owned())] {
+            let setup = Setup { attempts: attempts.to_owned(), ..setup(pair, "") };
+            let world = World::with(setup).await;
+            let body = streamed(question("hello"));
+            world.provider.script(refusing(status, text));
+            let mut client = world.client().await;
+            let answer = client.post(CHAT, &body).await;
+            assert!(answer.status == 200 && answer.complete, "{}", answer.text());
+            let sent = bodies(&world);
+            assert!(sent.len() == 2 && sent[0].contains(r#""include_usage":true"#), "{sent:?}");
+            assert_eq!(sent[1], body, "as the client sent it");
+            let record = record_of(&world, &answer).await;
+            assert_eq!((&record["state"], &record["attempts"]), (&"estimated".into(), &2.into()), "{record}");
+            let outcomes: Vec<&Value> =
+                record["tried"].as_array().expect("two").iter().map(|one| &one["outcome"]).collect();
+            assert_eq!(outcomes, ["client_error", "success"]);
+            // It is known from then on.
+            assert_eq!(client.post(CHAT, &body).await.status, 200);
+            assert_eq!(bodies(&world)[2..], [body]);
+        }
+    }
+}
+
+async fn a_refusal_of_the_clients_own_request_reaches_it(pair: Pair) {
+    let world = world(pair, "").await;
+    let mut client = world.client().await;
+    let (ours, theirs) = (streamed(question("hello")), asking(question("hello")));
+    // The client's own question, another status, and an error that names it no more than others do.
+    for (body, status, text) in
+        [(&theirs, 422, extra_forbidden()), (&ours, 404, extra_forbidden()), (&ours, 400, r#"{"error":{}}"#.to_owned())]
+    {
+        world.provider.script(refusing(status, text.clone()));
+        let before = bodies(&world).len();
+        let answer = client.post(CHAT, body).await;
+        assert_eq!((answer.status, answer.text(), bodies(&world).len()), (status, text, before + 1));
+    }
+    // One that is the same without the question says nothing about the question.
+    world.provider.script(Script { times: 2, ..refusing(422, extra_forbidden()) });
+    let answer = client.post(CHAT, &ours).await;
+    assert_eq!((answer.status, answer.text()), (422, extra_forbidden()));
+    assert_eq!(client.post(CHAT, &ours).await.status, 200);
+    assert!(bodies(&world).pop().expect("a request").contains("include_usage"), "it is asked again");
 }

@@ -80,10 +80,11 @@ fn fuzz_bytes_pass_unchanged_and_cuts_change_nothing() {
             let whole = passes(tap(), &text, &[], false);
             assert_eq!(passes(tap(), &text, cuts, false), whole);
             assert_eq!(passes(tap(), &text, &[1], true), whole, "as if each event were read");
-            if !hide || shape == Shape::Json {
+            if hide && shape == Shape::Events && dialect.name() == "openai" {
+                assert_eq!(oracle::check(std::str::from_utf8(&text).expect("text"), &whole.0), Ok(()));
+            } else {
                 assert_eq!(whole.0, text);
             }
-            assert!(whole.0.len() <= text.len());
         }
     });
 }
