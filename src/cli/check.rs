@@ -189,7 +189,7 @@ fn kind(route: &Route) -> String {
         ModelSource::Always(model) => format!(", model {model}"),
     };
     let price = route.price.map_or_else(String::new, |price| format!(", USD {price} a call"));
-    if route.kind.is_native() { format!(" ({}{model}{price})", route.kind.name()) } else { String::new() }
+    if route.kind.is_unread() { format!(" ({}{model}{price})", route.kind.name()) } else { String::new() }
 }
 
 fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<Item = &'s Route> {

@@ -24,6 +24,9 @@ pub(super) struct MigrateArgs {
     /// Merges the keys of HASHED_API_KEYS into this key file, which the YAML then names
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
+    /// The NodeJS gateway's key file, whose keys --keys takes in place of those of HASHED_API_KEYS
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    hashed_api_keys: Option<PathBuf>,
     /// Replaces the YAML file where there is one
     #[arg(long)]
     force: bool,
@@ -52,6 +55,7 @@ pub(super) fn run(args: &MigrateArgs, out: &mut dyn Write, err: &mut dyn Write) 
         directory: PathBuf::from("."),
         environment: Environment::of_process(),
         key_file: args.keys.clone(),
+        old_keys: args.hashed_api_keys.clone(),
     };
     match migrate(args, &sources, out, err) {
         Ok(()) => Ok(0),
@@ -90,11 +94,14 @@ fn migrate(args: &MigrateArgs, sources: &OldSources, out: &mut dyn Write, err: &
 }
 
 fn import(args: &MigrateArgs, migration: &Migration, dry_run: bool) -> Result<Option<Imported>, Stopped> {
-    let (Some(file), Some(keys)) = (&args.keys, &migration.keys) else {
+    let Some(file) = &args.keys else {
         return Ok(None);
     };
-    let name = Path::new("HASHED_API_KEYS");
-    let incoming = Incoming::of(name, keys.expose().as_bytes().to_vec(), true)?;
+    let incoming = match (&args.hashed_api_keys, &migration.keys) {
+        (Some(old), _) => Incoming::read(old, false)?,
+        (None, Some(keys)) => Incoming::of(Path::new("HASHED_API_KEYS"), keys.expose().as_bytes().to_vec(), true)?,
+        (None, None) => return Ok(None),
+    };
     Ok(Some(keys::import(file, migration.env_salt.as_ref(), &incoming, dry_run)?))
 }
 

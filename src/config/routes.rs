@@ -115,7 +115,7 @@ fn warn_of_dialect(check: &mut Check<'_>, at: &FieldPath, path: &str, provider: 
 /// What each call costs, where that is said.
 fn price(entry: &RouteEntry, kind: Kind) -> Result<Option<Usd>, Fault> {
     match entry.price {
-        Some(_) if !kind.is_native() => {
+        Some(_) if !kind.is_unread() => {
             Err(("the calls of a json route cost what they use", "leave it out, and see `prices`"))
         }
         price => Ok(price.map(|money| money.0)),
@@ -180,7 +180,7 @@ fn model_source(written: Option<&str>, line: &Line<'_>, provider: &Provider) -> 
     let Some(written) = written else {
         return Ok(ModelSource::Unseen);
     };
-    if !line.kind.is_native() {
+    if !line.kind.is_unread() {
         return Err(("the calls of a json route name their model in the body", "leave it out"));
     }
     if line.path.contains("{model}") {

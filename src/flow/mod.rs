@@ -170,7 +170,7 @@ impl Arrived {
                 let is_hidden = found.route.tells_a_model();
                 key.permits_model(Some(model)).map_err(|no| if is_hidden { Refusal::UnknownModel } else { no })?;
             }
-            (None, ModelSource::Unseen) if found.route.kind.is_native() && key.record.models.is_some() => {
+            (None, ModelSource::Unseen) if found.route.kind.is_unread() && key.record.models.is_some() => {
                 return Err(Refusal::RouteNotMetered);
             }
             (None, ModelSource::Unseen) => {}

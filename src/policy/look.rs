@@ -126,7 +126,7 @@ impl<'c> Look<'c> {
 
     /// Whether the route passes bodies unread: uploads, media, WebSockets. There is no body to look at then.
     pub fn passes_unread(&self) -> bool {
-        self.underway.route.kind.is_native()
+        self.underway.route.kind.is_unread()
     }
 
     /// The name of the provider that the call goes to, as things stand.

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use log::{debug, warn};
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::upstreams::peer::Peer;
+use pingora_core::upstreams::peer::{HttpPeer, Peer};
 
 use crate::error::{Refusal, Silence};
 use crate::flow::Underway;
 use crate::meter::Edits;
-use crate::route::{Deployment, Provider, Target, Timeouts};
+use crate::route::{Deployment, Kind, Provider, Target, Timeouts};
 
 use super::Gateway;
 use super::body::Body;
@@ -149,7 +150,10 @@ fn request(session: &ServerSession, call: &mut Call, ask: &Ask) -> Result<(Vec<u
         headers,
         target: &ask.underway.target,
         set: &ask.underway.headers,
-        carries: Carries::Whole { content_type: ask.content_type.as_ref().map(HeaderValue::as_bytes), length },
+        carries: match route.kind {
+            Kind::Websocket => Carries::Upgrade,
+            _ => Carries::Whole { content_type: ask.content_type.as_ref().map(HeaderValue::as_bytes), length },
+        },
         request_id: &call.arrived()?.record.request_id,
     };
     Ok((outgoing.head(), head.method.clone()))
@@ -169,16 +173,30 @@ async fn exchange(
     sending: Sending<'_>,
 ) -> Result<(Connection, AnswerHead), Failed> {
     let fail = |broken| Failed { broken, stale: false };
-    let peer = gateway.peers.peer(provider).await.map_err(fail)?;
+    let upgrades = ask.underway.route.kind == Kind::Websocket;
+    let mut peer = gateway.peers.peer(provider).await.map_err(fail)?;
+    if upgrades && peer.options.alpn.get_max_http_version() == 2 {
+        // Over HTTP/2 it would be another request, which providers do not take.
+        let mut over_http1 = HttpPeer::clone(&peer);
+        over_http1.options.alpn = ALPN::H1;
+        peer = Arc::new(over_http1);
+    }
     let mut connection = gateway.upstream.connect(&peer, sending.fresh).await.map_err(|broken| {
         gateway.peers.failed(provider, &peer);
         fail(broken)
     })?;
     connection.masks(ask.underway.target.mask());
+    if upgrades {
+        connection.may_switch();
+    }
     // A provider may close a quiet connection at the moment we use it. What is safe to repeat is then repeated.
     let harmless = matches!(*sending.method, Method::GET | Method::HEAD);
     ask.sent = true;
-    let first_byte = first_byte(&provider.timeouts, ask.edits.stream);
+    let first_byte = match first_byte(&provider.timeouts, ask.edits.stream) {
+        // No byte comes meanwhile, in either direction.
+        first_byte if upgrades => first_byte.min(provider.timeouts.idle),
+        first_byte => first_byte,
+    };
     debug!("provider {} at {}, on a kept connection: {}", provider.id, peer.address(), connection.is_reused());
     let answer = async {
         let silent = || Broken::silent(Silence::FirstByte);

@@ -51,6 +51,11 @@ const LINGER: Duration = Duration::from_secs(2);
 const DRAIN: u64 = 1024 * 1024;
 
 impl Body {
+    /// That of a request that has none.
+    pub(super) fn none(buffers: &Arc<Buffers>) -> Self {
+        Self { bytes: Bytes::new(), undo: Vec::new(), share: Share::of(buffers) }
+    }
+
     /// The body with these changes made in place of those of before. The few bytes that it grows by are not accounted for.
     pub(super) fn with(&mut self, changes: Vec<Splice>) {
         self.bytes = spliced(&self.bytes, std::mem::take(&mut self.undo));

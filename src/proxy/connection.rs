@@ -1,7 +1,7 @@
 //! A client's connection over HTTP/1.1, request after request.
 //!
 //! What the exchange answers is answered from here. Pingora's proxy loop, whose state of some 20 KB every call would have to
-//! set up, gets what it alone can carry: calls whose bodies pass unread, and with the first of them the rest of its connection.
+//! set up, gets what it alone can carry: HTTP bodies that pass unread, and with the first of them the rest of its connection.
 //!
 //! Invariant: which of the two it is, is told by the request's first line, and only where that reads in one way; all heads
 //! are parsed by Pingora.
@@ -218,12 +218,16 @@ mod tests {
 
     #[test]
     fn what_passes_unread_goes_to_pingora_and_so_does_what_reads_in_two_ways() {
-        let (json, both) = (snapshot("post /v1/embeddings"), snapshot("post /v1/embeddings, post /v1/files stream"));
+        let (json, both) = (
+            snapshot("post /v1/embeddings"),
+            snapshot("post /v1/embeddings, post /v1/files stream, get /v1/realtime websocket"),
+        );
         let is = |line: &str, snapshot: &Snapshot| is_for_exchange(format!("{line}\r\nhost: x").as_bytes(), snapshot);
         for line in [
             "POST /openai/v1/embeddings HTTP/1.1",
             "GET /openai/v1/files?x=%20 HTTP/1.1",
             "GET /livez HTTP/1.1",
+            "GET /openai/v1/realtime?model=x HTTP/1.1",
             "OPTIONS /nowhere HTTP/1.1",
         ] {
             assert!(is(line, &json) && is(line, &both), "{line}");

@@ -1,5 +1,5 @@
 //! The understood path: one call from its head to its last byte, read top to bottom; and the way of every call up to where
-//! the native path takes over what is not to be read.
+//! the native path takes over bodies that are not to be read.
 //!
 //! Invariant: nothing of a body is read before the call is admitted; what was committed to the client is never followed
 //! by an end that looks complete unless the provider's answer was.
@@ -23,6 +23,7 @@ use pingora_core::{Error, ErrorType, Result};
 use crate::config::ServerSettings;
 use crate::error::Refusal;
 use crate::flow::client_address;
+use crate::route::Kind;
 use crate::telemetry::Phase;
 
 use super::Gateway;
@@ -36,6 +37,7 @@ use super::listing;
 use super::native;
 use super::relay::relay;
 use super::understand::{self, Understood};
+use super::websocket;
 use super::wire::{self, Facts, Unspeakable};
 
 /// Longest request target, in bytes.
@@ -115,9 +117,12 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     let head = session.req_header();
     let mut underway = call.arrived()?.admit(&head.method, &head.uri, &head.headers, SystemTime::now())?;
     call.place = Some(gateway.places.take(settings.max_in_flight)?);
-    if underway.route.kind.is_native() {
+    if underway.route.kind.is_unread() {
         understand::head(gateway, session, call, &mut underway)?;
         limits::admit_unread(gateway, call, &underway).await?;
+        if underway.route.kind == Kind::Websocket {
+            return Box::pin(websocket::answer(gateway, session, call, underway)).await.map(|()| Handled::Answered);
+        }
         native::begin(session, call, underway, settings).await?;
         return Ok(Handled::Native);
     }

@@ -28,8 +28,10 @@ use tokio::time::{Sleep, sleep};
 use crate::telemetry::{Telemetry, TurnedAway};
 
 use out::Out;
+pub(super) use switched::{mark, switched, took_mark};
 
 mod out;
+mod switched;
 
 /// What a client that speaks HTTP/2 sends first. Source: RFC 9113 section 3.4.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -45,6 +47,8 @@ const SERVED: u8 = 1;
 const QUIET: u8 = 2;
 /// As `SERVED`, and its body comes in chunks.
 const CHUNKS: u8 = 3;
+/// As `SERVED`, and what is read next is a mark, which nobody sent.
+const MARK: u8 = 4;
 
 /// The heads that are awaited: of connections that have sent none so far, and of requests that have begun. Who has
 /// connected, or begun to speak, before the listeners closed is served.
@@ -280,6 +284,7 @@ impl AsyncRead for Guard {
                 self.note(&buffer.filled()[before..], stage == CHUNKS);
                 read
             }
+            MARK => self.poll_mark(buffer),
             stage => self.poll_head(stage, context, buffer),
         }
     }

@@ -23,6 +23,7 @@ mod understand;
 mod upstream;
 mod waits;
 mod watch;
+mod websocket;
 mod wire;
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ use crate::config::ServerSettings;
 use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::flow::Underway;
 use crate::meter::Tap;
-use crate::route::{self, Class, Kind, Outcome, Plan, Provider, time_to_reset};
+use crate::route::{self, Class, Outcome, Plan, Provider, time_to_reset};
 use crate::units::{Mask, Masking};
 
 use super::Gateway;
@@ -51,7 +51,7 @@ pub(super) struct Native {
     started: Instant,
     /// Bytes of the client's body so far.
     uploaded: u64,
-    /// When the call has to be over, once the provider has the whole request. A WebSocket may last.
+    /// When the call has to be over, once the provider has the whole request.
     deadline: Option<Instant>,
     /// What the gateway itself had taken until the call was handed over.
     own: Duration,
@@ -66,28 +66,15 @@ pub(super) struct Native {
 /// Hands an admitted call over to Pingora's loop. A client that waits for `100 Continue` is told to go on.
 ///
 /// # Errors
-/// `BadHeader` where a WebSocket's route is asked for something else; `ClientGone`.
+/// `NoHealthyUpstream`, `UpstreamAuth`; `ClientGone`.
 pub(super) async fn begin(
     session: &mut ServerSession,
     call: &mut Call,
     mut underway: Underway,
     settings: &ServerSettings,
 ) -> std::result::Result<(), Refusal> {
-    let head = session.req_header();
-    let kind = underway.route.kind;
-    if kind == Kind::Websocket && !wire::is_upgrade(&head.method, head.version, &head.headers) {
-        return Err(Refusal::BadHeader("this route takes a WebSocket and needs upgrade: websocket"));
-    }
-    if kind == Kind::Websocket && !session.is_body_empty() {
-        // What stands behind the head would be read as frames by one side and as a body by the other.
-        return Err(Refusal::BadHeader("a WebSocket's handshake has no body"));
-    }
-    // What ends a quiet WebSocket is the provider's idle time, which either side's bytes begin anew.
-    let silence = (kind != Kind::Websocket).then_some(settings.body_timeout);
-    session.set_read_timeout(silence);
     session.set_write_timeout(Some(settings.idle_timeout));
     session.set_ignore_info_resp(true);
-    session.set_pipelining_enabled(kind != Kind::Websocket);
     if !session.is_body_done() {
         call.waiting(body::invite(session, settings)).await?;
     }
@@ -106,7 +93,6 @@ pub(super) async fn begin(
 /// The provider to connect to, with this call's own times.
 pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpPeer>> {
     let provider = provider(call)?;
-    let websocket = call.native()?.underway.route.kind == Kind::Websocket;
     let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
     arrived.asks(&provider, None, Instant::now());
     let attempts = arrived.record.attempts;
@@ -123,8 +109,7 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
     let timeouts = &provider.timeouts;
     // One limit for each read is all there is, and the wait for the answer's head is one of them; behind that `watch` has
     // the time between two pieces.
-    let silence =
-        if websocket { timeouts.idle } else { timeouts.first_byte_other.max(timeouts.idle).min(timeouts.total) };
+    let silence = timeouts.first_byte_other.max(timeouts.idle).min(timeouts.total);
     peer.options.read_timeout = Some(silence);
     peer.options.write_timeout = Some(timeouts.idle);
     peer.options.idle_timeout = Some(POOL_IDLE);
@@ -151,7 +136,7 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
         headers: &asked.headers,
         target: &underway.target,
         set: &underway.headers,
-        carries: if route.kind == Kind::Websocket { Carries::Upgrade } else { Carries::Stream { empty } },
+        carries: Carries::Stream { empty },
         request_id: &request_id,
     };
     *head = outgoing.native_head()?;
@@ -179,7 +164,6 @@ pub(super) fn judge(session: &mut ServerSession, head: &ResponseHeader, call: &m
     }
     let provider = provider(call)?;
     let native = call.native()?;
-    let websocket = native.underway.route.kind == Kind::Websocket;
     let after = native.started.elapsed();
     let method_is_head = session.req_header().method == Method::HEAD;
     let length = Length::of(status, &head.headers, head.version == Version::HTTP_10, method_is_head);
@@ -199,7 +183,7 @@ pub(super) fn judge(session: &mut ServerSession, head: &ResponseHeader, call: &m
         );
         return Err(call.broken_off(Refusal::UpstreamAuth));
     }
-    if status.as_u16() == 101 && !websocket {
+    if status.as_u16() == 101 {
         call.told_of(&provider, "a switch of protocols that nobody asked for");
         return Err(call.broken_off(Refusal::Upstream(UpstreamFault::BadAnswer)));
     }
@@ -220,7 +204,7 @@ pub(super) fn answer(
     head: &mut ResponseHeader,
     call: &mut Call,
 ) -> Result<()> {
-    if head.status.is_informational() && head.status.as_u16() != 101 {
+    if head.status.is_informational() {
         return Ok(());
     }
     let provider = provider(call)?;
@@ -243,10 +227,8 @@ pub(super) fn answer(
         theirs.headers.mask(masking.mask());
     }
     let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
-    if head.status.as_u16() != 101 {
-        arrived.tap =
-            Some(Tap::new(provider.dialect, shape(|name| head.headers.get(name).map(HeaderValue::as_bytes)), false));
-    }
+    arrived.tap =
+        Some(Tap::new(provider.dialect, shape(|name| head.headers.get(name).map(HeaderValue::as_bytes)), false));
     let snapshot = Arc::clone(&arrived.snapshot);
     let reply = facts(session, call, &snapshot.server)
         .and_then(|facts| wire::answer(theirs, &provider, &told, &facts).map_err(unspeakable))
@@ -322,7 +304,7 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
         native.plan.judge(Outcome::Completed, Instant::now());
     }
     listener::send_at_once(session, false);
-    let (took, websocket) = (native.started.elapsed(), native.underway.route.kind == Kind::Websocket);
+    let took = native.started.elapsed();
     let settings = match call.arrived() {
         Ok(arrived) => {
             arrived.waited += took;
@@ -331,7 +313,7 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
         Err(_) => return,
     };
     call.finished();
-    if !websocket && error.is_none() && !session.is_body_done() {
+    if error.is_none() && !session.is_body_done() {
         call.waiting(body::after_refusal(session, &settings.server)).await;
     }
 }

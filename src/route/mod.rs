@@ -193,8 +193,13 @@ impl Kind {
     }
 
     /// Tells whether its calls pass without being read, so that nobody knows what they ask for.
-    pub fn is_native(self) -> bool {
+    pub fn is_unread(self) -> bool {
         self != Self::Json
+    }
+
+    /// Tells whether Pingora's proxy loop carries its calls.
+    pub fn is_native(self) -> bool {
+        matches!(self, Self::Stream | Self::Opaque)
     }
 }
 

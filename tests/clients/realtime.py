@@ -11,7 +11,6 @@ import hashlib
 import json
 import secrets
 import threading
-import time
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,8 +19,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-# Pingora 0.9.1 loses a 101 that comes within microseconds (its issue 946), which only a provider on this machine does.
-PAUSE_SECONDS = 0.05
 WORDS = ["This ", "is ", "said ", "in ", "a ", "WebSocket: ", "ümlaut ", "世界 ", "🦊"]
 
 
@@ -48,7 +45,6 @@ class Realtime:
     def _shake_hands(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/__closed":
             return connection.respond(HTTPStatus.OK, json.dumps(self.closed))
-        time.sleep(PAUSE_SECONDS)
         url = urlsplit(request.path)
         models = parse_qs(url.query).get("model", [])
         if request.headers.get_all("Authorization") != [f"Bearer {self.key}"]:

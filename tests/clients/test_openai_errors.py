@@ -14,6 +14,7 @@ from conftest import CALL_SECONDS
 from processes import Gateway, Provider, free_port, wait_until
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+SLOW_DOWN = {"error": {"message": "Slow down", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
 
 
 def client_of(gateway: Gateway, key: str, provider: str = "openai", retries: int = 0) -> OpenAI:
@@ -120,9 +121,8 @@ def test_the_providers_bad_request(client: OpenAI, direct: OpenAI) -> None:
 
 
 def test_the_providers_rate_limit(client: OpenAI, provider: Provider) -> None:
-    body = {"error": {"message": "Slow down", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
     headers = {"retry-after": "17", "x-ratelimit-reset-requests": "17s", "x-should-retry": "true"}
-    provider.script_json(429, body, headers, times=0)
+    provider.script_json(429, SLOW_DOWN, headers, times=0)
     error = caught(openai.RateLimitError, lambda: client.chat.completions.create(**CHAT))
     assert_error(error, 429, "requests", "rate_limit_exceeded", "Slow down")
     for name, value in headers.items():
@@ -130,11 +130,16 @@ def test_the_providers_rate_limit(client: OpenAI, provider: Provider) -> None:
 
 
 def test_the_sdk_retries_what_it_may(gateway: Gateway, provider: Provider) -> None:
-    body = {"error": {"message": "Slow down", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
-    provider.script_json(429, body, {"retry-after-ms": "10"})
+    provider.script_json(429, SLOW_DOWN, {"retry-after-ms": "10"})
     chat = client_of(gateway, gateway.key, retries=2).chat.completions.create(**CHAT)
     assert chat.choices[0].message.content
     assert len(provider.received()) == 2
+
+
+def test_the_sdk_does_not_retry_what_it_is_told_not_to(gateway: Gateway, provider: Provider) -> None:
+    provider.script_json(429, SLOW_DOWN, {"x-should-retry": "false"})
+    caught(openai.RateLimitError, lambda: client_of(gateway, gateway.key, retries=2).chat.completions.create(**CHAT))
+    assert len(provider.received()) == 1
 
 
 def test_the_providers_own_failure(client: OpenAI, provider: Provider) -> None:

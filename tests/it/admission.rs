@@ -4,6 +4,8 @@
 //! Never does: leave the machine; who is to count by his address calls by one of the machine's own, since loopback is exempt
 //! (`src/server/connections.rs`).
 
+mod http2;
+
 use std::time::Duration;
 
 use ai_gateway::demo::Script;

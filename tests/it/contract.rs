@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::support::*;
 
 over_all_pairs! {
+    migrated too:
     the_route_is_looked_up_before_the_key_and_the_key_before_the_scope,
     an_odd_spelling_of_a_route_is_no_route,
     queries_a_trailing_slash_and_a_model_in_the_path_go_through,
@@ -43,8 +44,8 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn the_route_is_looked_up_before_the_key_and_the_key_before_the_scope(pair: Pair) {
-    let world = World::with(Setup { pair, ..only_models() }).await;
+async fn the_route_is_looked_up_before_the_key_and_the_key_before_the_scope(way: Way) {
+    let world = way.with(only_models()).await;
     let mut client = world.client().await;
     let json = ("content-type", "application/json".to_owned());
     for key in [None, Some("wrong"), Some(KEY)] {
@@ -62,8 +63,8 @@ async fn the_route_is_looked_up_before_the_key_and_the_key_before_the_scope(pair
     assert_eq!(world.provider.received().len(), 0);
 }
 
-async fn an_odd_spelling_of_a_route_is_no_route(pair: Pair) {
-    let world = World::of(pair).await;
+async fn an_odd_spelling_of_a_route_is_no_route(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     let odd = [
         "/",
@@ -92,7 +93,7 @@ async fn an_odd_spelling_of_a_route_is_no_route(pair: Pair) {
     ];
     // Only HTTP/1.1 has a target in absolute form.
     let absolute = |path: &str| path.starts_with("http:");
-    for path in odd.into_iter().filter(|path| pair.client == Http::One || !absolute(path)) {
+    for path in odd.into_iter().filter(|path| way.pair.client == Http::One || !absolute(path)) {
         let answer = client.request("GET", path, &[bearer(KEY)], b"").await;
         assert_eq!(answer.error(404, "invalid_request_error", "unknown_url"), NO_ROUTE, "{path}");
     }
@@ -105,8 +106,8 @@ async fn an_odd_spelling_of_a_route_is_no_route(pair: Pair) {
     assert_eq!(world.provider.received().len(), 0);
 }
 
-async fn queries_a_trailing_slash_and_a_model_in_the_path_go_through(pair: Pair) {
-    let world = World::of(pair).await;
+async fn queries_a_trailing_slash_and_a_model_in_the_path_go_through(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     let forwarded = [
         ("/openai/v1/models?limit=1&after=a%20b%2F..", "/v1/models?limit=1&after=a%20b%2F.."),
@@ -116,25 +117,33 @@ async fn queries_a_trailing_slash_and_a_model_in_the_path_go_through(pair: Pair)
         ("/openai/v1/models/gpt-4o/?x=1", "/v1/models/gpt-4o?x=1"),
         ("http://gateway.test/openai/v1/models?a=1", "/v1/models?a=1"),
     ];
-    // Only HTTP/1.1 has a target in absolute form.
-    let forwarded = if pair.client == Http::One { &forwarded[..] } else { &forwarded[..5] };
-    for (path, _) in forwarded {
+    // Only HTTP/1.1 has a target in absolute form. The original had no route for one model, so that what is migrated has
+    // none either: it opens nothing that was closed.
+    let is_here = |path: &str| {
+        (way.pair.client == Http::One || !path.starts_with("http:"))
+            && (way.migrated.is_none() || !path.contains("/gpt-4o"))
+    };
+    let (forwarded, not_here): (Vec<_>, Vec<_>) = forwarded.into_iter().partition(|(path, _)| is_here(path));
+    for (path, _) in not_here.iter().filter(|(path, _)| path.starts_with('/')) {
+        assert_eq!(client.request("GET", path, &[bearer(KEY)], b"").await.status, 404, "{path}");
+    }
+    for (path, _) in &forwarded {
         assert_eq!(client.request("GET", path, &[bearer(KEY)], b"").await.status, 200, "{path}");
     }
     let received = world.provider.received();
     let targets: Vec<&str> = received.iter().map(|received| received.target.as_str()).collect();
     assert_eq!(targets, forwarded.iter().map(|(_, target)| *target).collect::<Vec<_>>());
     assert!(received.iter().all(|received| received.header("host") == Some(&*world.host)));
-    assert!(received.iter().all(|received| received.http2 == (pair.provider == Http::Two)));
+    assert!(received.iter().all(|received| received.http2 == (way.pair.provider == Http::Two)));
 }
 
-async fn head_is_get_without_its_body(pair: Pair) {
-    let world = World::of(pair).await;
+async fn head_is_get_without_its_body(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     let get = client.request("GET", MODELS, &[bearer(KEY)], b"").await;
     let head = client.request("HEAD", MODELS, &[bearer(KEY)], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    let connection = (pair.client == Http::One).then_some("connection");
+    let connection = (way.pair.client == Http::One).then_some("connection");
     for name in ["content-type", "content-length", "provider-name"].into_iter().chain(connection) {
         assert!(head.header(name).is_some() && head.header(name) == get.header(name), "{name}");
     }
@@ -143,8 +152,8 @@ async fn head_is_get_without_its_body(pair: Pair) {
     assert_eq!(world.provider.received()[1].method, "HEAD");
 }
 
-async fn a_preflight_needs_no_key_and_every_answer_may_be_read(pair: Pair) {
-    let world = World::with(Setup { pair, ..only_models() }).await;
+async fn a_preflight_needs_no_key_and_every_answer_may_be_read(way: Way) {
+    let world = way.with(only_models()).await;
     let mut client = world.client().await;
     let asked = ("access-control-request-headers", "authorization,x-stainless-os".to_owned());
     let origin = ("origin", "https://app.test".to_owned());
@@ -171,8 +180,8 @@ async fn a_preflight_needs_no_key_and_every_answer_may_be_read(pair: Pair) {
     }
 }
 
-async fn the_provider_is_named_where_it_was_reached(pair: Pair) {
-    let world = World::with(Setup { pair, ..only_models() }).await;
+async fn the_provider_is_named_where_it_was_reached(way: Way) {
+    let world = way.with(only_models()).await;
     let mut client = world.client().await;
     let named = |answer: &Response| {
         (answer.header("provider-name").is_some(), answer.header("provider-response-time").is_some())
@@ -180,7 +189,8 @@ async fn the_provider_is_named_where_it_was_reached(pair: Pair) {
     let served = client.request("GET", MODELS, &[bearer(KEY)], b"").await;
     assert_eq!(served.header("provider-name"), Some("openai"));
     assert!(served.header("provider-response-time").is_some_and(|time| time.parse::<u64>().is_ok()));
-    world.provider.script(Script::json(500, "{}"));
+    // Ours is asked once here; what is migrated asks again, which the original did not: the name is that of the last.
+    world.provider.script(Script::json(500, "{}").always());
     assert_eq!(named(&client.request("GET", MODELS, &[bearer(KEY)], b"").await), (true, true));
     for (path, key, status) in [("/nowhere", KEY, 404), (MODELS, "wrong", 401)] {
         let refused = client.request("GET", path, &[bearer(key)], b"").await;
@@ -188,13 +198,14 @@ async fn the_provider_is_named_where_it_was_reached(pair: Pair) {
     }
     let refused = client.post(CHAT, "{}").await;
     assert_eq!((refused.status, named(&refused)), (403, (false, false)));
-    world.provider.script(Script::raw("no HTTP\r\n\r\n"));
+    world.provider.clear_scripts();
+    world.provider.script(Script::raw("no HTTP\r\n\r\n").always());
     let broken = client.request("GET", MODELS, &[bearer(KEY)], b"").await;
     assert_eq!((broken.status, named(&broken)), (502, (true, false)));
 }
 
-async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ(pair: Pair) {
-    let world = World::of(pair).await;
+async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     let good: [&[(&str, &str)]; 5] = [
         &[("authorization", "Bearer fake")],
@@ -236,8 +247,8 @@ async fn the_old_key_is_taken_from_three_headers_and_no_two_that_differ(pair: Pa
     assert_eq!(world.provider.received().len(), good.len());
 }
 
-async fn other_statuses_and_conditional_requests_pass(pair: Pair) {
-    let world = World::of(pair).await;
+async fn other_statuses_and_conditional_requests_pass(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     world.provider.script(fixed(304, &[("etag", "W/\"7\"")], ""));
     let condition = ("if-none-match", "W/\"7\"".to_owned());
@@ -251,8 +262,8 @@ async fn other_statuses_and_conditional_requests_pass(pair: Pair) {
     assert!(made.header("x-request-id").is_some_and(|id| id.starts_with("req_")));
 }
 
-async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed(pair: Pair) {
-    let world = World::of(pair).await;
+async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     let headers = [
         bearer(KEY),
@@ -269,7 +280,7 @@ async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed(pai
         ("x-unheard-of", "\u{e9}".to_owned()),
     ];
     // Without `connection` there is nothing that makes it a header of one hop.
-    let hop = (pair.client == Http::One).then_some(("x-hop", "1".to_owned()));
+    let hop = (way.pair.client == Http::One).then_some(("x-hop", "1".to_owned()));
     let headers: Vec<_> = headers.into_iter().chain(hop).collect();
     assert_eq!(client.request("GET", MODELS, &headers, b"").await.status, 200);
     let received = world.provider.received().remove(0);
@@ -286,8 +297,8 @@ async fn what_a_client_says_of_itself_is_logged_or_passed_but_never_believed(pai
     assert_eq!((calls[0]["onBehalfOf"].as_str(), calls[0]["username"].as_str()), (Some("ann"), Some("test")));
 }
 
-async fn the_seeds_own_curl_line_works(pair: Pair) {
-    let world = World::of(pair).await;
+async fn the_seeds_own_curl_line_works(way: Way) {
+    let world = way.world().await;
     let body =
         "{\n  \"model\": \"gpt-4o-mini\",\n  \"messages\": [{\"role\": \"user\", \"content\": \"a+b %20 =&\"}]\n}";
     let mut client = world.client().await;
@@ -308,8 +319,8 @@ async fn the_seeds_own_curl_line_works(pair: Pair) {
     }
 }
 
-async fn a_body_is_forwarded_byte_for_byte(pair: Pair) {
-    let world = World::of(pair).await;
+async fn a_body_is_forwarded_byte_for_byte(way: Way) {
+    let world = way.world().await;
     let mut client = world.client().await;
     let bodies = [
         r#"{"z":1.0,"a":12345678901234567890,"n":1e400,"model":"gpt-4o","m":-0.0}"#,

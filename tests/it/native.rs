@@ -6,6 +6,7 @@
 mod admission;
 mod answers;
 mod faults;
+mod large;
 mod models;
 mod opaque;
 mod uploads;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use ai_gateway::demo::{Reply, Script};
 use sha2::{Digest, Sha256};
 
-use crate::support::*;
+use crate::support::{heavy, *};
 
 const CHAT: &str = "/openai/v1/chat/completions";
 const MULTIPART: (&str, &str) = ("content-type", "multipart/form-data; boundary=frontier");

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod faults;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -187,6 +188,20 @@ async fn hosts_of_no_proxy_and_providers_that_say_so_are_called_directly() {
     let gateway = inner.run(&[env, ("NO_PROXY", "example.com, local, localhost:1, 127.0.0.0/8")]).await;
     assert_eq!(gateway.post(&chat("x")).await.status, 200);
     assert_eq!(inner.proxy.heads().len(), 1, "a range does not meet a name");
+}
+
+#[tokio::test]
+async fn an_address_in_a_range_of_no_proxy_is_called_directly() {
+    let by_address = Certificate { name: "127.0.0.1", ..GOOD };
+    let inner = Inner::before(TlsProvider::start(&by_address, None).await, None).await;
+    let url = inner.proxy_url("");
+    inner.write(&inner.url("127.0.0.1"), ", ca_file: ca.pem");
+    for (no_proxy, tunnels) in [("10.0.0.0/8, 127.0.0.0/8", 0), ("127.0.0.1", 0), ("10.0.0.0/8, 127.1.0.0/16", 1)] {
+        let gateway = inner.run(&[("HTTPS_PROXY", &*url), ("NO_PROXY", no_proxy)]).await;
+        let answer = gateway.post(&chat("x")).await;
+        assert_eq!((answer.status, inner.proxy.heads().len()), (200, tunnels), "{no_proxy}: {}", answer.text());
+    }
+    assert_eq!(inner.far.provider.received().len(), 3);
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ pub struct OldSources {
     pub environment: Environment,
     /// The key file that the entries of `HASHED_API_KEYS` go to; `None` leaves them where they are.
     pub key_file: Option<PathBuf>,
+    /// That gateway's key file, whose entries go there in place of those of `HASHED_API_KEYS`.
+    pub old_keys: Option<PathBuf>,
 }
 
 /// What a migration comes to, before anything is written.
@@ -100,9 +102,10 @@ impl Grade {
 pub fn migrate(sources: &OldSources) -> Result<Migration, Report> {
     let environment = sources.environment.over_dotenv(&sources.directory)?;
     let secret = |name: &str| environment.get(name).map(|value| Secret::new(value.to_owned()));
-    if sources.key_file.is_some() && environment.get("HASHED_API_KEYS").is_none() {
+    let has_keys = sources.old_keys.is_some() || environment.get("HASHED_API_KEYS").is_some();
+    if sources.key_file.is_some() && !has_keys {
         let problem = Problem::of_variable("HASHED_API_KEYS", "is not set, so there are no keys to write to a file");
-        return Err(problem.hint("leave out --keys, or set the variable").into());
+        return Err(problem.hint("set it, name the key file by --hashed-api-keys, or leave out --keys").into());
     }
     let (file, text) = read_toml(sources, &environment)?;
     let report = |problems| Report::of(problems).unwrap_or_else(|| Problem::of_file(&file, "cannot be used").into());
@@ -116,7 +119,8 @@ pub fn migrate(sources: &OldSources) -> Result<Migration, Report> {
     let mut findings = desk.findings;
     findings.sort_by_key(|finding| (finding.line, finding.column));
     let key_file = sources.key_file.as_deref();
-    let variables = Variables { process: &sources.environment, all: &environment, key_file };
+    let old_keys = sources.old_keys.as_ref().map(|file| (file.as_path(), sources.directory.join(file)));
+    let variables = Variables { process: &sources.environment, all: &environment, key_file, old_keys };
     findings.extend(variables.grade(&providers));
     let yaml = yaml::text((original.app_port.value, original.admin_port.value), &providers, key_file);
     prove(&yaml, &providers, sources, &environment)?;

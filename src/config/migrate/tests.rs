@@ -22,6 +22,7 @@ impl Old {
             directory: folder.path().to_owned(),
             environment: variables.iter().copied().collect(),
             key_file: None,
+            old_keys: None,
         };
         Self { folder, sources }
     }
@@ -282,4 +283,20 @@ fn any_cut_or_change_of_the_file_is_read_or_told() {
     }
     let deep = format!("a = {}", "[".repeat(100_000));
     assert!(original::read("config.toml", &deep).is_err());
+}
+
+#[test]
+fn a_key_file_of_the_original_goes_before_its_variable() {
+    let mut old = Old::new(SHIPPED, &[("OPENAI_API_KEY", "k"), ("HASHED_API_KEYS", "e30=")]);
+    old.sources.key_file = Some(PathBuf::from("keys.json"));
+    old.sources.old_keys = Some(PathBuf::from("old.json"));
+    for (text, grade) in [("{}", Grade::Exact), ("{\"é\": {}}", Grade::Approximate)] {
+        std::fs::write(old.folder.path().join("old.json"), text).expect("written");
+        let migration = migrate(&old.sources).unwrap_or_else(|report| panic!("{report}"));
+        let (found, becomes, _) = graded(&migration, "keys");
+        assert_eq!((found, becomes.as_deref()), (grade, Some("keys.file: keys.json")));
+        let (found, becomes, reason) = graded(&migration, "HASHED_API_KEYS");
+        assert_eq!((found, becomes), (Grade::Manual, None));
+        assert!(reason.contains("--hashed-api-keys goes before it"), "{reason}");
+    }
 }

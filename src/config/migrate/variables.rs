@@ -3,7 +3,7 @@
 //! Invariant: a variable is told by its name; the values that are looked at are those of switches.
 //! Never does: keep or tell a value, or judge the keys themselves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::provider::NewProvider;
 use super::{Finding, Grade};
@@ -19,6 +19,8 @@ pub(super) struct Variables<'e> {
     pub(super) all: &'e Environment,
     /// Where the keys go, where they leave `HASHED_API_KEYS`.
     pub(super) key_file: Option<&'e Path>,
+    /// The key file that they are read from in place of that variable, as it was named and where it is.
+    pub(super) old_keys: Option<(&'e Path, PathBuf)>,
 }
 
 impl Variables<'_> {
@@ -46,35 +48,54 @@ impl Variables<'_> {
 
     fn keys(&self) -> Vec<Finding> {
         let name = "HASHED_API_KEYS";
-        let salt = "HASH_AUTH_SALT";
-        let Some(value) = self.all.get(name) else {
-            let reason = "is not set here; where it is set when the gateway runs, it is used as it is";
-            return vec![self.finding(name, Grade::Manual, None, reason)];
-        };
-        // What is no base64 is told when the YAML is proved, or the keys are imported.
-        let ascii = Incoming::of(Path::new(name), value.as_bytes().to_vec(), true).is_ok_and(|keys| keys.is_ascii());
-        let (becomes, reason) = match self.key_file {
-            Some(file) => {
-                let becomes = format!("keys.file: {}", file.display());
-                (Some(becomes), "its entries are written there; the variable is no longer used, unset it")
+        let value = self.all.get(name);
+        // What is no key file is told when the YAML is proved, or the keys are imported.
+        let (mut keys, ascii) = match (&self.old_keys, value) {
+            (Some((named, file)), _) => {
+                let mut keys = self.finding("keys", Grade::Exact, self.key_file_is(), "its entries are written there");
+                keys.file = named.display().to_string();
+                (keys, Incoming::read(file, false).is_ok_and(|keys| keys.is_ascii()))
             }
-            None => (None, "used as it is; `--keys FILE` would write a key file, which can change while it serves"),
+            (None, Some(value)) => {
+                let ascii = Incoming::of(Path::new(name), value.as_bytes().to_vec(), true);
+                let reason = match self.key_file {
+                    Some(_) => "its entries are written there; the variable is no longer used, unset it",
+                    None => "used as it is; `--keys FILE` would write a key file, which can change while it serves",
+                };
+                let keys = self.finding(name, Grade::Exact, self.key_file_is(), reason);
+                (keys, ascii.is_ok_and(|keys| keys.is_ascii()))
+            }
+            (None, None) => {
+                let reason = "is not set here; where it is set when the gateway runs, it is used as it is";
+                return vec![self.finding(name, Grade::Manual, None, reason)];
+            }
         };
-        let keys = if ascii {
-            self.finding(name, Grade::Exact, becomes, reason)
-        } else {
+        if !ascii {
+            keys.grade = Grade::Approximate;
             let names =
                 "; user names beyond ASCII, which the NodeJS gateway garbled, come out right in logs and metrics";
-            self.finding(name, Grade::Approximate, becomes, format!("{reason}{names}"))
-        };
-        let salt = if self.all.get(salt).is_some() {
+            keys.reason.to_mut().push_str(names);
+        }
+        let unread = value.filter(|_| self.old_keys.is_some()).map(|_| {
+            let reason = "not read, since --hashed-api-keys goes before it; no longer used, unset it";
+            self.finding(name, Grade::Manual, None, reason)
+        });
+        [keys].into_iter().chain(unread).chain([self.salt()]).collect()
+    }
+
+    fn key_file_is(&self) -> Option<String> {
+        self.key_file.map(|file| format!("keys.file: {}", file.display()))
+    }
+
+    fn salt(&self) -> Finding {
+        let name = "HASH_AUTH_SALT";
+        if self.all.get(name).is_some() {
             let reason = "used as it is: the salt of entries without an id; leave it set as long as there are such";
-            self.finding(salt, Grade::Exact, None, reason)
+            self.finding(name, Grade::Exact, None, reason)
         } else {
             let reason = "is not set here: each entry counts under its own salt (the NodeJS gateway answered 500 then)";
-            self.finding(salt, Grade::Approximate, None, reason)
-        };
-        vec![keys, salt]
+            self.finding(name, Grade::Approximate, None, reason)
+        }
     }
 
     /// Those that are of interest only where they are set.

@@ -147,6 +147,12 @@ impl Out {
         }
     }
 
+    /// Hands bytes on at once, behind what waits: they need no buffer.
+    pub(super) fn poll_pass(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_drain(context))?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
     pub(super) fn poll_write_vectored(
         &mut self,
         context: &mut Context<'_>,

@@ -17,7 +17,7 @@ use crate::proxy::call::Call;
 use crate::proxy::listener;
 use crate::proxy::upstream::Length;
 use crate::proxy::watch;
-use crate::route::{Kind, Outcome};
+use crate::route::Outcome;
 
 /// Bytes a second that a body has to come with on the whole, once `limits.body_timeout` is over.
 const LEAST_RATE: u64 = 1024;
@@ -31,7 +31,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// # Errors
 /// `BodyTooSlow` for a body that drips: each byte would begin the times of single reads anew, without an end.
 pub(in crate::proxy) fn request_moves(call: &mut Call, bytes: usize, ended: bool) -> Result<()> {
-    let websocket = call.native()?.underway.route.kind == Kind::Websocket;
     let patience = call.arrived().map_err(|refusal| explain(&refusal))?.snapshot.server.body_timeout;
     if ended {
         is_asked(call);
@@ -39,14 +38,14 @@ pub(in crate::proxy) fn request_moves(call: &mut Call, bytes: usize, ended: bool
     let native = call.native()?;
     native.uploaded += bytes as u64;
     let took = native.started.elapsed();
-    if !ended && !websocket && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
+    if !ended && took > patience && native.uploaded < took.as_secs() * LEAST_RATE {
         return Err(call.broken_off(Refusal::BodyTooSlow));
     }
     Ok(())
 }
 
 /// Covers the provider's key in a piece, shows it to the meter, and ends an answer that has taken longer than is allowed in
-/// all: one that always has the next piece ready is not waited for. A WebSocket may last.
+/// all: one that always has the next piece ready is not waited for.
 pub(in crate::proxy) fn answer_moves(
     session: &mut ServerSession,
     call: &mut Call,
@@ -80,13 +79,11 @@ pub(in crate::proxy) fn answer_moves(
 impl Native {
     /// The provider has the whole request, from when on its answer has its time.
     pub(super) fn is_asked(&mut self, now: Instant) {
-        if self.underway.route.kind != Kind::Websocket {
-            let deadline = now + self.underway.target.provider.timeouts.total;
-            self.deadline = Some(deadline);
-            // Pingora has a time for each read of a head, which a drip begins anew.
-            watch::end_by(deadline + BEHIND_PINGORA, None);
-            self.is_answering();
-        }
+        let deadline = now + self.underway.target.provider.timeouts.total;
+        self.deadline = Some(deadline);
+        // Pingora has a time for each read of a head, which a drip begins anew.
+        watch::end_by(deadline + BEHIND_PINGORA, None);
+        self.is_answering();
     }
 
     /// From its head on an answer may not stall. While the provider has not the whole request it may wait for that.
@@ -118,14 +115,9 @@ pub(super) fn answered_before_the_end(session: &mut ServerSession) {
     }
 }
 
-/// A message of a WebSocket does not wait for the next one, so there the key is found where it comes in one piece.
 fn cover(native: &mut Native, piece: &mut Option<Bytes>, ended: bool) {
     let Some(masking) = &mut native.masking else { return };
     let came = piece.take().filter(|came| !came.is_empty());
-    if native.underway.route.kind == Kind::Websocket {
-        *piece = came.map(|came| masking.mask().masked(&came).map_or(came, Bytes::from));
-        return;
-    }
     let passes = came.and_then(|came| masking.push(came));
     let rest = if ended { masking.end() } else { None };
     *piece = match (passes, rest) {

@@ -84,9 +84,6 @@ pub(super) fn parse(buffer: &mut BytesMut, head_only: bool) -> Result<Option<(An
     };
     let status = response.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.filter(|status| status.as_u16() < 600).ok_or_else(|| Broken::bad("an impossible status"))?;
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Broken::bad("a switch of protocols that nobody asked for"));
-    }
     let version = response.version;
     // Places instead of slices, so that the bytes can then be shared with the header values without a copy.
     let base = buffer.as_ptr() as usize;
@@ -211,7 +208,6 @@ mod tests {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
             "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-            "HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n",
             "HTTP/1.1 999 What\r\n\r\n",
             "HTTP/1.1 200 OK\r\nbad name: x\r\n\r\n",
             "HTTP/2 200 OK\r\n\r\n",

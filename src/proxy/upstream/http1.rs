@@ -14,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -36,6 +37,8 @@ pub(super) struct Exchange {
     read_size: usize,
     /// Whether a body whose length is known is handed on as one piece.
     gathers: bool,
+    /// Whether a 101 is an answer.
+    pub(super) may_switch: bool,
     framing: Framing,
     /// Whether it came from the pool, so that the provider may have closed it a moment ago.
     pub(super) reused: bool,
@@ -56,6 +59,7 @@ impl Exchange {
             buffer: BytesMut::new(),
             read_size: SMALL_READ,
             gathers: false,
+            may_switch: false,
             framing: Framing::Done,
             reused,
             answered: false,
@@ -69,6 +73,11 @@ impl Exchange {
     pub(super) fn into_kept(self) -> Option<(Stream, u64)> {
         let clean = matches!(self.framing, Framing::Done) && self.buffer.is_empty();
         (clean && self.keep && self.sent_whole).then_some((self.stream, self.pool_key))
+    }
+
+    /// The connection, and what came of it behind the answer's head.
+    pub(super) fn into_switched(self) -> (Stream, Bytes) {
+        (self.stream, self.buffer.freeze())
     }
 
     /// Sends the request. A provider that answers before it has read everything is heard: the rest is then not sent.
@@ -142,6 +151,14 @@ impl Exchange {
         let mut passed = 0;
         loop {
             if let Some((head, size)) = answer::parse(&mut self.buffer, head_only)? {
+                if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    // What follows is no HTTP.
+                    self.keep = false;
+                    return match self.may_switch {
+                        true => Ok(head),
+                        false => Err(Broken::bad("a switch of protocols that nobody asked for")),
+                    };
+                }
                 if !head.status.is_informational() {
                     self.keep = head.keep;
                     self.framing = match head.length {
@@ -315,6 +332,23 @@ mod tests {
         assert!(chunk(&mut exchange).await.is_err());
         assert_eq!(exchange.so_far(), "01234");
     }
+
+    #[tokio::test]
+    async fn a_switch_is_an_answer_where_it_was_asked_for_and_what_follows_it_is_kept() {
+        for asked in [true, false] {
+            let (mut provider, stream) = duplex(1024);
+            let mut exchange = Exchange::over(Box::new(stream), false, 0);
+            exchange.may_switch = asked;
+            let said = b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\nHTTP/1.1 200 no";
+            provider.write_all(said).await.expect("open");
+            match exchange.head(false).await {
+                Ok(head) => assert_eq!((asked, head.status.as_u16(), head.length), (true, 101, Length::None)),
+                Err(broken) => assert!(!asked && broken.cause.contains("nobody asked for"), "{broken:?}"),
+            }
+            assert_eq!(exchange.into_switched().1, "HTTP/1.1 200 no");
+        }
+    }
+
     #[tokio::test]
     async fn a_head_and_a_long_body_arrive_in_order_however_little_the_connection_takes() {
         let (mut provider, stream) = duplex(7);

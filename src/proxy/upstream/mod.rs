@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingora_core::ErrorType;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::ALPN;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use tokio::time::timeout;
 
@@ -163,6 +163,21 @@ impl Connection {
     /// Covers the key in all that the provider answers: some echo it, in an error or on purpose.
     pub(super) fn masks(&mut self, mask: Option<&Mask>) {
         self.masking = mask.map(Mask::begin);
+    }
+
+    /// Lets the provider switch to the protocol that the request asks for. Over HTTP/1.1 alone.
+    pub(super) fn may_switch(&mut self) {
+        if let Carrier::Http1(exchange) = &mut self.carrier {
+            exchange.may_switch = true;
+        }
+    }
+
+    /// The connection behind a 101, and what came of it so far.
+    pub(super) fn into_switched(self) -> Option<(Stream, Bytes)> {
+        match self.carrier {
+            Carrier::Http1(exchange) => Some(exchange.into_switched()),
+            Carrier::Http2(_) => None,
+        }
     }
 
     /// Sends the request, whose head is given as HTTP/1.1 spells it. A provider that answers before it has read everything

@@ -58,7 +58,7 @@ test('stream', async () => {
 });
 
 for (const include_usage of [true, false]) {
-  test(`stream with include_usage ${include_usage}`, async () => {
+  test(`stream with usage: include_usage ${include_usage}`, async () => {
     const chunks = await sameStream({ model: MODEL, messages: question(), stream_options: { include_usage } });
     const last = chunks.at(-1);
     if (include_usage) {
@@ -201,7 +201,7 @@ for (const [name, script] of [['busy', { words: 2000 }], ['silent', { cut: { at:
   });
 }
 
-test('aborting before the first byte cancels it upstream', async () => {
+test('cancelling before the first byte cancels it upstream', async () => {
   await provider.script({ delay_ms: 2500 });
   const abort = new AbortController();
   const asked = { model: MODEL, messages: question() };

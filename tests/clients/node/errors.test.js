@@ -100,7 +100,7 @@ for (const [status, kind] of [
   [422, OpenAI.UnprocessableEntityError],
   [503, OpenAI.InternalServerError],
 ]) {
-  test(`the provider's ${status}`, async () => {
+  test(`other errors of the provider: ${status}`, async () => {
     await provider.scriptJson(status, { error: { message: 'No', type: 'theirs', param: 'x', code: 'their_code' } });
     assertError(await caught(kind, chat(client)), status, 'theirs', 'their_code', 'No');
   });

@@ -150,11 +150,18 @@ for (const [name, Client] of Object.entries(CLIENTS)) {
     ['a wrong key', { key: 'fake' }],
     ['an unknown route', { provider: 'nobody' }],
     ["the provider's no", { model: 'gpt-none' }],
+    ['a provider that refuses the managed key', { provider: 'wrongkey' }],
     ['a provider that is down', { provider: 'down' }],
   ]) {
     test(`${name}: a handshake that is refused: ${why}`, async () => {
       const { error } = await new Dialogue(Client, options).next();
-      const statuses = { 'a wrong key': 401, 'an unknown route': 404, "the provider's no": 404, 'a provider that is down': 502 };
+      const statuses = {
+        'a wrong key': 401,
+        'an unknown route': 404,
+        "the provider's no": 404,
+        'a provider that refuses the managed key': 502,
+        'a provider that is down': 502,
+      };
       // A browser is not told the status.
       assert.match(error.message, name === 'ws' ? new RegExp(`${statuses[why]}`) : /./);
     });

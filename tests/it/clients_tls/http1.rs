@@ -38,6 +38,24 @@ async fn calls_are_served_as_on_the_plain_listener() {
 }
 
 #[tokio::test]
+async fn a_websocket_half_closes_over_tls_too() {
+    let authority = authority();
+    let Setup { listen, files, .. } = with_tls(&authority, "");
+    let world = World::with(Setup { listen, files, ..each_kind(ALL, "") }).await;
+    let client = Client::new(world.gateway.addresses()[1], &authority);
+    world.provider.script(agrees());
+    let mut stream = client.connect(&["http/1.1"]).await.expect("a handshake");
+    let asks = handshake(&[("authorization", &bearer(KEY).1)]);
+    stream.write_all(asks.as_bytes()).await.expect("sent");
+    let messages = vec![b'x'; 100_000];
+    stream.write_all(&messages).await.expect("sent");
+    stream.shutdown().await.expect("sent");
+    let mut told = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut told)).await.expect("in time").expect("an end that TLS knows of");
+    assert!(told.starts_with(b"HTTP/1.1 101 ") && told.ends_with(&messages), "{} bytes", told.len());
+}
+
+#[tokio::test]
 async fn the_protocol_is_negotiated() {
     let (_world, client) = world("").await;
     for (offered, chosen) in [

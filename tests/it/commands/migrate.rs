@@ -142,6 +142,30 @@ async fn the_shipped_configuration_serves_as_before_with_a_key_file() {
 }
 
 #[tokio::test]
+async fn the_original_key_file_is_read_in_place_of_its_variable() {
+    let old = Old::new();
+    std::fs::write(old.folder.path().join("old.json"), KEYS).expect("written");
+    let without = ["SERVER_CONFIG_FILE_PATH", "HASHED_API_KEYS", "HASH_AUTH_SALT"];
+    let alone = old.run(&["migrate", "--config-toml", "config.toml", "--hashed-api-keys", "old.json"], &without).await;
+    assert_eq!((alone.code, alone.stdout.as_str()), (Some(2), ""), "{alone:?}");
+    assert!(alone.stderr.contains("--keys <FILE>"), "{alone:?}");
+    let from = |file| ["migrate", "--config-toml", "config.toml", "--keys", "keys.json", "--hashed-api-keys", file];
+    let none = old.run(&from("none.json"), &without).await;
+    assert_eq!(none.code, Some(1), "{none:?}");
+    assert!(none.stderr.contains("none.json") && none.stderr.ends_with("no YAML was written\n"), "{none:?}");
+    let broken = old.run(&from("config.toml"), &without).await;
+    assert_eq!(broken.code, Some(2), "{broken:?}");
+    assert!(!old.folder.path().join("keys.json").exists() && !old.folder.path().join(YAML).exists());
+    let migrated = old.run(&from("old.json"), &without).await;
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    // Without the salt of the original nothing can say whether the entries' own is the same.
+    assert!(migrated.stderr.starts_with("warning: ") && migrated.stderr.contains("HASH_AUTH_SALT"), "{migrated:?}");
+    let line = "exact        old.json keys -> keys.file: keys.json: its entries are written there\n";
+    assert!(migrated.stdout.contains(line), "{}", migrated.stdout);
+    old.serves_as_before(&without).await;
+}
+
+#[tokio::test]
 async fn nothing_is_written_where_it_cannot_all_be() {
     let old = Old::new();
     let list = || std::fs::read_dir(old.folder.path()).expect("read").count();

@@ -1,34 +1,6 @@
-//! Request bodies that pass as they come: large ones, both framings, early answers, and clients that stop.
+//! Request bodies that pass as they come: both framings, early answers, and clients that stop.
 
 use super::*;
-
-const LARGE: usize = 200_000_000;
-const PIECE: usize = 250_000;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_megabytes_pass_and_the_gateway_does_not_grow() {
-    let service = Service::with(each_kind(ALL, "")).await;
-    service.provider.script(Script::json(200, "{}").always());
-    let mut client = service.connect().await;
-    let warm = client.request("POST", UPLOAD, &[bearer(KEY)], &[7; 1_000_000]).await;
-    assert_eq!(warm.status, 200);
-    let before = service.process.memory("VmRSS");
-    let length = LARGE.to_string();
-    client.send(with_key("POST", UPLOAD, &[MULTIPART, ("content-length", &length)])).await;
-    let mut hash = Sha256::new();
-    for number in 0..LARGE / PIECE {
-        let piece = vec![u8::try_from(number % 251).expect("small"); PIECE];
-        hash.update(&piece);
-        client.send(&piece).await;
-    }
-    eventually("all of it has arrived", async || service.provider.received()[1].body_complete).await;
-    assert_eq!(client.response("POST").await.status, 200);
-    let received = &service.provider.received()[1];
-    assert_eq!(received.body_length, LARGE as u64);
-    assert_eq!(received.body_sha256, Some(hex(hash.finalize().as_slice())));
-    let peak = service.process.memory("VmHWM");
-    assert!(peak < before + 40 * 1024, "from {before} to {peak} KiB");
-}
 
 #[tokio::test]
 async fn a_multipart_body_arrives_byte_for_byte() {

@@ -1,9 +1,44 @@
-//! WebSockets: who may, what of the handshake goes upstream, and bytes that pass in both directions until either side ends.
+//! WebSockets: who may, what of the handshake goes upstream, and bytes that pass in both directions until both sides end.
 
-use ai_gateway::demo::After;
-use tokio::io::AsyncWriteExt;
+use std::future::Future;
+
+use ai_gateway::demo::{After, Reply};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+
+/// A frame that closes, with code 4000 and a reason.
+const CLOSE: &[u8] = b"\x88\x05\x0f\xa0bye";
+
+/// A world whose provider agrees to one WebSocket and then does this with it.
+async fn world_of<F>(far: impl FnOnce(TcpStream) -> F + Send + 'static) -> World
+where
+    F: Future<Output = ()> + Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let base_url = Some(format!("http://{}", listener.local_addr().expect("an address")));
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accepted");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a head"));
+        }
+        let agreed = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n";
+        stream.write_all(agreed).await.expect("sent");
+        far(stream).await;
+    });
+    World::with(Setup { base_url, ..each_kind(ALL, "") }).await
+}
+
+/// A client's end of a WebSocket of the test key that was agreed to.
+async fn opened(world: &World) -> Connection {
+    let mut client = world.connect().await;
+    client.send(handshake(&[("authorization", &bearer(KEY).1)])).await;
+    assert_eq!(client.head().await.status, 101);
+    client
+}
 
 /// An open WebSocket of the test key.
 pub(super) async fn open(world: &World) -> Connection {
@@ -145,12 +180,145 @@ async fn either_side_that_leaves_ends_the_other() {
     assert_eq!(client.bytes(5).await, b"hello");
     drop(client);
     eventually("the provider's end is closed", async || world.provider.open_connections() == 0).await;
-    let script = Script { trailing: "\u{88}\u{2}bye".into(), after: After::Close, ..agrees() };
-    world.provider.script(script);
-    let mut client = world.connect().await;
-    client.send(handshake(&[("authorization", &format!("Bearer {KEY}"))])).await;
-    assert_eq!(client.head().await.status, 101);
-    let said = "\u{88}\u{2}bye".as_bytes();
-    assert_eq!(client.bytes(said.len()).await, said);
+    world.provider.script(Script { trailing: CLOSE.into(), after: After::Close, ..agrees() });
+    let mut client = opened(&world).await;
+    assert_eq!(client.bytes(CLOSE.len()).await, CLOSE);
     assert!(client.is_closed().await);
+    drop(client);
+    for call in world.log.calls(2).await {
+        assert_eq!((&call["statusCode"], &call["code"]), (&"101".into(), &Value::Null), "{call}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_the_client_half_closes_arrives() {
+    let world = world().await;
+    let mut client = open(&world).await;
+    let messages: Vec<u8> = (0_u32..1000).flat_map(|number| number.to_le_bytes().repeat(25)).collect();
+    client.send(&messages).await;
+    client.end().await;
+    assert!(client.bytes(messages.len()).await == messages);
+    assert!(client.is_closed().await);
+
+    let slow = world_of(async |mut far| {
+        let mut said = Vec::new();
+        far.read_to_end(&mut said).await.expect("all, and the end");
+        // Long after whoever ends with the client's end has ended.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        far.write_all(&said).await.expect("sent");
+    });
+    let slow = slow.await;
+    let mut client = opened(&slow).await;
+    client.send("hello").await;
+    client.end().await;
+    assert_eq!(client.bytes(5).await, b"hello");
+    assert!(client.is_closed().await);
+    assert_eq!(slow.log.calls(1).await[0]["statusCode"], "101");
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_the_provider_half_closes_arrives() {
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let world = world_of(async |mut far| {
+        far.write_all(CLOSE).await.expect("sent");
+        far.shutdown().await.expect("shut down");
+        let mut said = Vec::new();
+        far.read_to_end(&mut said).await.expect("all, and the end");
+        told.send(said).expect("heard");
+    });
+    let world = world.await;
+    let mut client = opened(&world).await;
+    assert_eq!(client.bytes(CLOSE.len()).await, CLOSE);
+    assert!(client.is_closed().await, "its end is there before the client's own");
+    client.send(CLOSE).await;
+    client.end().await;
+    assert_eq!(tokio::time::timeout(SOON, heard).await.expect("in time").expect("told"), CLOSE);
+    assert_eq!(world.log.calls(1).await[0]["statusCode"], "101");
+}
+
+#[tokio::test]
+async fn none_is_lost_of_a_provider_that_agrees_and_speaks_at_once() {
+    let world = world().await;
+    let Reply::Raw(head) = agrees().reply else { panic!("bytes") };
+    let together = Script::raw([&head[..], b"hello"].concat());
+    for number in 0..300 {
+        world.provider.script(match number % 2 {
+            0 => Script { trailing: "hello".into(), ..agrees() },
+            _ => Script { after: After::Mirror, ..together.clone() },
+        });
+        let mut client = opened(&world).await;
+        assert_eq!(client.bytes(5).await, b"hello", "{number}");
+        client.send("ping").await;
+        assert_eq!(client.bytes(4).await, b"ping", "{number}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_the_handshake_before_it_is_answered_arrives() {
+    let world = world().await;
+    let asks = handshake(&[("authorization", &bearer(KEY).1)]);
+    for is_kept in [false, true] {
+        for pieces in [
+            vec![format!("{asks}hello")],
+            vec![asks.clone(), "hel".into(), "lo".into()],
+            vec![format!("{asks}he"), "llo".into()],
+        ] {
+            let mut client = world.connect().await;
+            if is_kept {
+                // From here on Pingora's loop has the connection.
+                world.provider.script(Script::json(200, "{}"));
+                client.send(with_key("GET", VOICES, &[])).await;
+                assert_eq!(client.response("GET").await.status, 200);
+            }
+            // The pieces come one by one, and all of them before the answer.
+            world.provider.script(Script { delay: Duration::from_millis(100), ..agrees() });
+            for piece in &pieces {
+                client.send(piece).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(client.head().await.status, 101);
+            assert_eq!(client.bytes(5).await, b"hello", "{pieces:?}");
+            client.end().await;
+            assert!(client.is_closed().await, "and nothing else");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_handshake_that_is_refused_is_no_request() {
+    let world = world().await;
+    for script in [Script::json(404, "{}"), Script::json(401, "{}"), Script::json(200, "{}")] {
+        world.provider.script(script);
+        let mut client = world.connect().await;
+        let asks = handshake(&[("authorization", &bearer(KEY).1)]);
+        client.send(asks + &with_key("GET", VOICES, &[])).await;
+        let answer = client.response("GET").await;
+        assert_eq!((answer.complete, answer.header("connection")), (true, Some("close")));
+        assert!(client.is_closed().await);
+    }
+    assert_eq!(world.provider.received().len(), 3);
+}
+
+#[tokio::test]
+async fn a_side_that_breaks_off_ends_the_other_and_is_told() {
+    let world = world_of(async |mut far| {
+        far.write_all(b"hello").await.expect("sent");
+        let mut said = [0; 4];
+        far.read_exact(&mut said).await.expect("sent");
+        far.set_zero_linger().expect("set");
+    });
+    let world = world.await;
+    let mut client = opened(&world).await;
+    assert_eq!(client.bytes(5).await, b"hello");
+    client.send("ping").await;
+    assert!(client.is_closed().await);
+    let call = &world.log.calls(1).await[0];
+    assert_eq!((call["statusCode"].as_str(), call["code"].as_str()), (Some("101"), Some("upstream_error")), "{call}");
+
+    let world = self::world().await;
+    let client = open(&world).await;
+    client.stream.set_zero_linger().expect("set");
+    drop(client);
+    eventually("the provider's end is closed", async || world.provider.open_connections() == 0).await;
+    assert_eq!(world.log.calls(1).await[0]["statusCode"], "499");
 }

@@ -66,7 +66,23 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Self {
         let stream = timeout(SOON, TcpStream::connect(address)).await.expect("in time").expect("connected");
         stream.set_nodelay(true).expect("set");
+        Self::of(stream)
+    }
+
+    /// One that was accepted, or made elsewhere.
+    pub fn of(stream: TcpStream) -> Self {
         Self { stream, buffer: Vec::new() }
+    }
+
+    /// Reads the head of a request, as a provider does; what follows it stays where it is.
+    pub async fn request_head(&mut self) -> String {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.fill().await > 0, "the connection ended before a head");
+        };
+        String::from_utf8(self.buffer.drain(..end).collect()).expect("UTF-8")
     }
 
     /// Sends bytes as they are.

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod heavy;
 mod http2;
 mod log;
+mod migrated;
 mod pair;
 mod process;
 mod routes;
@@ -31,6 +32,7 @@ pub use client::{Connection, Response, head};
 pub use connect::{ConnectProxy, Manner};
 pub use http2::{Begun, Client, H2, HSTS, begun, json, send_all};
 pub use log::Log;
+pub use migrated::{Keys, Way};
 pub(crate) use pair::over_all_pairs;
 pub use pair::{AnyBegun, AnyClient, Http, Pair};
 pub use process::{Ended, Process, SERVE, Service, prepare, threads};
@@ -98,6 +100,8 @@ pub struct Setup {
     pub policies: Vec<Arc<dyn Policy>>,
     /// The versions of HTTP on both sides of the gateway.
     pub pair: Pair,
+    /// Takes the place of all YAML above: what `migrate` makes of the NodeJS gateway's files, with its keys here.
+    pub migrated: Option<Keys>,
 }
 
 /// A gateway, its provider and its files.
@@ -130,13 +134,18 @@ impl World {
         let provider = Provider::start(setup.options.clone().unwrap_or(options)).await.expect("the provider starts");
         let provider = Arc::new(provider);
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("keys.json"), setup.key_file.as_deref().unwrap_or(KEY_FILE))
-            .expect("written");
+        if setup.migrated.is_none() {
+            std::fs::write(folder.path().join("keys.json"), setup.key_file.as_deref().unwrap_or(KEY_FILE))
+                .expect("written");
+        }
         for (name, text) in &setup.files {
             std::fs::write(folder.path().join(name), text).expect("written");
         }
         let (authority, host) = pair::prepare(&mut setup, &provider, folder.path()).await;
-        let yaml = yaml(&setup, &provider, 2);
+        let yaml = match setup.migrated {
+            Some(keys) => migrated::yaml(keys, &mut setup, &provider, folder.path()).await,
+            None => yaml(&setup, &provider, 2),
+        };
         std::fs::write(folder.path().join("gateway.yaml"), yaml).expect("written");
         let log = Log::default();
         let sources = sources(&folder, &setup);

@@ -31,8 +31,17 @@ pub struct Pair {
     pub provider: Http,
 }
 
-/// Makes four tests out of each function of this name, one for each pair of versions.
+/// Makes four tests out of each function of this name, one for each pair of versions. With `migrated too:` it makes two
+/// more, of a gateway on what `migrate` made of the original's files: with its keys in the environment, and in a file.
 macro_rules! over_all_pairs {
+    (migrated too: $($test:ident),* $(,)?) => {
+        over_all_pairs!($($test),*);
+        mod migrated {
+            use crate::support::over_all_pairs;
+            over_all_pairs!(@@ keys_in_the_environment Environment [$($test)*]);
+            over_all_pairs!(@@ keys_in_a_file File [$($test)*]);
+        }
+    };
     ($($test:ident),* $(,)?) => {
         over_all_pairs!(@ http1_to_http1 One One [$($test)*]);
         over_all_pairs!(@ http1_to_http2 One Two [$($test)*]);
@@ -45,7 +54,18 @@ macro_rules! over_all_pairs {
             $(
                 #[tokio::test]
                 async fn $test() {
-                    super::$test(Pair { client: Http::$client, provider: Http::$provider }).await;
+                    super::$test(Pair { client: Http::$client, provider: Http::$provider }.into()).await;
+                }
+            )*
+        }
+    };
+    (@@ $name:ident $keys:ident [$($test:ident)*]) => {
+        mod $name {
+            use crate::support::{Keys, Way};
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    super::super::$test(Way::migrated(Keys::$keys)).await;
                 }
             )*
         }

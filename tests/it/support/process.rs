@@ -160,6 +160,11 @@ impl Process {
         line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a size")
     }
 
+    /// Makes `VmHWM` what is in use now.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("Linux, and a process of ours");
+    }
+
     /// What it has used of the processor so far, in all its threads. Linux counts in hundredths of a second.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("Linux");

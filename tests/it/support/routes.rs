@@ -2,8 +2,6 @@
 //!
 //! Never does: start anything.
 
-use std::time::Duration;
-
 use ai_gateway::demo::{After, Script};
 
 use super::{Setup, head};
@@ -47,14 +45,12 @@ pub fn each_kind(scopes: &[&str], more: &str) -> Setup {
     Setup { provider, key_file: Some(key_file(scopes, "")), ..Setup::default() }
 }
 
-/// The provider's other end of a WebSocket: it agrees and sends everything back. It waits a moment before its 101: Pingora
-/// 0.9.1 tears a tunnel down whose 101 is there before the gateway has noted that the handshake has no body (Pingora's issue
-/// #946), which no provider outside of this machine is fast enough for.
+/// The provider's other end of a WebSocket: it agrees and sends everything back.
 pub fn agrees() -> Script {
     let head = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nsec-websocket-protocol: realtime\r\n\
         x-request-id: theirs\r\nset-cookie: a=1\r\n\r\n";
-    Script { delay: Duration::from_millis(30), after: After::Mirror, ..Script::raw(head) }
+    Script { after: After::Mirror, ..Script::raw(head) }
 }
 
 /// A client's end: the head that asks for one, with further headers, the key among them.

@@ -5,12 +5,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ai_gateway::demo::{Received, Script};
+use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
 use super::*;
 
 const STREAMS: usize = 200;
 const HAMMERS: usize = 4;
+/// On one connection over HTTP/2.
+const STREAMS_OF_ONE: usize = 10;
+const CHAT: &str = "/openai/v1/chat/completions";
 
 fn question(index: usize) -> String {
     chat_stream(&format!("question {index}"))
@@ -101,6 +106,91 @@ async fn streams_run_on_and_new_calls_are_served_throughout() {
 }
 
 #[tokio::test]
+async fn an_upload_that_began_before_the_switch_arrives_whole() {
+    let mut service = old_with(each_kind(ALL, "")).await;
+    service.provider.script(Script::json(200, "{}").always());
+    let body: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let (before, after) = body.split_at(body.len() / 2);
+    let mut uploads = Vec::new();
+    for framing in [("content-length", body.len().to_string()), ("transfer-encoding", "chunked".to_owned())] {
+        let chunked = framing.1 == "chunked";
+        let mut client = service.connect().await;
+        client.send(head("POST", UPLOAD, &[bearer(KEY), framing], b"")).await;
+        client.send(framed(before, chunked)).await;
+        uploads.push((client, chunked));
+    }
+    let half = |call: &Received| call.body_length >= before.len() as u64;
+    eventually("the half of both is there", async || {
+        service.provider.received().iter().filter(|call| half(call)).count() == 2
+    })
+    .await;
+    let mut old = upgrade(&mut service).await;
+    old.says("INFO listeners are closed").await;
+    for (client, chunked) in &mut uploads {
+        client.send(framed(after, *chunked)).await;
+        if *chunked {
+            client.send("0\r\n\r\n").await;
+        }
+        let answer = client.response("POST").await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    }
+    assert_eq!(old.end().await.code, Some(0));
+    let hash = |call: &Received| (call.body_complete, call.body_sha256.clone());
+    let received: Vec<_> = service.provider.received().iter().map(hash).collect();
+    let whole: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(received, [(true, Some(whole.clone())), (true, Some(whole))]);
+}
+
+fn framed(body: &[u8], chunked: bool) -> Vec<u8> {
+    match chunked {
+        true => [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n"].concat(),
+        false => body.to_vec(),
+    }
+}
+
+#[tokio::test]
+async fn streams_of_several_connections_over_http_2_run_on() {
+    let authority = Authority::new();
+    let (listen, files) = authority.listener();
+    let mut service = old_with(Setup { listen: vec![listen.clone()], files, ..Setup::default() }).await;
+    let tls = service.client(&authority).await;
+    service.change(&listen, &listen.replace("127.0.0.1:0", &tls.address.to_string()));
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        connections.push(tls.h2().await);
+    }
+    let ask = async |index: usize| {
+        let body = question(index % STREAMS_OF_ONE);
+        connections[index / STREAMS_OF_ONE].begin("POST", CHAT, &json(), body.as_bytes()).await
+    };
+    service.provider.script(slow(40, 0).on("/v1/chat/completions").always());
+    let mut expected = Vec::new();
+    for index in 0..STREAMS_OF_ONE {
+        expected.push(ask(index).await.rest().await.0.text());
+    }
+    service.provider.clear_scripts();
+    service.provider.script(slow(40, 100).on("/v1/chat/completions").always());
+    let mut streams = Vec::new();
+    for index in 0..connections.len() * STREAMS_OF_ONE {
+        streams.push(ask(index).await);
+    }
+    let mut old = upgrade(&mut service).await;
+    assert!(old.runs(), "its streams run on");
+    // All at once: what is not read of one takes the window of its connection from the others.
+    let mut reading = JoinSet::new();
+    for (index, stream) in streams.into_iter().enumerate() {
+        reading.spawn(async move { (index, stream.rest().await) });
+    }
+    for (index, (answer, reset)) in reading.join_all().await {
+        assert!(answer.complete && reset.is_none(), "stream {index}: {reset:?}");
+        assert_eq!(answer.text(), expected[index % STREAMS_OF_ONE], "stream {index}");
+    }
+    assert_eq!(tls.h2().await.post(CHAT, &chat("x")).await.status, 200, "the new one has the listener");
+    drop(connections);
+    assert_eq!(old.end().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn who_has_connected_before_the_switch_and_speaks_after_it_is_served() {
     let mut service = old().await;
     let mut silent = service.connect().await;
@@ -115,6 +205,29 @@ async fn who_has_connected_before_the_switch_and_speaks_after_it_is_served() {
     let answer = half.response("GET").await;
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert!(silent.is_closed().await && half.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_websocket_lives_on_until_its_sides_end_it() {
+    let mut service = old_with(each_kind(ALL, "")).await;
+    service.provider.script(agrees());
+    let mut client = service.connect().await;
+    client.send(handshake(&[("authorization", &bearer(KEY).1)])).await;
+    assert_eq!(client.head().await.status, 101);
+    let mut old = upgrade(&mut service).await;
+    old.says("INFO listeners are closed").await;
+    for _ in 0..3 {
+        client.send("hello").await;
+        assert_eq!(client.bytes(5).await, b"hello");
+    }
+    assert!(old.runs(), "it is still open");
+    client.send("bye").await;
+    client.end().await;
+    assert_eq!(client.bytes(3).await, b"bye");
+    assert!(client.is_closed().await);
+    let ended = old.end().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(old.messages().iter().any(|message| message == "INFO the last call is over"));
 }
 
 #[tokio::test]
