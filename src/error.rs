@@ -104,6 +104,8 @@ pub enum UpstreamFault {
     Connect,
     /// The HTTP proxy on the way to it refused, cannot be reached, or answered rubbish.
     Proxy,
+    /// It did not answer within `connect`.
+    ProxySilent,
     /// The connection ended before the answer was complete.
     Reset,
     /// What came back is no valid HTTP/1.1.
@@ -115,8 +117,6 @@ pub enum UpstreamFault {
 pub enum Silence {
     /// `connect`
     Connect,
-    /// `connect`, spent on the HTTP proxy on the way to it
-    Proxy,
     /// `first_byte`
     FirstByte,
     /// `first_token`

@@ -156,8 +156,13 @@ fn timeouts(provider: &Provider) -> String {
     format!("connect {connect}, first byte {stream} (stream) or {other}{token}, idle {idle}, total {total}")
 }
 
+/// A span of time as the YAML file spells it. What is whole days is told in days, because a month is of no fixed length.
 fn span(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() / DAY {
+        days @ 2.. if duration == Duration::from_secs(days * DAY) => format!("{days}days"),
+        _ => humantime::format_duration(duration).to_string(),
+    }
 }
 
 /// Bytes in the largest unit that they fill, as the YAML file spells it; with one digit behind the point where they do
@@ -176,14 +181,15 @@ fn shown(listener: &Listener) -> String {
     if listener.tls.is_some() { format!("https://{}", listener.address) } else { listener.address.to_string() }
 }
 
-/// How a route's calls are carried, where that is not by reading them, and what tells their model.
+/// How a route's calls are carried, where that is not by reading them, what tells their model, and what they cost.
 fn kind(route: &Route) -> String {
     let model = match &route.model {
         ModelSource::Unseen => String::new(),
         ModelSource::Query => ", model from the query".to_owned(),
         ModelSource::Always(model) => format!(", model {model}"),
     };
-    if route.kind.is_unread() { format!(" ({}{model})", route.kind.name()) } else { String::new() }
+    let price = route.price.map_or_else(String::new, |price| format!(", USD {price} a call"));
+    if route.kind.is_unread() { format!(" ({}{model}{price})", route.kind.name()) } else { String::new() }
 }
 
 fn routes_of<'s>(snapshot: &'s Snapshot, provider: &Provider) -> impl Iterator<Item = &'s Route> {

@@ -78,6 +78,7 @@ pub fn main() -> ExitCode {
 /// Why a command ended badly.
 struct Failure {
     code: u8,
+    /// Empty where nobody is to be told.
     text: String,
 }
 
@@ -88,8 +89,8 @@ impl Failure {
 }
 
 impl From<io::Error> for Failure {
+    /// A reader that has enough, as `head` has, is told nothing.
     fn from(error: io::Error) -> Self {
-        // A reader that has had enough, as `head` has, is told nothing.
         let has_gone = error.kind() == io::ErrorKind::BrokenPipe;
         Self { code: 1, text: if has_gone { String::new() } else { error.to_string() } }
     }
@@ -109,9 +110,10 @@ fn run_keys(args: &KeysArgs) -> Result<u8, Failure> {
         opaque: settings.opaque,
         now: SystemTime::now(),
     };
-    keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr())
-        .map(|()| 0)
-        .map_err(|error| Failure { code: error.exit_code(), text: error.to_string() })
+    keys::run(&args.command, &context, &mut io::stdout(), &mut io::stderr()).map(|()| 0).map_err(|error| match error {
+        keys::KeysError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => error.into(),
+        error => Failure { code: error.exit_code(), text: error.to_string() },
+    })
 }
 
 fn run_usage(args: &usage::UsageArgs) -> Result<u8, Failure> {

@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::report::FieldPath;
-use super::values::Later;
+use super::values::Money;
 
 /// An entry of `routes`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct RouteEntry {
     pub is_mapping: bool,
     /// What tells the model of the route's calls: `query`, or the model itself.
     pub model: Option<String>,
+    /// What each call costs.
+    pub price: Option<Money>,
 }
 
 /// The mapping that an entry may be.
@@ -29,14 +31,13 @@ pub struct RouteEntry {
 struct RouteMapping {
     route: String,
     model: Option<String>,
-    #[serde(rename = "price_per_request")]
-    _price_per_request: Later,
+    price_per_request: Option<Money>,
 }
 
 impl RouteEntry {
     /// An entry that is a text.
     pub(super) fn line(text: &str) -> Self {
-        Self { route: text.to_owned(), is_mapping: false, model: None }
+        Self { route: text.to_owned(), is_mapping: false, model: None, price: None }
     }
 
     /// Where the text of the entry at this path stands.
@@ -59,8 +60,9 @@ impl<'de> Visitor<'de> for RouteVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RouteEntry, A::Error> {
-        let RouteMapping { route, model, .. } = RouteMapping::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(RouteEntry { route, is_mapping: true, model })
+        let RouteMapping { route, model, price_per_request } =
+            RouteMapping::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(RouteEntry { route, is_mapping: true, model, price: price_per_request })
     }
 }
 

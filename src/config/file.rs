@@ -241,7 +241,8 @@ pub struct Provider {
     /// Kinds: `json` (the default), `stream` for uploads and media of any size, `websocket`, and `opaque`, which alone may
     /// have the method `any` and a path that ends in `/*`. `{ route: "get /v1/realtime websocket", model: query }` says what
     /// tells the model of calls that are not read: the parameter `model` of the query, where that is what the provider
-    /// goes by, or any other text is itself the model that all calls of the route count as. Default: models, models/{model}, chat/completions, embeddings
+    /// goes by, or any other text is itself the model that all calls of the route count as. Beside or in place of it
+    /// `price_per_request: 0.006` is what each such call costs, in USD, whatever it uses. Default: models, models/{model}, chat/completions, embeddings
     /// and images/generations.
     pub routes: Vec<RouteEntry>,
 }
@@ -300,10 +301,10 @@ pub struct Timeouts {
     /// From the request sent to a stream's first content, or `off`. Up to 24h. Default `off`.
     pub first_token: PeriodOrOff,
     /// Between two pieces of an answer; on a `websocket` route, without a byte in either direction. (On `stream` and
-    /// `opaque` routes a silence is noticed after `first_byte.other`, where that is longer.) Up to 24h. Default 120s.
+    /// `opaque` routes the wait for the answer's head is `first_byte.other`, but no less than this.) Up to 24h. Default 120s.
     pub idle: Period,
-    /// From the first attempt to the answer's end; on `stream` and `opaque` routes from the request's end, looked at when a
-    /// piece arrives; a WebSocket may last longer. Up to 24h. Default 900s.
+    /// From the first attempt to the answer's end; on `stream` and `opaque` routes from the request's end; a
+    /// WebSocket may last longer. Up to 24h. Default 900s.
     pub total: Period,
 }
 

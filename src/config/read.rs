@@ -12,7 +12,6 @@ use serde_path_to_error::Segment;
 use super::file::{File, Provider};
 use super::report::{FieldPath, Problem, Step, shown};
 use super::tree::Tree;
-use super::values::NOT_YET;
 
 /// Problems after which we give up looking for more.
 const MAX_PROBLEMS: usize = 100;
@@ -84,9 +83,6 @@ fn tell(tree: &Tree, path: &FieldPath, error: &Error) -> Problem {
         Error::IntegerParseFailure(..) => tree.problem(path, "expected a whole number"),
         Error::FloatParseFailure(..) => tree.problem(path, "expected a number"),
         Error::NotBoolean(_) => tree.problem(path, "expected true or false"),
-        Error::Other(words, _) if words == NOT_YET => {
-            tree.problem(path, NOT_YET).hint("leave it out; a later version brings it")
-        }
         Error::Other(words, _) => tree.problem(path, expected(words)),
     }
 }

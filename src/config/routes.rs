@@ -11,7 +11,7 @@ use super::compile::Check;
 use super::entries::RouteEntry;
 use super::report::FieldPath;
 use crate::route::{Kind, ModelSource, Provider, QUERY, Route, RouteTable, TableError, may_be_model};
-use crate::units::RouteId;
+use crate::units::{RouteId, Usd};
 
 /// A line that was understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,16 +64,14 @@ pub(super) fn compile(
                 continue;
             }
         };
-        if let Some(other) = of_another_dialect(line.path, provider) {
-            check.warn(format!(
-                "{path}: this path is of the dialect {other}, and the provider's is {}: what its calls use may not be known, and \
-                 errors have the other's shape; let a second provider have it",
-                provider.dialect.name()
-            ));
-        }
+        warn_of_dialect(check, &path, line.path, provider);
         let model = model_source(entry.model.as_deref(), &line, provider).unwrap_or_else(|(message, hint)| {
             check.refuse_with(&item.key("model"), message, hint);
             ModelSource::Unseen
+        });
+        let price = price(entry, line.kind).unwrap_or_else(|(message, hint)| {
+            check.refuse_with(&item.key("price_per_request"), message, hint);
+            None
         });
         let count = table.iter().count();
         let id = match u16::try_from(count) {
@@ -89,6 +87,7 @@ pub(super) fn compile(
             pattern: format!("/{}{}", provider.id, line.path),
             kind: line.kind,
             model,
+            price,
             provider: Arc::clone(provider),
         };
         match table.add(route) {
@@ -100,6 +99,26 @@ pub(super) fn compile(
                 "a variable segment has one name, {model}, in all routes",
             ),
         }
+    }
+}
+
+fn warn_of_dialect(check: &mut Check<'_>, at: &FieldPath, path: &str, provider: &Provider) {
+    if let Some(other) = of_another_dialect(path, provider) {
+        check.warn(format!(
+            "{at}: this path is of the dialect {other}, and the provider's is {}: what its calls use may not be known, and \
+             errors have the other's shape; let a second provider have it",
+            provider.dialect.name()
+        ));
+    }
+}
+
+/// What each call costs, where that is said.
+fn price(entry: &RouteEntry, kind: Kind) -> Result<Option<Usd>, Fault> {
+    match entry.price {
+        Some(_) if !kind.is_unread() => {
+            Err(("the calls of a json route cost what they use", "leave it out, and see `prices`"))
+        }
+        price => Ok(price.map(|money| money.0)),
     }
 }
 

@@ -10,12 +10,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 
 use crate::units::{Limits, Secret, Usd};
-
-/// What is said of fields and values that a later version brings.
-pub(super) const NOT_YET: &str = "not available yet";
 
 /// Bytes: a whole number, alone or with one of `KB MB GB KiB MiB GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +48,9 @@ pub struct Hidden(pub Secret);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(pub u64);
 
-/// The money of a budget: more than 0.
+/// Money: more than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Money(pub Usd);
-
-/// A field of a later version: its name is kept, any value is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Later;
 
 /// A switch that the gateway sets itself where nobody does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -180,13 +173,6 @@ impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
             .deserialize_str(Scalar { expecting: "a text", read: |text| Some(Self(Secret::new(text.to_owned()))) })
-    }
-}
-
-impl<'de> Deserialize<'de> for Later {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer)?;
-        Err(D::Error::custom(NOT_YET))
     }
 }
 

@@ -12,6 +12,9 @@ pub(super) fn told_of_fault(fault: UpstreamFault) -> &'static str {
         UpstreamFault::Proxy => {
             "The provider could not be reached: the proxy on the way to it did not open a connection"
         }
+        UpstreamFault::ProxySilent => {
+            "The provider could not be reached: the proxy on the way to it did not open a connection in time"
+        }
         UpstreamFault::Reset => "The provider closed the connection before its answer was complete",
         UpstreamFault::BadAnswer => "The provider's answer could not be understood",
     }
@@ -21,9 +24,6 @@ pub(super) fn told_of_fault(fault: UpstreamFault) -> &'static str {
 pub(super) fn told_of_silence(silence: Silence) -> &'static str {
     match silence {
         Silence::Connect => "The provider could not be reached in time",
-        Silence::Proxy => {
-            "The provider could not be reached: the proxy on the way to it did not open a connection in time"
-        }
         Silence::FirstByte => "The provider did not begin to answer in time",
         Silence::FirstToken => "The provider did not begin with the content of its answer in time",
         Silence::Idle => "The provider fell silent in the middle of its answer",

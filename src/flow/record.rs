@@ -206,7 +206,6 @@ pub(super) fn outcome(refusal: Option<&Refusal>, upstream_status: Option<u16>) -
     match refusal {
         Some(Refusal::UpstreamAuth) => "auth_refused",
         Some(Refusal::UpstreamTimeout(Silence::Connect)) => "connect_timeout",
-        Some(Refusal::UpstreamTimeout(Silence::Proxy)) => "proxy_timeout",
         Some(Refusal::UpstreamTimeout(Silence::FirstByte)) => "first_byte_timeout",
         Some(Refusal::UpstreamTimeout(Silence::FirstToken)) => "first_token_timeout",
         Some(Refusal::UpstreamTimeout(Silence::Idle)) => "idle_timeout",
@@ -214,6 +213,7 @@ pub(super) fn outcome(refusal: Option<&Refusal>, upstream_status: Option<u16>) -
         Some(Refusal::Upstream(UpstreamFault::Resolve)) => "resolve_failed",
         Some(Refusal::Upstream(UpstreamFault::Connect)) => "connect_failed",
         Some(Refusal::Upstream(UpstreamFault::Proxy)) => "proxy_failed",
+        Some(Refusal::Upstream(UpstreamFault::ProxySilent)) => "proxy_timeout",
         Some(Refusal::Upstream(UpstreamFault::Reset)) => "reset",
         Some(Refusal::Upstream(UpstreamFault::BadAnswer)) => "bad_answer",
         Some(Refusal::ClientGone) => "client_gone",

@@ -2,7 +2,8 @@
 //!
 //! Invariant: what the provider told is never replaced by an estimate that is less, and an estimate is never more than the
 //! model can take and the request lets it give; nothing is charged for a call that the provider did not answer, or whose
-//! answer broke before anything of it went to the client, unless it was this side that left; what has no price costs `None`, never zero.
+//! answer broke before anything of it went to the client, unless it was this side that left; what has no price costs `None`, never zero;
+//! where the route has a price for each call, what is charged for costs that and nothing else.
 //! Never does: read a clock, look at a body.
 
 use std::sync::Arc;
@@ -43,6 +44,15 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
     let metered = metered.unwrap_or_default();
     let price = price(record, &metered, snapshot);
     let (certainty, usage) = Judge { record, route, asked, metered: &metered, price }.judge();
+    if let Some(each) = route.price {
+        let (certainty, cost) = match certainty {
+            Certainty::Failed => (certainty, Usd::ZERO),
+            Certainty::Unknown => (Certainty::Settled, each),
+            _ => (certainty, each),
+        };
+        let (model, service_tier) = (metered.model, metered.service_tier);
+        return Spent { certainty, usage, cost: Some(cost), prices: None, model, service_tier };
+    }
     let cost = match (certainty, &usage) {
         (_, Some(usage)) => {
             price.and_then(|price| price.cost(usage, metered.service_tier.as_deref())).filter(|cost| *cost <= MOST)

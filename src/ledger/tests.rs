@@ -30,6 +30,7 @@ fn route() -> Arc<Route> {
         pattern: "/openai/v1/chat/completions".to_owned(),
         kind: Kind::Json,
         model: crate::route::ModelSource::Unseen,
+        price: None,
         provider: crate::route::tests::provider("openai"),
     })
 }

@@ -18,7 +18,7 @@ use crate::telemetry::{InFlight, Telemetry};
 use super::limits::Held;
 use super::native::Native;
 use super::places::Place;
-use super::watch;
+use super::watch::{self, Ended};
 
 /// One call.
 pub struct Call {
@@ -160,20 +160,26 @@ impl Drop for Wait<'_> {
 impl Drop for Call {
     fn drop(&mut self) {
         let Some(arrived) = &mut self.arrived else { return };
-        let record = &mut arrived.record;
+        let ended = watch::has_ended().filter(|_| !self.over);
         let unfinished = if std::thread::panicking() {
             // One that the exchange did not contain: in a hook of the native path, or Pingora's own.
             self.telemetry.panicked();
             Refusal::Bug("a panic, told above")
-        } else if self.over || watch::has_ended() {
+        } else if let Some(Ended::Silent(silence)) = ended {
+            if let Some(native) = &mut self.native {
+                native.falls_silent(arrived);
+            }
+            Refusal::UpstreamTimeout(silence)
+        } else if self.over || ended.is_some() {
             Refusal::ClientGone
         } else {
             Refusal::ShuttingDown
         };
+        let record = &mut arrived.record;
         if record.status == 0 {
             record.status = unfinished.status();
             record.refusal.get_or_insert(unfinished);
-        } else if !self.over && !watch::has_ended() {
+        } else if !self.over && ended != Some(Ended::Lingered) {
             // What was sent of the answer looks like success, which it was not.
             record.refusal.get_or_insert(unfinished);
         }

@@ -21,7 +21,7 @@ use crate::limit::{Actual, Ask, Bound, Denied, LeaseFault, Leases, Limiter, Loca
 use crate::meter::price::Price;
 use crate::meter::{Scan, Splice};
 use crate::route::{Deployment, Kind};
-use crate::units::{Limits, Usd};
+use crate::units::{Amount, Limits, Usd};
 
 use super::Gateway;
 use super::call::Call;
@@ -289,19 +289,26 @@ pub(super) async fn again(gateway: &Gateway, call: &mut Call, underway: &Underwa
 /// The same for a call whose body passes unread: what it generates would not be counted.
 ///
 /// # Errors
-/// As [`admit`], and `RouteNotMetered` where its tokens or its cost are limited.
+/// As [`admit`], and `RouteNotMetered` where its tokens are limited, or its cost and the route has no price for each call.
 pub(super) async fn admit_unread(gateway: &Gateway, call: &mut Call, underway: &Underway) -> Result<(), Refusal> {
     let arrived = call.arrived()?;
     let generates = underway.route.kind == Kind::Websocket || underway.route.generates(&arrived.record.method);
     let snapshot = Arc::clone(&arrived.snapshot);
+    let price = underway.route.price;
+    let unseen = |amount: Amount| match amount {
+        Amount::Usd(_) => price.is_none(),
+        Amount::Tokens(_) => true,
+    };
     let metered = |bound: &Bound| {
         let limits = &bound.limits;
-        !limits.shadow && (limits.tokens_per_minute.is_some() || !limits.budgets.is_empty())
+        let of_budgets = limits.budgets.iter().any(|budget| unseen(budget.amount));
+        !limits.shadow && (limits.tokens_per_minute.is_some() || of_budgets)
     };
     if generates && bounds(&snapshot, underway, arrived).into_iter().flatten().any(metered) {
         return Err(Refusal::RouteNotMetered);
     }
     let ask = if generates { Ask::default() } else { NOTHING };
+    let ask = Ask { priced: ask.priced || price.is_some(), worst_cost: price.or(ask.worst_cost), ..ask };
     admit(gateway, call, underway, &ask).await
 }
 

@@ -213,6 +213,21 @@ pub(super) fn hold_flush(session: &ServerSession, is_held: bool) {
     }
 }
 
+/// Lets what is written be sent without a flush, or no longer.
+pub(super) fn send_at_once(session: &ServerSession, at_once: bool) {
+    if let Some(guard) = guard(session) {
+        let mut out = guard.out.lock();
+        (out.at_once, out.has_company) = (at_once, false);
+    }
+}
+
+/// Lets the head, which is written next, wait for what is written behind it.
+pub(super) fn head_has_company(session: &ServerSession) {
+    if let Some(guard) = guard(session) {
+        guard.out.lock().has_company = true;
+    }
+}
+
 /// Whether the body behind a session's head goes out in chunks over HTTP/1.1, as Pingora frames it.
 pub(super) fn is_in_chunks(session: &ServerSession) -> bool {
     let head = session.response_written().filter(|_| guard(session).is_some());
@@ -261,7 +276,11 @@ impl AsyncRead for Guard {
             stage @ (SERVED | CHUNKS) => {
                 self.due = None;
                 let before = buffer.filled().len();
-                let read = Pin::new(&mut self.out.get_mut().stream).poll_read(context, buffer);
+                let out = self.out.get_mut();
+                if out.at_once && out.is_stuck {
+                    out.push_on(context);
+                }
+                let read = Pin::new(&mut out.stream).poll_read(context, buffer);
                 self.note(&buffer.filled()[before..], stage == CHUNKS);
                 read
             }

@@ -19,7 +19,7 @@ use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 
 use crate::config::ServerSettings;
-use crate::error::{Refusal, UpstreamFault};
+use crate::error::{Refusal, Silence, UpstreamFault};
 use crate::flow::Underway;
 use crate::meter::Tap;
 use crate::route::{self, Class, Outcome, Plan, Provider, time_to_reset};
@@ -30,6 +30,7 @@ use super::attempts;
 use super::body;
 use super::call::Call;
 use super::exchange::{self, facts, part_when_draining, unspeakable};
+use super::listener;
 use super::relay::shape;
 use super::upstream::{AnswerHead, Broken, Length};
 use super::wire::{self, Carries, Outgoing, Told};
@@ -50,8 +51,8 @@ pub(super) struct Native {
     started: Instant,
     /// Bytes of the client's body so far.
     uploaded: u64,
-    /// When the call has to be over; the time for it begins anew once the client has sent its whole body.
-    deadline: Instant,
+    /// When the call has to be over, once the provider has the whole request.
+    deadline: Option<Instant>,
     /// What the gateway itself had taken until the call was handed over.
     own: Duration,
     /// Covers the provider's key in its answer.
@@ -80,12 +81,12 @@ pub(super) async fn begin(
     let plan = attempts::only(session, call, &mut underway).await?;
     let started = Instant::now();
 
-    let deadline = started + underway.target.provider.timeouts.total;
     call.goes_upstream();
     let own = call.own_time();
     let masking = underway.target.mask().map(Mask::begin);
-    call.native =
-        Some(Native { underway, plan, started, uploaded: 0, deadline, own, masking, answered: None, refusal: None });
+    let (deadline, answered, refusal) = (None, None, None);
+    call.native = Some(Native { underway, plan, started, uploaded: 0, deadline, own, masking, answered, refusal });
+    listener::send_at_once(session, true);
     Ok(())
 }
 
@@ -106,7 +107,8 @@ pub(super) async fn peer(gateway: &Gateway, call: &mut Call) -> Result<Box<HttpP
     // Over HTTP/2 Pingora's loop would take heads of up to 16 MiB, and uploads that stand still would hold up each other.
     peer.options.alpn = ALPN::H1;
     let timeouts = &provider.timeouts;
-    // One limit for each read is all there is, and the wait for the answer's head is one of them.
+    // One limit for each read is all there is, and the wait for the answer's head is one of them; behind that `watch` has
+    // the time between two pieces.
     let silence = timeouts.first_byte_other.max(timeouts.idle).min(timeouts.total);
     peer.options.read_timeout = Some(silence);
     peer.options.write_timeout = Some(timeouts.idle);
@@ -148,6 +150,9 @@ pub(super) fn request(session: &mut ServerSession, head: &mut RequestHeader, cal
 fn is_asked(call: &mut Call) {
     if let Ok(arrived) = call.arrived() {
         arrived.asked.sent = true;
+    }
+    if let Some(native) = &mut call.native {
+        native.is_asked(Instant::now());
     }
 }
 
@@ -231,6 +236,7 @@ pub(super) fn answer(
     let arrived = call.arrived().map_err(|refusal| explain(&refusal))?;
     arrived.record.status = head.status.as_u16();
     arrived.asked.relayed = true;
+    call.native()?.is_answering();
     *head = *reply;
     Ok(())
 }
@@ -266,9 +272,14 @@ pub(super) fn not_connected(gateway: &Gateway, peer: &HttpPeer, mut error: Box<E
 pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error: &Error, call: &mut Call) {
     let Some(native) = &mut call.native else { return };
     let (noted, answered) = (native.refusal.take(), native.answered.is_some());
+    // Pingora's time for a read is never more than that for all, and counts in steps of 10 ms.
+    let is_over = native.deadline.is_some_and(|deadline| Instant::now() + Duration::from_millis(20) >= deadline);
     let provider = Arc::clone(&native.underway.target.provider);
     let refusal = noted.unwrap_or_else(|| {
-        let refusal = fault::refusal(error, answered, session.is_body_done());
+        let refusal = match fault::refusal(error, answered, session.is_body_done()) {
+            Refusal::UpstreamTimeout(_) if answered && is_over => Refusal::UpstreamTimeout(Silence::Total),
+            refusal => refusal,
+        };
         if refusal.is_of_upstream() {
             // Not all that Pingora says of it, which may repeat what was sent.
             call.told_of(&provider, error.etype().as_str());
@@ -292,6 +303,7 @@ pub(super) async fn over(session: &mut ServerSession, call: &mut Call, error: Op
     if error.is_none() {
         native.plan.judge(Outcome::Completed, Instant::now());
     }
+    listener::send_at_once(session, false);
     let took = native.started.elapsed();
     let settings = match call.arrived() {
         Ok(arrived) => {

@@ -1,14 +1,17 @@
-//! An end for calls over HTTP/2 that Pingora's loop would wait for without one: the answer is complete, and the client
-//! neither ends nor resets the body that nobody reads any more.
+//! An end for calls that Pingora's loop would wait for too long: a provider that falls silent in the middle of an answer, or
+//! takes longer for it than is allowed in all; and over HTTP/2 a client that has the whole answer and neither ends nor
+//! resets a body that nobody reads any more.
 //!
-//! Invariant: a call is ended from outside only where its hooks have asked for it; the stream is then reset.
-//! Never does: touch HTTP/1.1, where Pingora's own limit of a read from the client holds.
+//! Invariant: a call is ended from outside only where its hooks have asked for it, and not for the time that its client
+//! takes; the connection is then cut, or the stream reset.
+//! Never does: end a call without an answer whose provider may still begin one in time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
@@ -16,6 +19,8 @@ use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+use crate::error::Silence;
 
 use super::{Gateway, Hooks};
 
@@ -27,38 +32,166 @@ tokio::task_local! {
 /// When a call ends, once that is known.
 #[derive(Debug, Default)]
 struct End {
-    at: Mutex<Option<Instant>>,
-    set: Notify,
+    is_http2: bool,
+    ends: Mutex<Ends>,
+    /// Told when it ends sooner than it is waited for.
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// When there has been enough of the client's lingering.
+    lingers: Option<Instant>,
+    /// When the answer has to be over.
+    total: Option<Instant>,
+    /// How long the provider may be silent, and since when it is.
+    idle: Option<(Duration, Instant)>,
+    /// Pieces that the client has not taken. While there are any the provider's silence does not count.
+    on_the_way: usize,
+    /// Which end is waited for.
+    awaited: Option<Instant>,
+}
+
+/// Why a call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Its client lingered behind the whole answer.
+    Lingered,
+    /// Its provider was silent.
+    Silent(Silence),
+}
+
+impl Ends {
+    fn next(&self) -> Option<(Instant, Ended)> {
+        let lingers = self.lingers.map(|at| (at, Ended::Lingered));
+        let total = self.total.map(|at| (at, Ended::Silent(Silence::Total)));
+        let idle = self.idle.filter(|_| self.on_the_way == 0);
+        let idle = idle.map(|(idle, since)| (since + idle, Ended::Silent(Silence::Idle)));
+        [lingers, total, idle].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// The silence begins anew.
+    fn moves(&mut self) {
+        if let Some((_, since)) = &mut self.idle {
+            *since = Instant::now();
+        }
+    }
 }
 
 impl End {
-    fn at(&self) -> Option<Instant> {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A later end is found out when the one is there that is waited for, so that a piece costs no timer.
+    fn change(&self, change: impl FnOnce(&mut Ends)) {
+        let mut ends = self.ends();
+        change(&mut ends);
+        if ends.next().is_some_and(|(at, _)| ends.awaited.is_none_or(|awaited| at < awaited)) {
+            self.sooner.notify_one();
+        }
+    }
+
+    fn has_ended(&self) -> Option<Ended> {
+        self.ends().next().filter(|(at, _)| Instant::now() >= *at).map(|(_, ended)| ended)
     }
 
     async fn has_come(&self) {
-        loop {
-            let set = self.set.notified();
-            match self.at() {
-                Some(at) => return sleep_until(at).await,
-                None => set.await,
+        while self.has_ended().is_none() {
+            let sooner = self.sooner.notified();
+            let next = {
+                let mut ends = self.ends();
+                ends.awaited = ends.next().map(|(at, _)| at);
+                ends.awaited
+            };
+            match next {
+                Some(at) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = sooner => {}
+                },
+                None => sooner.await,
             }
         }
     }
 }
 
-/// Ends the call that this task carries after some time, where it is one over HTTP/2.
+fn change(change: impl FnOnce(&mut Ends)) {
+    // Outside of Pingora's loop there is none.
+    let _ = END.try_with(|end| end.change(change));
+}
+
+/// Ends the call that this task carries after some time, where it is one over HTTP/2: over HTTP/1.1 Pingora's own limit of a
+/// read from the client holds.
 pub(super) fn end_within(time: Duration) {
-    // Over HTTP/1.1 there is none.
     let _ = END.try_with(|end| {
-        *end.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
-        end.set.notify_one();
+        if end.is_http2 {
+            end.change(|ends| ends.lingers = Some(Instant::now() + time));
+        }
     });
 }
 
-/// Whether the call that this task carries was asked to end, and has been.
-pub(super) fn has_ended() -> bool {
-    END.try_with(|end| end.at().is_some_and(|at| Instant::now() >= at)).unwrap_or(false)
+/// Ends the call then, and where there is an `idle` time also after a silence of the provider of that length.
+pub(super) fn end_by(total: std::time::Instant, idle: Option<Duration>) {
+    change(|ends| {
+        ends.total = Some(total.into());
+        ends.idle = idle.map(|idle| (idle, Instant::now()));
+    });
+}
+
+/// Takes note that something of the answer came.
+pub(super) fn moves() {
+    change(Ends::moves);
+}
+
+/// Takes note that the whole answer is here.
+pub(super) fn is_answered() {
+    change(|ends| (ends.total, ends.idle) = (None, None));
+}
+
+/// Takes note that a client over HTTP/1.1 does not take what was written, or has taken it.
+pub(super) fn stuck(is_stuck: bool) {
+    change(|ends| {
+        ends.on_the_way = usize::from(is_stuck);
+        ends.moves();
+    });
+}
+
+/// A piece of an answer on its way to the client. Over HTTP/2 it is held until the client has room for it; over HTTP/1.1 the
+/// listener's guard knows of that.
+pub(super) fn passing(piece: Bytes) -> Bytes {
+    match END.try_with(|end| end.is_http2.then(|| Arc::clone(end))) {
+        Ok(Some(end)) => {
+            end.ends().on_the_way += 1;
+            Bytes::from_owner(Passing { piece, end })
+        }
+        _ => piece,
+    }
+}
+
+/// A piece that the client has taken once it is dropped.
+struct Passing {
+    piece: Bytes,
+    end: Arc<End>,
+}
+
+impl AsRef<[u8]> for Passing {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        self.end.change(|ends| {
+            ends.on_the_way = ends.on_the_way.saturating_sub(1);
+            ends.moves();
+        });
+    }
+}
+
+/// Why the call that this task carries was ended from here; absent where it was not.
+pub(super) fn has_ended() -> Option<Ended> {
+    END.try_with(|end| end.has_ended()).ok().flatten()
 }
 
 /// Pingora's proxy loop, with an end for calls that ask for one.
@@ -84,11 +217,9 @@ impl HttpServerApp for Watched {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        if !session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
-        }
-        let end = Arc::new(End::default());
+        let end = Arc::new(End { is_http2: session.is_http2(), ..End::default() });
         tokio::select! {
+            biased;
             done = END.scope(Arc::clone(&end), self.proxy.process_new_http(session, shutdown)) => done,
             () = end.has_come() => None,
         }
@@ -110,29 +241,4 @@ impl HttpServerApp for Watched {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_ends_when_its_hooks_have_asked_for_it_and_not_before() {
-        let end = Arc::new(End::default());
-        let call = END.scope(Arc::clone(&end), async {
-            tokio::time::sleep(Duration::from_secs(100)).await;
-            assert!(!has_ended());
-            end_within(Duration::from_secs(2));
-            std::future::pending::<()>().await;
-        });
-        let started = Instant::now();
-        tokio::select! {
-            () = call => {}
-            () = end.has_come() => {}
-        }
-        assert_eq!(started.elapsed(), Duration::from_secs(102));
-    }
-
-    #[tokio::test]
-    async fn outside_of_http_2_there_is_none() {
-        end_within(Duration::ZERO);
-        assert!(!has_ended());
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::dialect::Dialect;
-use crate::units::{Mask, ProviderId, RouteId, Secret};
+use crate::units::{Mask, ProviderId, RouteId, Secret, Usd};
 
 pub use attempts::{Attempts, Cooldown};
 pub use breaker::{Cause, View};
@@ -175,6 +175,8 @@ pub struct Route {
     pub kind: Kind,
     /// What tells the model of its calls, besides `{model}` in its path and, where that is read, their body.
     pub model: ModelSource,
+    /// What each of its calls costs, whatever it uses; absent where they cost what they use.
+    pub price: Option<Usd>,
     /// Where it leads.
     pub provider: Arc<Provider>,
 }

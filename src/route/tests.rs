@@ -34,7 +34,7 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
 
 fn route(id: u16, method: Option<Method>, pattern: &str, kind: Kind) -> Route {
     let (model, provider) = (ModelSource::Unseen, provider("openai"));
-    Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, model, provider }
+    Route { id: RouteId(id), method, pattern: pattern.to_owned(), kind, model, price: None, provider }
 }
 
 /// A table by hand: method where it is not any, pattern, kind.

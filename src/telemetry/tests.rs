@@ -37,6 +37,7 @@ fn route(pattern: &str) -> Arc<Route> {
         pattern: pattern.to_owned(),
         kind: crate::route::Kind::Json,
         model: crate::route::ModelSource::Unseen,
+        price: None,
         provider: crate::route::tests::provider("openai"),
     })
 }

@@ -44,6 +44,17 @@ async fn help_and_version_are_on_standard_output() {
     }
 }
 
+#[test]
+fn a_reader_that_has_enough_is_told_nothing() {
+    let folder = folder_with("ledger: off\n");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ai-gateway"));
+    command.args(["check", "--config", "gateway.yaml"]).current_dir(folder.path()).env_clear();
+    let ended = command.env("OPENAI_API_KEY", "sk-x").stdout(writer).output().expect("it runs");
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(1), ""));
+}
+
 #[tokio::test]
 async fn wrong_usage_ends_with_2() {
     let folder = folder_with("");

@@ -7,6 +7,7 @@ mod of_models;
 mod refusals;
 mod rush;
 mod unanswered;
+mod unread;
 
 use serde_json::Value;
 

@@ -65,6 +65,7 @@ fn route_as_json(route: &Route) -> serde_json::Value {
         "path": route.pattern,
         "kind": route.kind.name(),
         "model": route.model.name(),
+        "price_per_request": route.price.map(|price| price.to_string()),
         "provider": route.provider.id.as_str(),
         "upstream": route.upstream_url(),
     })

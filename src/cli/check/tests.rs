@@ -104,6 +104,22 @@ fn shows_who_may_use_how_much() {
 }
 
 #[test]
+fn shows_what_a_route_costs_and_for_how_many_days_records_are_kept() {
+    let yaml = "providers: { openai: { routes: [ get /v1/realtime websocket, \
+                { route: post /v1/listen stream, price_per_request: 0.020 } ] } }";
+    let (code, out, err) = run_with(Some(yaml), false);
+    assert_eq!((code, err.as_str()), (FINE, ""));
+    assert!(out.contains("/v1/listen (stream, USD 0.02 a call)\n"), "{out}");
+    assert!(out.contains("/v1/realtime (websocket)\n"), "{out}");
+    assert!(out.contains(", kept for 90days, up to "), "{out}");
+    let (_, out, _) = run_with(Some(yaml), true);
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let prices: Vec<_> = told["routes"].as_array().expect("a list").iter().map(|r| &r["price_per_request"]).collect();
+    assert_eq!(prices, [&serde_json::Value::Null, &"0.02".into()]);
+    assert_eq!([span(Duration::from_secs(86400)), span(Duration::from_secs(176_400))], ["1day", "2days 1h"]);
+}
+
+#[test]
 fn shows_what_differs_from_the_defaults() {
     let yaml = "server: { cors: { allow_origins: ['https://a', 'https://b'] }, trusted_proxies: ['10.0.0.0/8', '::1'] }\n\
                 telemetry: { compat_metrics: on, access_log: off }\nledger: off\n";

@@ -117,9 +117,6 @@ fn walk(
 ) {
     for (field, kind) in &structs[name] {
         let path = path.key(field);
-        if kind == "Later" {
-            continue;
-        }
         if tree.name_position(&path).is_none() {
             missing.push(path.to_string());
         }

@@ -28,6 +28,7 @@ providers:
       - post /v1/chat/completions
       - post /v1/embeddings
       - post /v1/audio/transcriptions stream
+      - { route: post /v1/audio/speech stream, price_per_request: 0.03 }
       - get /v1/realtime websocket
   other:
     base_url: https://other.example
@@ -140,6 +141,24 @@ fn what_the_provider_told_is_settled_and_priced() {
 fn a_client_that_leaves_before_the_head_leaves_an_estimate_of_the_input() {
     for refusal in [Refusal::ClientGone, Refusal::ShuttingDown, Refusal::Bug("x")] {
         assert_eq!(chat().status(None).refusal(refusal).says(), "estimated 101+0 0.000101");
+    }
+}
+
+#[test]
+fn a_price_for_each_call_stands_above_what_it_used() {
+    let priced = || case(Method::POST, "/openai/v1/audio/speech");
+    assert_eq!(priced().says(), "settled 100+10 0.03");
+    assert_eq!(priced().spent().prices, None, "no book says so");
+    let spent = priced().told_nothing().spent();
+    assert_eq!(
+        (spent.certainty, spent.usage, spent.cost.map(|cost| cost.to_string())),
+        (Certainty::Settled, None, Some("0.03".to_owned()))
+    );
+    let left = priced().status(None).refusal(Refusal::ClientGone).spent();
+    assert_eq!(left.cost.map(|cost| cost.to_string()).as_deref(), Some("0.03"), "it was at work");
+    for failed in [priced().status(500), priced().status(None).refusal(Refusal::Upstream(UpstreamFault::Reset))] {
+        let spent = failed.spent();
+        assert_eq!((spent.certainty, spent.cost), (Certainty::Failed, Some(Usd::ZERO)));
     }
 }
 

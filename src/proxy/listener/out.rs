@@ -1,4 +1,5 @@
 //! What is written to a client, on its way out: it waits for its flush in a buffer that is large only while it holds much.
+//! For calls whose bodies pass unread it does not wait: Pingora flushes a body whose length is known at its end only.
 //!
 //! Invariant: all bytes leave in the order in which they were written, before a flush or the end of the connection is over.
 //! Never does: hold more than 16 KiB and a head; read.
@@ -11,6 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use pingora_core::protocols::Stream;
 use tokio::io::AsyncWrite as _;
+
+use crate::proxy::watch;
 
 /// Bytes that may wait.
 const ROOM: usize = 16 * 1024;
@@ -32,11 +35,26 @@ pub(super) struct Out {
     pub(super) lines: Vec<u8>,
     /// Whether more is about to be written, so that a flush can wait for that.
     pub(super) is_held: bool,
+    /// Whether a write is sent without a flush.
+    pub(super) at_once: bool,
+    /// Whether the next write is followed by another one, so that it waits for that.
+    pub(super) has_company: bool,
+    /// Whether the client has not taken what was to be sent.
+    pub(super) is_stuck: bool,
 }
 
 impl Out {
     pub(super) fn to(stream: Stream) -> Self {
-        Self { stream, buffer: Vec::new(), gone: 0, lines: Vec::new(), is_held: false }
+        Self {
+            stream,
+            buffer: Vec::new(),
+            gone: 0,
+            lines: Vec::new(),
+            is_held: false,
+            at_once: false,
+            has_company: false,
+            is_stuck: false,
+        }
     }
 
     /// Takes a piece of a body in chunks (RFC 9112 section 7.1); false where it has no room for it.
@@ -60,6 +78,35 @@ impl Out {
     }
 
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.poll_take(context, bytes);
+        self.noted(context, written)
+    }
+
+    /// Sends what was taken, where that does not wait for a flush. What the client does not take now goes with the next
+    /// write, or once the connection is looked at and has room.
+    fn noted(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if self.at_once {
+            self.stuck(written.is_pending());
+            if matches!(written, Poll::Ready(Ok(_))) && !mem::take(&mut self.has_company) {
+                self.push_on(context);
+            }
+        }
+        written
+    }
+
+    /// Sends what waits, as far as the client takes it. Whoever writes or flushes next is told what went wrong.
+    pub(super) fn push_on(&mut self, context: &mut Context<'_>) {
+        let is_stuck = self.poll_sent(context).is_pending();
+        self.stuck(is_stuck);
+    }
+
+    fn stuck(&mut self, is_stuck: bool) {
+        if mem::replace(&mut self.is_stuck, is_stuck) != is_stuck && self.at_once {
+            watch::stuck(is_stuck);
+        }
+    }
+
+    fn poll_take(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if !self.lines.is_empty() {
             let head = bytes.strip_suffix(b"\r\n").ok_or(io::ErrorKind::InvalidData)?;
             let lines = mem::take(&mut self.lines);
@@ -111,6 +158,11 @@ impl Out {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let written = self.poll_take_vectored(context, slices);
+        self.noted(context, written)
+    }
+
+    fn poll_take_vectored(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if !self.lines.is_empty() {
             // They belong into a head, and heads are not written so.
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -131,6 +183,12 @@ impl Out {
         if self.is_held {
             return Poll::Ready(Ok(()));
         }
+        let sent = self.poll_sent(context);
+        self.stuck(sent.is_pending());
+        sent
+    }
+
+    fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }

@@ -277,7 +277,7 @@ impl Connection {
 impl Broken {
     pub(super) fn connecting(peer: &HttpPeer, error: &pingora_core::Error) -> Self {
         let refusal = match error.etype() {
-            etype if *etype == PROXY_TIMED_OUT => Refusal::UpstreamTimeout(Silence::Proxy),
+            etype if *etype == PROXY_TIMED_OUT => Refusal::Upstream(UpstreamFault::ProxySilent),
             etype if *etype == PROXY_FAILED => Refusal::Upstream(UpstreamFault::Proxy),
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Refusal::UpstreamTimeout(Silence::Connect),
             _ => Refusal::Upstream(UpstreamFault::Connect),

@@ -52,7 +52,7 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn of(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::Upstream(_) | Refusal::UpstreamTimeout(Silence::Connect | Silence::Proxy) => Self::Passing,
+            Refusal::Upstream(_) | Refusal::UpstreamTimeout(Silence::Connect) => Self::Passing,
             Refusal::UpstreamTimeout(_) => Self::Silent,
             _ => Self::Ours,
         }

@@ -103,13 +103,69 @@ async fn an_answer_that_takes_too_long_in_all_is_cut() {
     eventually("the call is cancelled", async || world.provider.received()[0].cancelled).await;
 }
 
+/// What metrics tell of how attempts ended.
+fn attempts(metrics: &str) -> String {
+    metrics.lines().filter(|line| line.starts_with("gateway_upstream_attempts_total{")).collect()
+}
+
+/// Both versions of the client, with these times of the provider.
+async fn stalls(timeouts: &str, outcome: &str) {
+    for client in [Http::One, Http::Two] {
+        let pair = Pair { client, ..Pair::default() };
+        let setup = each_kind(ALL, &format!("timeouts: {{ first_byte: {{ other: 20s }}, {timeouts} }}"));
+        let world = World::with(Setup { pair, ..setup }).await;
+        for (count, framing) in (1..).zip([Framing::Length, Framing::Chunked]) {
+            let cut = Some(Cut { at: CutAt::Body(3), how: HowCut::Stall });
+            world.provider.script(Script { framing, cut, ..fixed(200, &[], "hello") });
+            let started = Instant::now();
+            let answer = world.client().await.post(SPEECH, "{}").await;
+            assert_eq!((answer.status, answer.complete), (200, false), "{client:?} {framing:?}");
+            assert!(started.elapsed() < Duration::from_secs(10), "{client:?} {framing:?}: {:?}", started.elapsed());
+            eventually("it is cancelled", async || world.provider.received()[count - 1].cancelled).await;
+            world.log.calls(count).await;
+            let metrics = world.metrics().await;
+            assert!(
+                metrics.contains(&format!("outcome=\"{outcome}\"")),
+                "{client:?} {framing:?}: {}",
+                attempts(&metrics)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stall_in_the_middle_ends_after_idle() {
+    stalls("idle: 1s", "idle_timeout").await;
+}
+
+#[tokio::test]
+async fn a_stall_in_the_middle_ends_after_the_time_for_all() {
+    stalls("idle: 20s, total: 1s", "total_timeout").await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_late_is_no_stall_of_the_provider() {
+    let whole = vec![b'x'; 24 << 20];
+    for client in [Http::One, Http::Two] {
+        let pair = Pair { client, ..Pair::default() };
+        let world = World::with(Setup { pair, ..each_kind(ALL, "timeouts: { idle: 500ms }") }).await;
+        world.provider.script(fixed(200, &[], whole.clone()));
+        let mut begun = world.client().await.begin(SPEECH, "{}").await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let came = match &mut begun {
+            AnyBegun::Http1(client, _) => client.bytes(whole.len()).await,
+            begun => begun.bytes(whole.len()).await,
+        };
+        assert!(came == whole, "{client:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_ends_the_call_at_the_provider_at_once() {
     let world = world().await;
     let waits = Script::cut(CutAt::Head, HowCut::Stall);
-    // Chunked, because Pingora holds a head with a length back until there is enough of its body.
     let cut = Some(Cut { at: CutAt::Body(3), how: HowCut::Stall });
-    let streams = Script { framing: Framing::Chunked, cut, ..fixed(200, &[], "hello") };
+    let streams = Script { cut, ..fixed(200, &[], "hello") };
     for (count, script) in [waits, streams].into_iter().enumerate() {
         world.provider.script(script);
         let mut client = world.connect().await;

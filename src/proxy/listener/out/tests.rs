@@ -56,6 +56,27 @@ async fn a_flush_waits_while_more_is_about_to_be_written() {
 }
 
 #[tokio::test]
+async fn what_is_to_leave_at_once_waits_for_no_flush_and_a_head_for_what_is_behind_it() {
+    let (mut out, mut client) = way(16);
+    out.at_once = true;
+    write(&mut out, b"head").await;
+    assert_eq!(came(&mut client), b"head");
+    out.has_company = true;
+    write(&mut out, b"head").await;
+    assert_eq!(came(&mut client), b"");
+    write(&mut out, b"piece").await;
+    assert_eq!(came(&mut client), b"headpiece");
+    write(&mut out, b"more than there is room for").await;
+    assert!(out.is_stuck);
+    assert_eq!(came(&mut client), b"more than there ");
+    out.push_on(&mut Context::from_waker(Waker::noop()));
+    assert_eq!((came(&mut client), out.is_stuck), (b"is room for".to_vec(), false));
+    out.at_once = false;
+    write(&mut out, b"x").await;
+    assert_eq!(came(&mut client), b"");
+}
+
+#[tokio::test]
 async fn chunks_are_framed_and_those_that_have_no_room_are_not_taken() {
     let (mut out, mut client) = way(64 * 1024);
     assert!(out.put_chunk(b"data: x\n\n") && out.put_chunk(&[b'y'; 26]));
