@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use http::{HeaderName, HeaderValue, Uri};
 
@@ -18,7 +17,7 @@ use super::values::Hidden;
 use super::{certificates, credential, presets, prices, proxies, routes};
 use crate::dialect::{self, ANTHROPIC, OPENAI};
 use crate::meter::price::PriceBook;
-use crate::route::{self, Pool, Provider, RouteTable, Timeouts};
+use crate::route::{self, Asking, Pool, Provider, RouteTable, Timeouts};
 use crate::units::{ProviderId, Secret};
 
 /// Where a provider is.
@@ -117,7 +116,7 @@ fn provider(check: &mut Check<'_>, path: &FieldPath, id: &str, written: &file::P
         timeouts: timeouts(check, &path.key("timeouts"), &written.timeouts),
         prices: None,
         inject_usage: written.inject_usage.or(written.dialect == Dialect::Openai),
-        refuses_to_be_asked: AtomicBool::new(false),
+        asking: Asking::default(),
     }
 }
 

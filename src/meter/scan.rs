@@ -173,9 +173,17 @@ impl Scan<'_> {
 
 /// How many prompts there are: a list of texts or of lists is one for each; a list of numbers is one, in tokens.
 fn prompts(value: &str) -> u64 {
-    let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
-    let apart = items.iter().filter(|item| item.get().starts_with(['"', '['])).count();
-    u64::try_from(apart).unwrap_or(u64::MAX).max(1)
+    let text = value.as_bytes();
+    let (mut apart, mut at) = (0_u64, value::space(text, 1));
+    while let Some(end) = text.starts_with(b"[").then(|| value::end(text, at)).flatten() {
+        apart += u64::from(matches!(text[at], b'"' | b'['));
+        at = value::space(text, end);
+        if text.get(at) != Some(&b',') {
+            break;
+        }
+        at = value::space(text, at + 1);
+    }
+    apart.max(1)
 }
 
 /// A text, without its escapes.

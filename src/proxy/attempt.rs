@@ -27,6 +27,9 @@ use super::exchange::{until, while_client_stays, within};
 use super::upstream::{AnswerHead, Broken, Connection};
 use super::wire::{Carries, Outgoing};
 
+/// A body up to this is kept for one more try, whoever is asked.
+const AT_HAND: usize = 256 * 1024;
+
 /// What is asked of a provider.
 pub(super) struct Ask {
     pub(super) underway: Underway,
@@ -60,6 +63,13 @@ impl Ask {
     pub(super) fn new(underway: Underway, content_type: Option<HeaderValue>, body: Body, edits: Edits) -> Self {
         let body = Some(body);
         Self { underway, content_type, body, edits, model: None, keeps_body: false, hides_usage: false, sent: false }
+    }
+
+    /// Whether it may be wanted again because the provider refuses what was put into it. Of one that is known to take that, large
+    /// bodies are not kept.
+    pub(super) fn may_be_refused(&self) -> bool {
+        let is_small = self.body.as_ref().is_some_and(|body| body.bytes.len() <= AT_HAND);
+        self.hides_usage && (is_small || !self.underway.target.provider.asking.is_accepted())
     }
 
     /// Makes it a request for this target, with this key of its provider. `may_ask`: whether that may be asked for the usage.

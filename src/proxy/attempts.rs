@@ -131,8 +131,7 @@ async fn make(
     let mut held = loop {
         let deployment = plan.deployment(&one).ok_or(Refusal::Bug("an attempt without a target"))?;
         ask.aim(deployment, one.key, may_ask);
-        // It may be wanted again where it is the gateway's own question that is refused.
-        ask.keeps_body = ask.hides_usage || !plan.is_last(now);
+        ask.keeps_body = ask.may_be_refused() || !plan.is_last(now);
         let begun = match attempt(gateway, session, call, ask, (now, one.deadline)).await {
             Ok(begun) => begun,
             Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
@@ -151,7 +150,9 @@ async fn make(
             _ => return judged(session, call, plan, held),
         }
     };
-    if !may_ask && held.provider.is_not_to_be_asked() {
+    if held.hides_usage {
+        held.provider.asking.was_accepted();
+    } else if !may_ask && held.provider.asking.was_refused() {
         let (id, then) =
             (&held.provider.id, "it is not asked any more, and what it does not tell by itself is estimated");
         warn!("provider {id} refuses to be asked for a stream's usage: {then}");

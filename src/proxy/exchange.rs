@@ -111,6 +111,7 @@ async fn handle(gateway: &Gateway, session: &mut ServerSession, call: &mut Call)
     arrived.noted(&head.method, head.uri.path());
     arrived.record.client = peer.map(|peer| client_address(peer, &head.headers, &settings.trusted_proxies));
     check_head(session, settings)?;
+    part_behind_upgrade(session);
     if answered_here(gateway, session, call).await? {
         return Ok(Handled::Answered);
     }
@@ -157,6 +158,14 @@ fn bound(gateway: &Gateway, session: &mut ServerSession, settings: &ServerSettin
 /// word, at the moment when the client may use it again.
 pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession) {
     if gateway.readiness.phase() >= Phase::HandedOver {
+        session.set_keepalive(None);
+    }
+}
+
+/// What a client has sent behind a WebSocket's handshake is no request, whoever refuses that.
+fn part_behind_upgrade(session: &mut ServerSession) {
+    let head = session.req_header();
+    if head.method == Method::GET && wire::is_upgrade(&head.method, head.version, &head.headers) {
         session.set_keepalive(None);
     }
 }

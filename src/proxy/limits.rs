@@ -307,8 +307,10 @@ pub(super) async fn admit_unread(gateway: &Gateway, call: &mut Call, underway: &
     if generates && bounds(&snapshot, underway, arrived).into_iter().flatten().any(metered) {
         return Err(Refusal::RouteNotMetered);
     }
-    let ask = if generates { Ask::default() } else { NOTHING };
-    let ask = Ask { priced: ask.priced || price.is_some(), worst_cost: price.or(ask.worst_cost), ..ask };
+    let ask = match generates {
+        true => Ask { priced: price.is_some(), worst_cost: price, ..Ask::default() },
+        false => NOTHING,
+    };
     admit(gateway, call, underway, &ask).await
 }
 

@@ -272,7 +272,7 @@ pub(super) fn not_connected(gateway: &Gateway, peer: &HttpPeer, mut error: Box<E
 pub(super) async fn failed(gateway: &Gateway, session: &mut ServerSession, error: &Error, call: &mut Call) {
     let Some(native) = &mut call.native else { return };
     let (noted, answered) = (native.refusal.take(), native.answered.is_some());
-    // Pingora's time for a read is never more than that for all, and counts in steps of 10 ms.
+    // Pingora's time for a read is never more than that for all, and began a little earlier.
     let is_over = native.deadline.is_some_and(|deadline| Instant::now() + Duration::from_millis(20) >= deadline);
     let provider = Arc::clone(&native.underway.target.provider);
     let refusal = noted.unwrap_or_else(|| {

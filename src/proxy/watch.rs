@@ -2,8 +2,8 @@
 //! takes longer for it than is allowed in all; and over HTTP/2 a client that has the whole answer and neither ends nor
 //! resets a body that nobody reads any more.
 //!
-//! Invariant: a call is ended from outside only where its hooks have asked for it, and not for the time that its client
-//! takes; the connection is then cut, or the stream reset.
+//! Invariant: a call is ended from outside only where its hooks have asked for it; the time that its client takes is no silence
+//! of the provider, and is not held against it where the time for all is over. The connection is then cut, or the stream reset.
 //! Never does: end a call without an answer whose provider may still begin one in time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +48,8 @@ struct Ends {
     idle: Option<(Duration, Instant)>,
     /// Pieces that the client has not taken. While there are any the provider's silence does not count.
     on_the_way: usize,
+    /// Whether the whole answer is here, so that no time of the provider's counts any more.
+    is_answered: bool,
     /// Which end is waited for.
     awaited: Option<Instant>,
 }
@@ -133,8 +135,10 @@ pub(super) fn end_within(time: Duration) {
 /// Ends the call then, and where there is an `idle` time also after a silence of the provider of that length.
 pub(super) fn end_by(total: std::time::Instant, idle: Option<Duration>) {
     change(|ends| {
-        ends.total = Some(total.into());
-        ends.idle = idle.map(|idle| (idle, Instant::now()));
+        if !ends.is_answered {
+            ends.total = Some(total.into());
+            ends.idle = idle.map(|idle| (idle, Instant::now()));
+        }
     });
 }
 
@@ -145,7 +149,7 @@ pub(super) fn moves() {
 
 /// Takes note that the whole answer is here.
 pub(super) fn is_answered() {
-    change(|ends| (ends.total, ends.idle) = (None, None));
+    change(|ends| (ends.total, ends.idle, ends.is_answered) = (None, None, true));
 }
 
 /// Takes note that a client over HTTP/1.1 does not take what was written, or has taken it.
@@ -192,6 +196,11 @@ impl Drop for Passing {
 /// Why the call that this task carries was ended from here; absent where it was not.
 pub(super) fn has_ended() -> Option<Ended> {
     END.try_with(|end| end.has_ended()).ok().flatten()
+}
+
+/// Whether the client has not taken all that came so far.
+pub(super) fn is_client_behind() -> bool {
+    END.try_with(|end| end.ends().on_the_way > 0).unwrap_or(false)
 }
 
 /// Pingora's proxy loop, with an end for calls that ask for one.

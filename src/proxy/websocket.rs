@@ -50,8 +50,6 @@ pub(super) async fn answer(
     mut underway: Underway,
 ) -> Result<(), Refusal> {
     check(session)?;
-    // What the client has sent behind its head is no request, whatever the answer is.
-    session.set_keepalive(None);
     let mut plan = attempts::only(session, call, &mut underway).await?;
     let started = Instant::now();
     let deadline = started + underway.target.provider.timeouts.total;

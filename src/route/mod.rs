@@ -79,14 +79,39 @@ pub struct Provider {
     pub prices: Option<Arc<str>>,
     /// Whether usage is asked for where a streaming client did not, and taken out of the answer again.
     pub inject_usage: bool,
-    /// Whether it was found to refuse that, since the configuration was read.
-    pub refuses_to_be_asked: AtomicBool,
+    /// What it was found to make of that, since the configuration was read.
+    pub asking: Asking,
 }
 
-impl Provider {
-    /// Takes note that it refuses to be asked for a stream's usage. Tells whether that is new.
-    pub fn is_not_to_be_asked(&self) -> bool {
-        !self.refuses_to_be_asked.swap(true, Ordering::Relaxed)
+/// What a provider makes of being asked for the usage of a stream, as far as that is known.
+#[derive(Debug, Default)]
+pub struct Asking {
+    accepted: AtomicBool,
+    refused: AtomicBool,
+}
+
+impl Asking {
+    /// Takes note that it has answered.
+    pub fn was_accepted(&self) {
+        if !self.is_accepted() {
+            self.accepted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it has answered some time.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that it has refused. Tells whether it is now known to refuse, which is new: who has answered before does so for
+    /// what is odd in one request, and goes on being asked.
+    pub fn was_refused(&self) -> bool {
+        !self.is_accepted() && !self.refused.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it is not to be asked.
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -283,7 +308,7 @@ impl Route {
     /// chat and text completions. Source: OpenAI's API reference, `stream_options`, read 2026-11.
     pub fn tells_usage_on_request(&self, provider: &Provider) -> bool {
         provider.inject_usage
-            && !provider.refuses_to_be_asked.load(Ordering::Relaxed)
+            && !provider.asking.is_refused()
             && (self.pattern.ends_with("/chat/completions") || self.pattern.ends_with("/v1/completions"))
     }
 

@@ -28,7 +28,7 @@ pub(crate) fn provider(id: &str) -> Arc<Provider> {
         certificates: None,
         prices: None,
         inject_usage: false,
-        refuses_to_be_asked: AtomicBool::new(false),
+        asking: Asking::default(),
     })
 }
 
@@ -222,6 +222,10 @@ fn that_a_provider_refuses_to_be_asked_is_news_once() {
     let mut one = Arc::into_inner(asked).expect("nobody else has it");
     one.inject_usage = true;
     assert!(chat.tells_usage_on_request(&one));
-    assert_eq!([one.is_not_to_be_asked(), one.is_not_to_be_asked()], [true, false]);
+    assert_eq!([one.asking.was_refused(), one.asking.was_refused()], [true, false]);
     assert!(!chat.tells_usage_on_request(&one));
+    // Who has answered refuses what is odd in one request.
+    one.asking = Asking::default();
+    one.asking.was_accepted();
+    assert!(!one.asking.was_refused() && chat.tells_usage_on_request(&one));
 }

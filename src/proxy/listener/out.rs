@@ -116,7 +116,8 @@ impl Out {
             [head, &lines, b"\r\n"].iter().for_each(|part| self.buffer.extend_from_slice(part));
             return Poll::Ready(Ok(bytes.len()));
         }
-        if bytes.len() >= ROOM {
+        // Where nobody flushes, who writes waits until the client has taken it.
+        if bytes.len() >= ROOM || (self.at_once && !self.has_company) {
             return self.poll_send(context, bytes);
         }
         if self.buffer.len() + bytes.len() > ROOM {

@@ -104,7 +104,8 @@ impl Native {
             arrived.record.request_id, self.underway.target.provider.id
         );
         arrived.waited += self.started.elapsed();
-        self.plan.judge(Outcome::Broke, Instant::now());
+        let outcome = if watch::is_client_behind() { Outcome::Completed } else { Outcome::Broke };
+        self.plan.judge(outcome, Instant::now());
     }
 }
 

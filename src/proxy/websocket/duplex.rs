@@ -77,12 +77,13 @@ where
         if up.has_moved() | down.has_moved() {
             since = Instant::now();
         }
-        let ends = [
-            Some((since + patience.idle, if up.is_over || down.is_over { Over::Ended } else { Over::Quiet })),
+        let quiet = (since + patience.idle, if up.is_over || down.is_over { Over::Ended } else { Over::Quiet });
+        let stuck = [
             up.stuck.map(|at| (at + patience.provider, Over::ProviderStuck)),
             down.stuck.map(|at| (at + patience.client, Over::ClientGone)),
         ];
-        let Some((end, over)) = ends.into_iter().flatten().min_by_key(|(at, _)| *at) else { return Poll::Pending };
+        let sooner = |one: (Instant, Over), other: (Instant, Over)| if other.0 < one.0 { other } else { one };
+        let (end, over) = stuck.into_iter().flatten().fold(quiet, sooner);
         // Moved only where it would ring too late, or rang too early.
         if end < timer.deadline() {
             timer.as_mut().reset(end);
@@ -177,13 +178,13 @@ impl Way {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     count => self.held.advance(count),
                 }
+                self.stuck = None;
                 self.is_unsent = true;
             }
             if self.is_flushing {
                 ready!(self.takes(Pin::new(&mut *to).poll_flush(context)))?;
-                (self.is_flushing, self.is_unsent) = (false, false);
+                (self.is_flushing, self.is_unsent, self.stuck) = (false, false, None);
             }
-            self.stuck = None;
             if self.end == Some(End::Told) {
                 return self.takes(Pin::new(&mut *to).poll_shutdown(context));
             }

@@ -297,6 +297,18 @@ async fn what_comes_behind_a_handshake_that_is_refused_is_no_request() {
         assert!(client.is_closed().await);
     }
     assert_eq!(world.provider.received().len(), 3);
+    // Nor behind one that the gateway itself refuses.
+    for asks in [
+        handshake(&[("authorization", "Bearer wrong")]),
+        handshake(&[("authorization", &bearer(KEY).1), ("content-length", "1")]),
+    ] {
+        let mut client = world.connect().await;
+        client.send(asks + &with_key("GET", VOICES, &[])).await;
+        let answer = client.response("GET").await;
+        assert!(matches!(answer.status, 400 | 401) && answer.complete, "{}", answer.text());
+        assert!(client.is_closed().await);
+    }
+    assert_eq!(world.provider.received().len(), 3);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ over_all_pairs! {
     a_client_that_asks_gets_the_usage,
     a_provider_that_is_not_asked_is_estimated,
     a_provider_that_refuses_the_question_is_asked_without_it,
+    a_provider_that_has_answered_refuses_for_one_request_only,
     a_refusal_of_the_clients_own_request_reaches_it,
 }
 
@@ -132,6 +133,21 @@ async fn a_provider_that_refuses_the_question_is_asked_without_it(pair: Pair) {
             assert_eq!(bodies(&world)[2..], [body]);
         }
     }
+}
+
+async fn a_provider_that_has_answered_refuses_for_one_request_only(pair: Pair) {
+    let world = world(pair, "").await;
+    let mut client = world.client().await;
+    let body = streamed(question("hello"));
+    assert_eq!(client.post(CHAT, &body).await.status, 200);
+    world
+        .provider
+        .script(refusing(400, "Validation error at #/stream_options: Extra inputs are not permitted".to_owned()));
+    assert_eq!(client.post(CHAT, &body).await.status, 200);
+    let answer = client.post(CHAT, &body).await;
+    let asked: Vec<_> = bodies(&world).iter().map(|sent| sent.contains(r#""include_usage":true"#)).collect();
+    assert_eq!(asked, [true, true, false, true]);
+    assert_eq!(record_of(&world, &answer).await["state"], "settled");
 }
 
 async fn a_refusal_of_the_clients_own_request_reaches_it(pair: Pair) {

@@ -185,6 +185,7 @@ proptest! {
             let expected = |is: bool| if is { 0x80 } else { 0 };
             prop_assert_eq!(told(stops(word)), expected(matches!(byte, b'"' | b'\\' | 0..0x20)));
             prop_assert_eq!(told(others(word)), expected(!byte.is_ascii_digit()));
+            prop_assert_eq!(told(equal(word, bytes[0])), expected(*byte == bytes[0]));
         }
     }
 
