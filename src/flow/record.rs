@@ -147,7 +147,7 @@ pub struct Pace {
 
 impl Certainty {
     /// As the ledger, the access line and `ai-gateway usage` spell it.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Settled => "settled",
             Self::Estimated => "estimated",

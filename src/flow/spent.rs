@@ -44,8 +44,7 @@ pub(super) fn spent(record: &Record, asked: Asked, metered: Option<Metered>, sna
     let metered = metered.unwrap_or_default();
     let price = price(record, &metered, snapshot);
     let (certainty, usage) = Judge { record, route, asked, metered: &metered, price }.judge();
-    let generates = route.kind == Kind::Websocket || route.generates(&record.method);
-    if let Some(each) = route.price.filter(|_| generates) {
+    if let Some(each) = route.price.filter(|_| route.may_cost(&record.method)) {
         let (certainty, cost) = match certainty {
             Certainty::Failed => (certainty, Usd::ZERO),
             Certainty::Unknown => (Certainty::Settled, each),

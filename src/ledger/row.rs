@@ -72,13 +72,16 @@ impl Entry {
     }
 }
 
+/// The state of a call that is not over.
+pub(super) const INTENT: &str = "intent";
+
 impl Intent {
     fn write(&self, connection: &Connection, instance: &str) -> rusqlite::Result<()> {
         let key = &self.key.record;
         let route = self.route.as_deref();
         connection.prepare_cached(INTEND)?.execute(params![
             self.request_id,
-            "intent",
+            INTENT,
             micros_since_1970(self.started_at),
             instance,
             key.id.as_str(),

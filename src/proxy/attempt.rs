@@ -24,11 +24,8 @@ use super::Gateway;
 use super::body::Body;
 use super::call::Call;
 use super::exchange::{until, while_client_stays, within};
-use super::upstream::{AnswerHead, Broken, Connection};
+use super::upstream::{AT_HAND, AnswerHead, Broken, Connection};
 use super::wire::{Carries, Outgoing};
-
-/// A body up to this is kept for one more try, whoever is asked.
-const AT_HAND: usize = 256 * 1024;
 
 /// What is asked of a provider.
 pub(super) struct Ask {

@@ -240,7 +240,7 @@ impl Held {
     /// Whether it is an error about what was put into a request so that the usage of its stream is told. Sources of such
     /// answers: `config/presets.rs`.
     fn refuses_to_be_asked(&self) -> bool {
-        let names_it = |body: &[u8]| body.windows(QUESTION.len()).any(|bytes| bytes == QUESTION);
+        let names_it = |body: &[u8]| memchr::memmem::find(body, QUESTION).is_some();
         self.hides_usage && matches!(self.head.status.as_u16(), 400 | 422) && names_it(&self.pieces.concat())
     }
 

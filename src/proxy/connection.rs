@@ -28,6 +28,7 @@ use crate::config::Snapshot;
 
 use super::exchange;
 use super::listener;
+use super::waits::poll_until;
 use super::watch::Watched;
 
 /// Room for a head, and a small body behind it.
@@ -140,22 +141,12 @@ impl Rest<'_, '_> {
         poll_fn(|context| self.poll_over(context)).await;
     }
 
-    /// The timer is moved only where it rings too early, so that a busy connection costs none.
     fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.parting.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
         let Some(until) = self.until else { return Poll::Pending };
-        if until < self.timer.deadline() {
-            self.timer.as_mut().reset(until);
-        }
-        while self.timer.as_mut().poll(context).is_ready() {
-            if until <= self.timer.deadline() {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(until);
-        }
-        Poll::Pending
+        poll_until(self.timer.as_mut(), until, context)
     }
 }
 

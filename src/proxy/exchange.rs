@@ -165,7 +165,7 @@ pub(super) fn part_when_draining(gateway: &Gateway, session: &mut ServerSession)
 /// What a client has sent behind a WebSocket's handshake is no request, whoever refuses that.
 fn part_behind_upgrade(session: &mut ServerSession) {
     let head = session.req_header();
-    if head.method == Method::GET && wire::is_upgrade(&head.method, head.version, &head.headers) {
+    if wire::is_upgrade(&head.method, head.version, &head.headers) {
         session.set_keepalive(None);
     }
 }

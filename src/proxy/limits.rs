@@ -20,7 +20,7 @@ use crate::ledger::BudgetStore;
 use crate::limit::{Actual, Ask, Bound, Denied, LeaseFault, Leases, Limiter, LocalLimiter, Now, Reservation};
 use crate::meter::price::Price;
 use crate::meter::{Scan, Splice};
-use crate::route::{Deployment, Kind};
+use crate::route::Deployment;
 use crate::units::{Amount, Limits, Usd};
 
 use super::Gateway;
@@ -292,7 +292,7 @@ pub(super) async fn again(gateway: &Gateway, call: &mut Call, underway: &Underwa
 /// As [`admit`], and `RouteNotMetered` where its tokens are limited, or its cost and the route has no price for each call.
 pub(super) async fn admit_unread(gateway: &Gateway, call: &mut Call, underway: &Underway) -> Result<(), Refusal> {
     let arrived = call.arrived()?;
-    let generates = underway.route.kind == Kind::Websocket || underway.route.generates(&arrived.record.method);
+    let may_cost = underway.route.may_cost(&arrived.record.method);
     let snapshot = Arc::clone(&arrived.snapshot);
     let price = underway.route.price;
     let unseen = |amount: Amount| match amount {
@@ -304,10 +304,10 @@ pub(super) async fn admit_unread(gateway: &Gateway, call: &mut Call, underway: &
         let of_budgets = limits.budgets.iter().any(|budget| unseen(budget.amount));
         !limits.shadow && (limits.tokens_per_minute.is_some() || of_budgets)
     };
-    if generates && bounds(&snapshot, underway, arrived).into_iter().flatten().any(metered) {
+    if may_cost && bounds(&snapshot, underway, arrived).into_iter().flatten().any(metered) {
         return Err(Refusal::RouteNotMetered);
     }
-    let ask = match generates {
+    let ask = match may_cost {
         true => Ask { priced: price.is_some(), worst_cost: price, ..Ask::default() },
         false => NOTHING,
     };

@@ -132,16 +132,21 @@ impl<'t> Watch<'t> {
     }
 }
 
-/// Whether a wait is over: a timer that is moved only where it would ring too late, or rings too early.
-fn over(waits: &Waits, since: Instant, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Silence> {
+/// Whether a wait is over.
+fn over(waits: &Waits, since: Instant, timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<Silence> {
     let (end, silence) = waits.end(since);
-    let end = end.into();
+    poll_until(timer, end.into(), context).map(|()| silence)
+}
+
+/// Waits until then, by a timer that outlives the wait: it is moved only where it would ring too late, or rings too early, so
+/// that an end which is put off again and again costs none.
+pub(super) fn poll_until(mut timer: Pin<&mut Sleep>, end: tokio::time::Instant, context: &mut Context<'_>) -> Poll<()> {
     if end < timer.deadline() {
         timer.as_mut().reset(end);
     }
     while timer.as_mut().poll(context).is_ready() {
         if end <= timer.deadline() {
-            return Poll::Ready(silence);
+            return Poll::Ready(());
         }
         timer.as_mut().reset(end);
     }

@@ -72,8 +72,8 @@ pub(super) fn is_upgrade(method: &Method, version: Version, headers: &HeaderMap)
         let mut tokens = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
         tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     };
-    let asks = has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && headers.contains_key(SEC_WEBSOCKET_KEY);
-    *method == Method::GET && version == Version::HTTP_11 && asks
+    let asks = || has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && headers.contains_key(SEC_WEBSOCKET_KEY);
+    *method == Method::GET && version == Version::HTTP_11 && asks()
 }
 
 /// What is told on each answer, whoever made it.

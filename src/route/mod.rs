@@ -294,6 +294,11 @@ impl Route {
         !reads && !self.pattern.ends_with("/messages/count_tokens")
     }
 
+    /// Whether a call of this method may use a model: one that makes something, and a WebSocket by what is said in it.
+    pub fn may_cost(&self, method: &http::Method) -> bool {
+        self.kind == Kind::Websocket || self.generates(method)
+    }
+
     /// Whether its answers are vectors, of which no tokens are counted.
     pub fn embeds(&self) -> bool {
         self.pattern.ends_with("/embeddings")

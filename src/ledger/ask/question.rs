@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use rusqlite::types::Value;
 
 use super::span;
+use crate::flow::Certainty;
+use crate::ledger::row::INTENT;
 
 /// A question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +34,14 @@ pub struct BadParameter {
     pub expected: String,
 }
 
-/// The states of calls, as `ledger::row` writes them.
-const STATES: [&str; 5] = ["intent", "settled", "estimated", "failed", "unknown"];
+/// The states of calls.
+const STATES: [&str; 5] = [
+    INTENT,
+    Certainty::Settled.name(),
+    Certainty::Estimated.name(),
+    Certainty::Failed.name(),
+    Certainty::Unknown.name(),
+];
 
 /// Values of one filter at most.
 const MAX_VALUES: usize = 100;

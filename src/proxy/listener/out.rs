@@ -128,7 +128,7 @@ impl Out {
     }
 
     /// Hands on what waits, and with the end of it as much of the bytes as goes: a head and a large body take one call.
-    fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_send(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         while self.gone < self.buffer.len() {
             let slices = [&self.buffer[self.gone..], bytes].map(IoSlice::new);
             match ready!(Pin::new(&mut self.stream).poll_write_vectored(context, &slices))? {
@@ -146,12 +146,6 @@ impl Out {
                 Poll::Ready(Ok(sent))
             }
         }
-    }
-
-    /// Hands bytes on at once, behind what waits: they need no buffer.
-    pub(super) fn poll_pass(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_drain(context))?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     pub(super) fn poll_write_vectored(

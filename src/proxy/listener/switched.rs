@@ -47,7 +47,7 @@ impl AsyncRead for Switched<'_> {
 
 impl AsyncWrite for Switched<'_> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.out.lock().poll_pass(context, bytes)
+        self.0.out.lock().poll_send(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

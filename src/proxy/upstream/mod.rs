@@ -50,7 +50,7 @@ const MAX_HEAD: usize = 64 * 1024;
 const GATHER: usize = 16 * 1024;
 /// Bodies up to this stay at hand until an answer begins, where a provider may say that it has not looked at them. Larger
 /// ones make room while it thinks.
-const AT_HAND: usize = 256 * 1024;
+pub(super) const AT_HAND: usize = 256 * 1024;
 
 /// The connections to all providers.
 pub(super) struct Upstream {

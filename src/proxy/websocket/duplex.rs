@@ -4,7 +4,7 @@
 //! end of its own. What is read was written before more is, so that a side that takes nothing is not read from for.
 //! Never does: hold more than one read of each direction; keep memory for a direction that is quiet.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
@@ -15,6 +15,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 
+use crate::proxy::waits::poll_until;
 use crate::units::Mask;
 
 /// Room for one read, on the stack.
@@ -84,17 +85,7 @@ where
         ];
         let sooner = |one: (Instant, Over), other: (Instant, Over)| if other.0 < one.0 { other } else { one };
         let (end, over) = stuck.into_iter().flatten().fold(quiet, sooner);
-        // Moved only where it would ring too late, or rang too early.
-        if end < timer.deadline() {
-            timer.as_mut().reset(end);
-        }
-        while timer.as_mut().poll(context).is_ready() {
-            if end <= timer.deadline() {
-                return Poll::Ready(over);
-            }
-            timer.as_mut().reset(end);
-        }
-        Poll::Pending
+        poll_until(timer.as_mut(), end, context).map(|()| over)
     })
     .await
 }
