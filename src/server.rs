@@ -12,6 +12,7 @@ mod parts;
 mod process;
 mod reloads;
 mod signals;
+mod socket;
 mod successor;
 mod systemd;
 mod tls;

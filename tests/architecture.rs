@@ -50,7 +50,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger/"]),
     ("redis", &["limit/redis.rs"]),
     ("jiff", &["limit/window.rs", "limit/window/", "ledger/ask/span.rs", "route/reset.rs"]),
-    ("rustix", &["server/process.rs", "server/systemd.rs", "server/upgrade/"]),
+    ("rustix", &["server/listen.rs", "server/process.rs", "server/systemd.rs", "server/upgrade/"]),
     ("rustls", &["config/", "server/tls.rs"]),
     ("x509_parser", &["config/"]),
     ("std::fs", &["config/", "keys/store.rs", "keys/store/", "ledger/", "server/upgrade/socket.rs"]),

@@ -11,19 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
+use log::debug;
 use parking_lot::Mutex;
-use pingora::http::ResponseHeader;
-use pingora_core::apps::ServerApp;
-use pingora_core::listeners::PreTlsProcess;
-use pingora_core::protocols::l4::stream::Stream as Socket;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
+use pingora_core::apps::ServerApp as _;
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
-use pingora_core::{Error, ErrorType};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::socket::Socket;
 use crate::config::{Live, Network, ServerSettings};
 use crate::proxy::{Guard, Heads, Watched};
 use crate::telemetry::{Connected, Telemetry, TurnedAway};
@@ -93,7 +90,7 @@ pub(super) struct Door {
     live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     open: Arc<OpenConnections>,
-    desk: Arc<Desk>,
+    permits: Arc<Permits>,
     /// Pingora itself waits for ever for the first bytes of HTTP/2.
     begin_within: Duration,
 }
@@ -101,99 +98,72 @@ pub(super) struct Door {
 impl Door {
     pub(super) fn new(proxy: Watched, live: Arc<Live>, telemetry: Arc<Telemetry>, open: Arc<OpenConnections>) -> Self {
         let begin_within = live.pin().server.idle_timeout;
-        let desk = Desk { live: Arc::clone(&live), telemetry: Arc::clone(&telemetry), permits: Arc::default() };
-        Self { proxy: Arc::new(proxy), live, telemetry, open, desk: Arc::new(desk), begin_within }
+        Self { proxy: Arc::new(proxy), live, telemetry, open, permits: Arc::default(), begin_within }
     }
 
-    /// What counts a connection with TLS before its handshake.
-    pub(super) fn before_tls(&self) -> Arc<dyn PreTlsProcess> {
-        Arc::clone(&self.desk) as Arc<dyn PreTlsProcess>
-    }
-
-    /// Lets a connection in by the limits in force now; what is held has to be held until its end.
-    fn admit(&self, stream: Stream) -> Option<(Guard, Held)> {
-        let counted = match handed_on(&stream) {
-            Some(counted) => counted,
-            None => self.desk.count(stream.get_socket_digest().as_deref()).ok()?,
-        };
-        let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        let within = if http2 { self.begin_within } else { self.live.pin().server.head_timeout };
-        let entered = http2.then(|| self.open.enter());
-        let held = Held { _counted: counted, _entered: entered };
-        let heads = Arc::clone(&self.open.heads);
-        Some((Guard::new(stream, within, Arc::clone(&self.telemetry), heads), held))
-    }
-}
-
-#[async_trait]
-impl ServerApp for Door {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let (guard, held) = self.admit(stream)?;
-        let (proxy, shutdown) = (Arc::clone(&self.proxy), shutdown.clone());
-        // In a task of its own, so that Pingora's ends, whose state is larger than that of a call: it has room for a handshake.
+    /// Lets a connection in, by the limits in force now, and serves it in a task of its own.
+    pub(super) fn enter(self: &Arc<Self>, socket: Socket, tls: Option<&Arc<Acceptor>>, shutdown: &ShutdownWatch) {
+        let Ok(counted) = self.count(socket.peer()) else { return };
+        let (door, tls, shutdown) = (Arc::clone(self), tls.cloned(), shutdown.clone());
         // Boxed, because a task's state is copied three times.
         tokio::spawn(Box::pin(async move {
-            let _held = held;
-            proxy.serve(Box::new(guard), &shutdown).await;
+            let _counted = counted;
+            let stream: Stream = match tls {
+                None => Box::new(socket),
+                // Boxed, because connections without it should have no room for it.
+                Some(acceptor) => match Box::pin(door.shakes_hands(&acceptor, socket)).await {
+                    Some(stream) => stream,
+                    None => return,
+                },
+            };
+            door.serve(stream, &shutdown).await;
         }));
-        None
     }
 
-    /// Called once the listeners are closed. It is the proxy's that ends connections without a call.
-    async fn cleanup(&self) {
+    fn count(&self, peer: IpAddr) -> Result<Counted, TurnedAway> {
+        let permit = self.permits.take(peer, &self.live.pin().server).inspect_err(|reason| {
+            self.telemetry.turn_away(*reason);
+        })?;
+        Ok(Counted { _permit: permit, _connected: self.telemetry.connect() })
+    }
+
+    /// A TLS handshake, which may take as long as a head.
+    async fn shakes_hands(&self, acceptor: &Acceptor, socket: Socket) -> Option<Stream> {
+        let (peer, within) = (socket.peer(), self.live.pin().server.head_timeout);
+        match timeout(within, acceptor.tls_handshake(socket)).await {
+            Ok(Ok(stream)) => Some(Box::new(stream)),
+            // Any scanner of ports makes one.
+            Ok(Err(error)) => {
+                debug!("a TLS handshake with {peer} failed: {error}");
+                None
+            }
+            Err(_) => {
+                self.telemetry.turn_away(TurnedAway::HeadTimeout);
+                None
+            }
+        }
+    }
+
+    async fn serve(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+        let within = if http2 { self.begin_within } else { self.live.pin().server.head_timeout };
+        let _entered = http2.then(|| self.open.enter());
+        let guard = Guard::new(stream, within, Arc::clone(&self.telemetry), Arc::clone(&self.open.heads));
+        self.proxy.serve(Box::new(guard), shutdown).await;
+    }
+
+    /// To be called once the listeners are closed. It is the proxy's that ends connections without a call.
+    pub(super) async fn close(&self) {
         self.open.last_heads().await;
         self.proxy.cleanup().await;
         self.open.parted.send_replace(true);
     }
 }
 
-/// What a connection holds for as long as it lives.
-struct Held {
-    _counted: Counted,
-    _entered: Option<Entered>,
-}
-
 /// A connection that is among those that may be.
 struct Counted {
     _permit: Permit,
     _connected: Connected,
-}
-
-/// Where connections are counted.
-struct Desk {
-    live: Arc<Live>,
-    telemetry: Arc<Telemetry>,
-    permits: Arc<Permits>,
-}
-
-impl Desk {
-    fn count(&self, digest: Option<&SocketDigest>) -> Result<Counted, TurnedAway> {
-        let peer = digest.and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-        let permit = self.permits.take(peer, &self.live.pin().server).inspect_err(|reason| {
-            self.telemetry.turn_away(*reason);
-        })?;
-        Ok(Counted { _permit: permit, _connected: self.telemetry.connect() })
-    }
-}
-
-/// A handshake takes a file descriptor for as long as Pingora lets it, which is 60 s, so that it needs a permit as well. The
-/// digest of a proxy, which no listener has, is what a stream carries from here through its handshake and drops where that
-/// fails.
-#[async_trait]
-impl PreTlsProcess for Desk {
-    async fn process(&self, stream: &mut Socket) -> pingora_core::Result<()> {
-        let refused = |_| Error::explain(ErrorType::AcceptError, "no room for another connection");
-        let counted = self.count(stream.get_socket_digest().as_deref()).map_err(refused)?;
-        let head = ResponseHeader::build(200, Some(0))?;
-        stream.set_proxy_digest(ProxyDigest::new(Box::new(head), Some(Box::new(Mutex::new(Some(counted))))));
-        Ok(())
-    }
-}
-
-/// What was counted before the handshake.
-fn handed_on(stream: &Stream) -> Option<Counted> {
-    let digest = stream.get_proxy_digest()?;
-    digest.user_data.as_ref()?.downcast_ref::<Mutex<Option<Counted>>>()?.lock().take()
 }
 
 /// The connections that are open.
@@ -215,8 +185,8 @@ struct Permit {
 }
 
 impl Permits {
-    fn take(self: &Arc<Self>, peer: Option<IpAddr>, settings: &ServerSettings) -> Result<Permit, TurnedAway> {
-        let address = peer.and_then(|peer| counted(peer, &settings.trusted_proxies));
+    fn take(self: &Arc<Self>, peer: IpAddr, settings: &ServerSettings) -> Result<Permit, TurnedAway> {
+        let address = counted(peer, &settings.trusted_proxies);
         let mut counts = self.0.lock();
         if counts.all >= settings.max_connections {
             return Err(TurnedAway::Total);
@@ -287,7 +257,7 @@ mod tests {
     }
 
     fn take(permits: &Arc<Permits>, peer: &str, settings: &ServerSettings) -> Result<Permit, TurnedAway> {
-        permits.take(Some(peer.parse().expect("an address")), settings)
+        permits.take(peer.parse().expect("an address"), settings)
     }
 
     #[test]
@@ -319,7 +289,7 @@ mod tests {
         let (permits, settings) = (Arc::<Permits>::default(), settings(8, 1));
         let peers = ["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3"];
         let mut held: Vec<_> = peers.iter().map(|peer| take(&permits, peer, &settings).expect("room")).collect();
-        held.push(permits.take(None, &settings).expect("room for one whose address is not known"));
+        held.push(take(&permits, "192.0.2.9", &settings).expect("room"));
         for peer in ["127.0.0.1", "192.0.2.1"] {
             assert_eq!(take(&permits, peer, &settings).err(), Some(TurnedAway::Total));
         }

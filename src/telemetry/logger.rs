@@ -46,14 +46,9 @@ fn logger(level: LevelFilter, writer: &LogWriter, clock: fn() -> SystemTime) -> 
         builder.filter_module(target, LevelFilter::Off);
     }
     let out = writer.clone();
-    let tells_handshakes = level >= LevelFilter::Debug;
     builder.target(Target::Pipe(Box::new(writer.clone())));
     builder.format(move |buffer, record| {
         let message = record.args().to_string();
-        // Any scanner of ports makes one, at ERROR.
-        if message.starts_with("Downstream handshake") && !tells_handshakes {
-            return Ok(());
-        }
         let mut text = Vec::with_capacity(256);
         line::begin(&mut text, record.level().as_str(), clock(), out.origin());
         text.extend_from_slice(br#""target":"#);
@@ -110,21 +105,6 @@ mod tests {
         ] {
             assert!(heard(LevelFilter::Trace, target).is_empty(), "{target}");
         }
-    }
-
-    #[test]
-    fn failed_handshakes_are_for_debug() {
-        let told = |level, text: &str| {
-            let sink = Sink::default();
-            let writer = sink.writer();
-            let target = "pingora_core::services::listening";
-            logger(level, &writer, || SystemTime::UNIX_EPOCH)
-                .log(&Record::builder().level(Level::Error).target(target).args(format_args!("{text}")).build());
-            sink.lines(&writer).len()
-        };
-        let failed = "Downstream handshake error from 192.0.2.1:1: x";
-        assert_eq!((told(LevelFilter::Info, failed), told(LevelFilter::Debug, failed)), (0, 1));
-        assert_eq!(told(LevelFilter::Info, "Accept() failed"), 1);
     }
 
     #[test]

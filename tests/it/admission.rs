@@ -326,3 +326,19 @@ async fn a_handshake_that_does_not_end_takes_the_place_of_a_connection() {
     assert_eq!(client.h2().await.post(CHAT, &chat("hello")).await.status, 200);
     assert_eq!(refused(&world, "total").await, 2.0);
 }
+
+#[tokio::test]
+async fn a_handshake_may_take_as_long_as_a_head() {
+    let authority = Authority::new();
+    let (listen, files) = authority.listener();
+    let server = "limits: { head_timeout: 1s }".to_owned();
+    let world = World::with(Setup { listen: vec![listen], files, server, ..Setup::default() }).await;
+    let started = Instant::now();
+    let mut half = Connection::open(world.gateway.addresses()[1]).await;
+    half.send(HALF_A_HELLO).await;
+    assert!(half.is_closed().await);
+    let took = started.elapsed();
+    assert!(took >= WITHIN - Duration::from_millis(200) && took < 5 * WITHIN, "{took:?}");
+    assert_eq!(refused(&world, "head_timeout").await, 1.0);
+    eventually("it is gone", async || open(&world).await == 0.0).await;
+}
