@@ -59,6 +59,22 @@ impl Heads {
     pub(crate) fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Counts the head of a connection that has no guard yet.
+    pub(crate) fn awaited(self: &Arc<Self>) -> Awaited {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Awaited(Arc::clone(self))
+    }
+}
+
+/// A head that is awaited for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Awaited(Arc<Heads>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A client's connection whose heads have to come in time.
@@ -84,10 +100,13 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Guards a new connection: its first head is due from now on.
-    pub(crate) fn new(stream: Stream, within: Duration, telemetry: Arc<Telemetry>, heads: Arc<Heads>) -> Self {
+    pub(crate) fn new(stream: Stream, within: Duration, telemetry: Arc<Telemetry>, awaited: Awaited) -> Self {
         let preface = if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { PREFACE } else { 0 };
         let due = Some(Box::pin(sleep(within)));
+        let heads = Arc::clone(&awaited.0);
+        // Its own count, before that of the connection ends.
         heads.0.fetch_add(1, Ordering::Relaxed);
+        drop(awaited);
         Self {
             out: Mutex::new(Out::to(stream)),
             stage: AtomicU8::new(HEAD),

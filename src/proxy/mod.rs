@@ -46,7 +46,7 @@ use crate::telemetry::{Readiness, Telemetry};
 use body::Buffers;
 pub use call::Call;
 pub(crate) use limits::Limiting;
-pub(crate) use listener::{Guard, Heads};
+pub(crate) use listener::{Awaited, Guard, Heads};
 pub(crate) use peer::{Peers, REFRESH};
 use places::Places;
 use upstream::Upstream;

@@ -22,14 +22,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::socket::Socket;
 use crate::config::{Live, Network, ServerSettings};
-use crate::proxy::{Guard, Heads, Watched};
+use crate::proxy::{Awaited, Guard, Heads, Watched};
 use crate::telemetry::{Connected, Telemetry, TurnedAway};
 
 /// Once the listeners are closed, how long those that were let in last may take to send a head.
 const LAST_HEADS: Duration = Duration::from_secs(5);
-/// How long that is at least: connections whose task has not run, or whose TLS handshake is not over, are not counted.
-const LET_IN: Duration = Duration::from_millis(100);
-/// The same where another process serves, so that nobody waits for this one's end.
+/// How long that is at least where another process serves, so that nobody waits for this one's end.
 const LET_IN_AT_LEISURE: Duration = Duration::from_secs(2);
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -64,21 +62,21 @@ impl OpenConnections {
 
     async fn last_heads(&self) {
         let closed = Instant::now();
-        let least = if self.at_leisure.load(Ordering::Relaxed) { LET_IN_AT_LEISURE } else { LET_IN };
+        let least = if self.at_leisure.load(Ordering::Relaxed) { LET_IN_AT_LEISURE } else { Duration::ZERO };
         while closed.elapsed() < least || (self.heads.count() > 0 && closed.elapsed() < LAST_HEADS) {
             sleep(GLANCE).await;
         }
     }
 
-    fn enter(self: &Arc<Self>) -> Entered {
+    fn count_http2(self: &Arc<Self>) -> OverHttp2 {
         self.http2.fetch_add(1, Ordering::Relaxed);
-        Entered(Arc::clone(self))
+        OverHttp2(Arc::clone(self))
     }
 }
 
-struct Entered(Arc<OpenConnections>);
+struct OverHttp2(Arc<OpenConnections>);
 
-impl Drop for Entered {
+impl Drop for OverHttp2 {
     fn drop(&mut self) {
         self.0.http2.fetch_sub(1, Ordering::Relaxed);
     }
@@ -105,6 +103,8 @@ impl Door {
     pub(super) fn enter(self: &Arc<Self>, socket: Socket, tls: Option<&Arc<Acceptor>>, shutdown: &ShutdownWatch) {
         let Ok(counted) = self.count(socket.peer()) else { return };
         let (door, tls, shutdown) = (Arc::clone(self), tls.cloned(), shutdown.clone());
+        // Before the handshake, and before the task has run: a drain waits for this head.
+        let awaited = self.open.heads.awaited();
         // Boxed, because a task's state is copied three times.
         tokio::spawn(Box::pin(async move {
             let _counted = counted;
@@ -116,7 +116,7 @@ impl Door {
                     None => return,
                 },
             };
-            door.serve(stream, &shutdown).await;
+            door.serve(stream, awaited, &shutdown).await;
         }));
     }
 
@@ -144,11 +144,11 @@ impl Door {
         }
     }
 
-    async fn serve(&self, stream: Stream, shutdown: &ShutdownWatch) {
+    async fn serve(&self, stream: Stream, awaited: Awaited, shutdown: &ShutdownWatch) {
         let http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let within = if http2 { self.begin_within } else { self.live.pin().server.head_timeout };
-        let _entered = http2.then(|| self.open.enter());
-        let guard = Guard::new(stream, within, Arc::clone(&self.telemetry), Arc::clone(&self.open.heads));
+        let _counted = http2.then(|| self.open.count_http2());
+        let guard = Guard::new(stream, within, Arc::clone(&self.telemetry), awaited);
         self.proxy.serve(Box::new(guard), shutdown).await;
     }
 

@@ -4,11 +4,11 @@
 //! then panic).
 //! Never does: speak HTTP/2 in clear text, which Pingora would wait for without an end; bind with SO_REUSEPORT, which would let two gateways share a port unnoticed.
 
-use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,10 +20,11 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::{ServiceReadyNotifier, ServiceWithDependents};
 use pingora_proxy::http_proxy;
+use rustix::io::Errno;
 use rustix::net::listen;
 use rustix::net::sockopt::set_tcp_nodelay;
-use tokio::task::{JoinSet, yield_now};
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::StartError;
 use super::connections::Door;
@@ -37,10 +38,12 @@ use crate::telemetry::Telemetry;
 
 /// How long nothing is accepted behind a fault of the system.
 const AFTER_FAULT: Duration = Duration::from_millis(100);
-/// How many may have connected and not be accepted; Linux cuts it to `net.core.somaxconn`, which is 4,096 by default.
-const QUEUE: i32 = 4096;
-/// How often it is looked for who has connected before a listener closes. Up to 128 are found at a time, as Tokio has it.
-const LAST_LOOKS: i32 = QUEUE / 128;
+/// How many may have connected and not be accepted: as many as the system lets it be (`net.core.somaxconn`).
+const QUEUE: i32 = u16::MAX as i32;
+/// For how long nobody connects once all are taken who have connected before the listener closes.
+const NOBODY: Duration = Duration::from_millis(10);
+/// How long it is looked for them at most, where somebody always does.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Calls at once on one HTTP/2 connection; more wait in the client.
 const MAX_STREAMS: u32 = 250;
@@ -64,8 +67,6 @@ const HEADER_ROOM: usize = 16 * 1024;
 pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
-        // The standard library asks for room for 128, which a burst of clients fills.
-        listen(&listener, QUEUE)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     });
@@ -84,6 +85,15 @@ pub(super) fn bind(field: &'static str, address: SocketAddr) -> Result<Bound, St
         };
         StartError::Listen { field, address, reason }
     })
+}
+
+/// Sets what holds for all connections of a listener, wherever it comes from.
+fn prepare(listener: &TcpListener) -> std::io::Result<()> {
+    // The standard library asks for room for 128, which a burst of clients fills.
+    listen(listener, QUEUE)?;
+    // What it accepts inherits this (tcp(7)), so that no connection takes a system call for it.
+    set_tcp_nodelay(listener, true)?;
+    Ok(())
 }
 
 /// The listeners of a configuration, in its order: of those that came from elsewhere what has the same address, and the
@@ -136,9 +146,7 @@ impl ProxyService {
         certificates: &Certificates,
     ) -> Result<Self, StartError> {
         for (index, (listener, _)) in listeners.into_iter().enumerate() {
-            // What it accepts inherits it (Linux's tcp(7) keeps a copy of the listener's options), so that no connection
-            // takes a system call for it.
-            set_tcp_nodelay(&listener, true).map_err(std::io::Error::from)?;
+            prepare(&listener)?;
             let tls = startup.listen.get(index).and_then(|listener| listener.tls.as_ref());
             let tls = certificates.settings(index, tls).map_err(std::io::Error::other)?;
             self.listeners.push((listener, tls.map(|tls| Arc::new(tls.build()))));
@@ -147,41 +155,58 @@ impl ProxyService {
     }
 }
 
-/// Takes who connects, until the listener is to close, and then those that have connected by then, unless another process has
-/// them too.
-async fn accept(
-    listener: tokio::net::TcpListener,
-    mut closing: ShutdownWatch,
-    has_handed_over: impl Fn() -> bool,
-    mut enter: impl FnMut(Socket),
-) {
+/// Takes who connects until the listener is to close, and then those that have connected by then, though nobody has looked.
+async fn accept(listener: tokio::net::TcpListener, mut closing: ShutdownWatch, mut enter: impl FnMut(Socket)) {
+    // It fails where whoever would tell is gone, and with that the gateway.
+    let mut closes = pin!(closing.wait_for(|is_closing| *is_closing));
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            // It fails where whoever would tell is gone, and with that the gateway.
-            _ = closing.wait_for(|is_closing| *is_closing) => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => enter(Socket::new(stream, peer)),
-            // It has left again.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+        tokio::select! {
+            socket = next(&listener) => enter(socket),
+            _ = &mut closes => break,
+        }
+    }
+    let last = Instant::now() + LAST_LOOK;
+    while Instant::now() < last
+        && let Ok(socket) = timeout(NOBODY, next(&listener)).await
+    {
+        enter(socket);
+    }
+}
+
+/// The next one that connects, however long that takes.
+async fn next(listener: &tokio::net::TcpListener) -> Socket {
+    let mut is_told = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return Socket::new(stream, peer),
+            Err(error) if is_of_its_connection(&error) => {}
             Err(error) => {
-                error!("a connection cannot be accepted: {error}");
+                if !mem::replace(&mut is_told, true) {
+                    error!("no connection can be accepted: {error}");
+                }
                 // It waits still, as where no file can be opened: trying again at once would take all of a CPU.
                 sleep(AFTER_FAULT).await;
             }
         }
     }
-    if has_handed_over() {
-        return;
-    }
-    for _ in 0..LAST_LOOKS {
-        yield_now().await;
-        let look = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
-        while let Poll::Ready(Ok((stream, peer))) = look().await {
-            enter(Socket::new(stream, peer));
-        }
-    }
+}
+
+/// Whether it says that a connection was over before it was accepted. Source: accept(2), "Error handling".
+fn is_of_its_connection(error: &std::io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+        )
+    )
 }
 
 fn h2_options(settings: &ServerSettings) -> H2Options {
@@ -210,20 +235,26 @@ impl ServiceWithDependents for ProxyService {
         for (listener, tls) in self.listeners.drain(..) {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let (door, lifecycle) = (Arc::clone(&self.door), Arc::clone(&self.lifecycle));
-                    let (closing, shutdown) = (lifecycle.closing(), lifecycle.closing());
+                    let door = Arc::clone(&self.door);
+                    let (closing, shutdown) = (self.lifecycle.closing(), self.lifecycle.closing());
                     let enter = move |socket| door.enter(socket, tls.as_ref(), &shutdown);
-                    accepting.spawn(accept(listener, closing, move || lifecycle.has_handed_over(), enter));
+                    accepting.spawn(accept(listener, closing, enter));
                 }
                 Err(error) => {
-                    error!("a listener cannot be waited on: {error}");
+                    error!("a listener cannot be waited on, which ends the gateway: {error}");
                     self.lifecycle.stop();
                 }
             }
         }
         self.lifecycle.ready();
         ready_notifier.notify_ready();
-        while accepting.join_next().await.is_some() {}
+        while let Some(over) = accepting.join_next().await {
+            if let Err(fault) = over {
+                // A gateway that is up and does not listen is the worst there is.
+                error!("a listener has ended: {fault}");
+                self.lifecycle.stop();
+            }
+        }
         self.door.close().await;
     }
 
@@ -239,41 +270,39 @@ mod tests {
     use tokio::net::TcpStream;
     use tokio::sync::watch;
 
-    /// Clients that have connected to a listener which is about to close, and how many of them are taken.
-    async fn taken(has_handed_over: bool) -> usize {
+    fn listener() -> (tokio::net::TcpListener, SocketAddr) {
         let (listener, address) = bind("test", "127.0.0.1:0".parse().expect("an address")).expect("bound");
-        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-        let mut clients = Vec::new();
-        for _ in 0..CLIENTS {
-            clients.push(TcpStream::connect(address).await.expect("the system takes it"));
-        }
-        let (_closes, closing) = watch::channel(true);
-        let mut count = 0;
-        accept(listener, closing, || has_handed_over, |_| count += 1).await;
-        count
+        prepare(&listener).expect("prepared");
+        (tokio::net::TcpListener::from_std(listener).expect("a listener"), address)
     }
-
-    /// More than are found at a time.
-    const CLIENTS: usize = 250;
 
     #[tokio::test]
     async fn who_has_connected_before_a_listener_closes_is_taken() {
-        assert_eq!(taken(false).await, CLIENTS);
+        let (listener, address) = listener();
+        let mut clients = Vec::new();
+        // More than Tokio lets a task take at a time, and than the standard library has room for.
+        for _ in 0..250 {
+            clients.push(TcpStream::connect(address).await.expect("there is room"));
+        }
+        let (_closes, closing) = watch::channel(true);
+        let mut count = 0;
+        accept(listener, closing, |_| count += 1).await;
+        assert_eq!(count, clients.len());
+        assert!(TcpStream::connect(address).await.is_err(), "it is closed then");
     }
 
     #[tokio::test]
-    async fn who_has_connected_is_left_to_the_process_that_takes_over() {
-        // The loop may look once more before it sees that it ends.
-        assert!(taken(true).await < CLIENTS);
+    async fn what_is_accepted_sends_at_once() {
+        let (listener, address) = listener();
+        let _client = TcpStream::connect(address).await.expect("connected");
+        let (accepted, _) = listener.accept().await.expect("accepted");
+        assert!(tcp_nodelay(&accepted).expect("told"));
     }
 
     #[test]
-    fn what_is_accepted_sends_at_once() {
-        let (listener, address) = bind("test", "127.0.0.1:0".parse().expect("an address")).expect("bound");
-        listener.set_nonblocking(false).expect("set");
-        set_tcp_nodelay(&listener, true).expect("set");
-        let _client = std::net::TcpStream::connect(address).expect("connected");
-        let (accepted, _) = listener.accept().expect("accepted");
-        assert!(tcp_nodelay(&accepted).expect("told"));
+    fn faults_of_one_connection_are_not_those_of_all() {
+        let is_its = |errno: Errno| is_of_its_connection(&errno.into());
+        assert!([Errno::CONNABORTED, Errno::HOSTUNREACH, Errno::PROTO].into_iter().all(is_its));
+        assert!(![Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::INVAL].into_iter().any(is_its));
     }
 }

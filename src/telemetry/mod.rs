@@ -126,7 +126,7 @@ pub enum TurnedAway {
     Total,
     /// Its address has as many as one may have.
     Address,
-    /// A head took too long, or HTTP/2 never began.
+    /// A head or a TLS handshake took too long, or HTTP/2 never began.
     HeadTimeout,
 }
 

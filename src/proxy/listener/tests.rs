@@ -25,7 +25,7 @@ fn late(telemetry: &Telemetry) -> bool {
 fn pair() -> (Guard, DuplexStream, Arc<Telemetry>) {
     let (client, stream) = duplex(1024);
     let telemetry = telemetry();
-    (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry), Arc::default()), client, telemetry)
+    (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry), Arc::<Heads>::default().awaited()), client, telemetry)
 }
 
 fn stage(guard: &Guard, stage: u8) {
@@ -36,7 +36,7 @@ fn stage(guard: &Guard, stage: u8) {
 async fn a_head_that_is_awaited_is_counted_and_nothing_else() {
     let (_client, stream) = duplex(1024);
     let heads = Arc::<Heads>::default();
-    let guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::clone(&heads));
+    let guard = Guard::new(Box::new(stream), WITHIN, telemetry(), heads.awaited());
     assert_eq!(heads.count(), 1, "a new connection");
     stage(&guard, SERVED);
     stage(&guard, SERVED);
@@ -142,7 +142,7 @@ async fn a_head_that_came_in_time_is_taken_however_late_it_is_read() {
 async fn lines_go_into_the_next_head_alone_however_little_the_client_takes() {
     // Less than the head, so that it is written in pieces.
     let (mut client, stream) = duplex(7);
-    let mut guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::default());
+    let mut guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::<Heads>::default().awaited());
     guard.out.lock().lines = b"a: 1\r\nb: 2\r\n".to_vec();
     let written = async {
         guard.write_all(b"HTTP/1.1 200 OK\r\ndate: x\r\n\r\n").await.expect("written");

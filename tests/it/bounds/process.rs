@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::time::Duration;
 
 use super::*;
 
@@ -19,6 +20,24 @@ async fn a_process_leaves_no_core_file_and_opens_as_many_files_as_it_may() {
     assert_eq!(process.limits("Max open files"), ["1000", "1000"]);
     process.says("INFO up to 1000 open files, raised from 300").await;
     process.says("WARN 1000 open files are fewer than max_connections (20000) can take, which is 40000").await;
+}
+
+#[tokio::test]
+async fn without_a_free_file_it_goes_on_by_itself_when_there_is_one() {
+    let (_provider, folder) = prepare(&Setup::default()).await;
+    let process = Process::start_program("/bin/sh", folder.path(), &["-c", &shell("ulimit -n 64")], &[]);
+    let (address, _) = process.serves().await;
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(Connection::open(address).await);
+    }
+    let told = process.says("ERROR no connection can be accepted: Too many open files").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let times = process.messages().iter().filter(|message| **message == told).count();
+    assert_eq!(times, 1, "it has tried again, and told once");
+    drop(open);
+    let models = Connection::open(address).await.request("GET", "/openai/v1/models", &[bearer(KEY)], b"").await;
+    assert_eq!(models.status, 200);
 }
 
 #[tokio::test]

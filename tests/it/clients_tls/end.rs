@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ai_gateway::demo::{Reply, Script};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::upgrade::{old_with, upgrade};
@@ -42,6 +43,34 @@ async fn sigterm_lets_a_stream_over_http2_end_and_ends_with_it() {
     let ended = service.process.end().await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
     assert!(over.elapsed() < Duration::from_secs(3), "{:?} after the last stream", over.elapsed());
+}
+
+#[tokio::test]
+async fn who_has_connected_before_a_stop_is_served_when_the_handshake_comes_late() {
+    let (mut service, client) = service(&authority()).await;
+    let [over_http1, over_http2] = [connected(&service, &client, 1.0).await, connected(&service, &client, 2.0).await];
+    service.process.signal("TERM");
+    service.process.says("listeners are closed").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut stream = client.shake_hands(over_http1, &["http/1.1"]).await.expect("a handshake");
+    stream.write_all(head("GET", MODELS, &[bearer(KEY)], b"").as_bytes()).await.expect("sent");
+    let mut told = String::new();
+    timeout(SOON, stream.read_to_string(&mut told)).await.expect("in time").expect("an end");
+    assert!(
+        told.starts_with("HTTP/1.1 200 OK\r\n") && told.to_ascii_lowercase().contains("\r\nconnection: close\r\n"),
+        "{told}"
+    );
+    let h2 = H2::over(client.shake_hands(over_http2, &["h2"]).await.expect("a handshake")).await;
+    assert_eq!(h2.request("GET", MODELS, &[bearer(KEY)], b"").await.status, 200);
+    drop(h2);
+    assert_eq!(service.process.end().await.code, Some(0));
+}
+
+/// A connection that has been accepted, as the gauge tells, and has said nothing.
+async fn connected(service: &Service, client: &Client, count: f64) -> TcpStream {
+    let stream = TcpStream::connect(client.address).await.expect("connected");
+    eventually("it is let in", async || service.metric("gateway_connections").await == count).await;
+    stream
 }
 
 #[tokio::test]

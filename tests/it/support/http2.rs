@@ -40,6 +40,13 @@ impl Client {
 
     /// A connection with TLS that offers these protocols.
     pub async fn connect(&self, protocols: &[&str]) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        self.shake_hands(stream, protocols).await
+    }
+
+    /// The same, over a connection that is open.
+    pub async fn shake_hands(&self, stream: TcpStream, protocols: &[&str]) -> io::Result<TlsStream<TcpStream>> {
         use tokio_rustls::rustls::pki_types::pem::PemObject as _;
         let mut roots = RootCertStore::empty();
         roots.add(self.believes.clone()).expect("an authority");
@@ -53,8 +60,6 @@ impl Client {
             }
         };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        let stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
         let name = ServerName::try_from("localhost").expect("a name");
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
         timeout(SOON, handshake).await.expect("in time")
