@@ -242,7 +242,7 @@ impl ServiceWithDependents for ProxyService {
                 }
                 Err(error) => {
                     error!("a listener cannot be waited on, which ends the gateway: {error}");
-                    self.lifecycle.stop();
+                    return self.lifecycle.stop();
                 }
             }
         }
