@@ -1,7 +1,7 @@
 //! Listeners that are bound before anything else happens, and the proxy service on them.
 //!
 //! Invariant: a busy port is told at once, by the address and the field that names it (Pingora would try for 30 s and
-//! then panic).
+//! then panic); who has connected before a listener closes is let in.
 //! Never does: speak HTTP/2 in clear text, which Pingora would wait for without an end; bind with SO_REUSEPORT, which would let two gateways share a port unnoticed.
 
 use std::io::ErrorKind;
@@ -107,7 +107,7 @@ pub(super) fn bind_all(startup: &Startup, mut given: Vec<Bound>) -> Result<Vec<B
 }
 
 /// The proxy, and the listeners that it serves. Pingora's own service of listeners takes each connection through a handshake's
-/// state of 9 KB, whether or not there is TLS, and has no place to count one before it begins.
+/// state of 9 KB, whether or not there is TLS, and hands nothing on that was counted before it.
 pub(super) struct ProxyService {
     door: Arc<Door>,
     listeners: Vec<(TcpListener, Option<Arc<Acceptor>>)>,

@@ -296,14 +296,20 @@ async fn one_address_may_have_so_many_connections_and_another_one_its_own() {
 /// The first bytes of a ClientHello of 512 bytes.
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-#[tokio::test]
-async fn a_handshake_that_does_not_end_takes_the_place_of_a_connection() {
+/// A gateway that has a listener with TLS too, and a client of that.
+async fn with_tls(limits: &str) -> (World, Client) {
     let authority = Authority::new();
     let (listen, files) = authority.listener();
-    let server = "limits: { max_connections: 4 }".to_owned();
+    let server = format!("limits: {{ {limits} }}");
     let world = World::with(Setup { listen: vec![listen], files, server, ..Setup::default() }).await;
-    let tls = world.gateway.addresses()[1];
-    let client = Client::new(tls, authority.issuer());
+    let client = Client::new(world.gateway.addresses()[1], authority.issuer());
+    (world, client)
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_takes_the_place_of_a_connection() {
+    let (world, client) = with_tls("max_connections: 4").await;
+    let tls = client.address;
     let served = client.h2().await;
     assert_eq!(served.post(CHAT, &chat("hello")).await.status, 200);
     assert_eq!(open(&world).await, 1.0, "who is served counts once");
@@ -329,12 +335,9 @@ async fn a_handshake_that_does_not_end_takes_the_place_of_a_connection() {
 
 #[tokio::test]
 async fn a_handshake_may_take_as_long_as_a_head() {
-    let authority = Authority::new();
-    let (listen, files) = authority.listener();
-    let server = "limits: { head_timeout: 1s }".to_owned();
-    let world = World::with(Setup { listen: vec![listen], files, server, ..Setup::default() }).await;
+    let (world, client) = with_tls("head_timeout: 1s").await;
     let started = Instant::now();
-    let mut half = Connection::open(world.gateway.addresses()[1]).await;
+    let mut half = Connection::open(client.address).await;
     half.send(HALF_A_HELLO).await;
     assert!(half.is_closed().await);
     let took = started.elapsed();

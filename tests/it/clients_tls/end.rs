@@ -120,6 +120,26 @@ async fn sighup_replaces_the_certificate() {
 }
 
 #[tokio::test]
+async fn failed_handshakes_are_told_from_debug_on() {
+    let authority = authority();
+    for (level, is_told) in [("debug", true), ("info", false)] {
+        let variables = vec![("LOG_LEVEL".to_owned(), level.to_owned())];
+        let service = Service::with(Setup { variables, ..with_tls(&authority, "") }).await;
+        let address = address(&service).await;
+        let mut scanner = Connection::open(address).await;
+        scanner.send([b'x'; 600]).await;
+        // An alert may come before the end.
+        let _ = timeout(SOON, scanner.stream.read_to_end(&mut Vec::new())).await.expect("it is closed");
+        let failed = |message: &String| message.starts_with("DEBUG a TLS handshake with 127.0.0.1 failed: ");
+        if is_told {
+            eventually("it is told", async || service.process.messages().iter().any(failed)).await;
+        }
+        let messages = service.process.messages();
+        assert_eq!(messages.iter().any(|message| message.contains("handshake")), is_told, "{messages:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_upgrade_hands_over_the_listener_and_lets_a_stream_over_http2_end() {
     let authority = authority();
     let mut service = old_with(with_tls(&authority, "")).await;
