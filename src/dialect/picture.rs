@@ -44,6 +44,32 @@ impl Node {
     }
 }
 
+/// For somebody who steps over values, and looks for nothing but those whose places are noted.
+impl Node {
+    /// A member, by its name as it is spelt; absent where that may mean another.
+    pub fn spelt(&'static self, name: &[u8]) -> Option<&'static Self> {
+        (!name.contains(&b'\\')).then(|| self.member(name))
+    }
+
+    /// The place that is noted.
+    pub fn slot(&self) -> Option<Slot> {
+        match self.does {
+            Does::Keep(slot) => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// Whether a place in it is noted. What only some providers say stands behind what all do.
+    pub fn has_slots(&self) -> bool {
+        self.members.iter().any(|(_, inner)| inner.slot().is_some_and(|slot| slot != Slot::OtherUsage))
+    }
+
+    /// Whether it matters that it is there.
+    pub fn is_mark(&self) -> bool {
+        matches!(self.does, Does::Mark(_))
+    }
+}
+
 /// What is done about a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Does {

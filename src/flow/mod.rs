@@ -49,7 +49,7 @@ pub struct Arrived {
     /// When the attempt began that is under way.
     pub attempt_started: Option<Instant>,
     /// Looks at the answer in passing, once there is one.
-    pub tap: Option<Box<Tap>>,
+    pub tap: Option<Tap>,
     /// Whether the last attempt was sent and had no answer, and the record does not count it yet.
     is_unanswered: bool,
     /// Whether the record tells already what it used: its whole answer was there before the client got any of it.
@@ -287,9 +287,16 @@ impl Arrived {
         passed
     }
 
+    /// Notes an answer that is there as a whole, of which nothing was noted.
+    pub fn comes_whole(&mut self, answer: &Bytes) {
+        if let Some(tap) = &mut self.tap {
+            tap.whole(answer);
+        }
+    }
+
     /// What was seen of the answer so far.
     pub fn seen(&self) -> Seen {
-        self.tap.as_deref().map(Tap::seen).unwrap_or_default()
+        self.tap.as_ref().map(Tap::seen).unwrap_or_default()
     }
 
     /// Reckons, once its answer is there as a whole, what the call used and cost. Nothing of the answer passes later.

@@ -11,6 +11,7 @@ mod scan;
 mod splice;
 pub mod sse;
 mod tap;
+mod value;
 
 pub use edits::{Edits, undoing};
 pub use members::values_of;

@@ -5,7 +5,6 @@
 //! Never does: build a tree of the body, copy it, or keep it.
 
 mod content;
-mod value;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,6 +13,7 @@ use serde::de::{Deserialize as _, Deserializer};
 use serde_json::value::RawValue;
 
 use super::splice::Splice;
+use super::value;
 
 pub use content::Extras;
 

@@ -19,6 +19,7 @@ use passing::Passing;
 #[cfg(test)]
 mod tests;
 
+mod direct;
 mod kept;
 mod like;
 mod passing;
@@ -70,53 +71,91 @@ pub struct Metered {
 /// The tap on one answer.
 #[derive(Debug)]
 pub struct Tap {
+    dialect: &'static dyn Dialect,
+    shape: Shape,
+    hides_usage: bool,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing has come.
+    Awaited,
+    /// In a place of its own, because it is large, and goes through many hands.
+    Reading(Box<Reading>),
+    /// All was there at once.
+    Read(Metered, Seen),
+}
+
+/// What an answer is read by that comes in pieces.
+#[derive(Debug)]
+struct Reading {
     source: Source,
     meter: Meter,
-    hides_usage: bool,
 }
 
 impl Tap {
-    /// A tap on an answer that begins. `hide_usage`: the gateway asked for the usage, the client did not. In a place of its own,
-    /// because it is large, and goes through many hands.
-    pub fn new(dialect: &'static dyn Dialect, shape: Shape, hide_usage: bool) -> Box<Self> {
-        let source = match shape {
-            Shape::Json => Source::Json(Kept::default()),
-            Shape::Events => Source::Events(Splitter::new(MAX_EVENT)),
-            Shape::Opaque => Source::Opaque,
-        };
-        Box::new(Self { source, meter: Meter::new(dialect), hides_usage: hide_usage && shape == Shape::Events })
+    /// A tap on an answer that begins. `hide_usage`: the gateway asked for the usage, the client did not.
+    pub fn new(dialect: &'static dyn Dialect, shape: Shape, hide_usage: bool) -> Self {
+        Self { dialect, shape, hides_usage: hide_usage && shape == Shape::Events, state: State::Awaited }
+    }
+
+    /// What reads the next piece; absent where nothing does.
+    fn reading(&mut self) -> Option<&mut Reading> {
+        if matches!(self.state, State::Awaited) {
+            let source = match self.shape {
+                Shape::Json => Source::Json(Kept::default()),
+                Shape::Events => Source::Events(Splitter::new(MAX_EVENT)),
+                Shape::Opaque => return None,
+            };
+            self.state = State::Reading(Box::new(Reading { source, meter: Meter::new(self.dialect) }));
+        }
+        match &mut self.state {
+            State::Reading(reading) => Some(reading),
+            _ => None,
+        }
     }
 
     /// Looks at a piece and gives what goes on to the client now: the same piece, unchanged, unless a usage is hidden.
     /// Absent: nothing does.
     pub fn push(&mut self, piece: Bytes) -> Option<Bytes> {
-        match &mut self.source {
-            Source::Events(splitter) if self.hides_usage => return self.meter.hide(splitter, piece),
+        let hides_usage = self.hides_usage;
+        let Some(Reading { source, meter }) = self.reading() else { return Some(piece) };
+        match source {
+            Source::Events(splitter) if hides_usage => return meter.hide(splitter, piece),
             Source::Events(splitter) => {
                 let mut left = &piece[..];
                 while let Some(part) = splitter.next(&mut left) {
                     match part {
                         Part::Event(event) => {
-                            self.meter.event(event);
+                            meter.event(event);
                         }
-                        Part::Comment(_) => self.meter.is_first = false,
+                        Part::Comment(_) => meter.is_first = false,
                         Part::Feed(_) | Part::Long(_) => {}
                     }
                 }
             }
-            Source::Json(kept) => self.meter.json(kept, &piece),
-            Source::Opaque => {}
+            Source::Json(kept) => meter.json(kept, &piece),
         }
         Some(piece)
+    }
+
+    /// Looks at an answer that is there as a whole, before anything else of it: what [`Self::push`] would see, in less work.
+    pub fn whole(&mut self, answer: &Bytes) {
+        match direct::read(self.dialect, answer).filter(|_| self.shape == Shape::Json) {
+            Some((told, seen)) => self.state = State::Read(told, seen),
+            None => drop(self.push(answer.clone())),
+        }
     }
 
     /// At the end of the body: what was held back goes on. An event that lacks nothing but its blank line is one to SDKs, and
     /// so it is here; of others nothing is read or hidden. Absent: nothing was held back.
     pub fn end(&mut self) -> Option<Bytes> {
-        let Source::Events(splitter) = &mut self.source else { return None };
+        let State::Reading(reading) = &mut self.state else { return None };
+        let Reading { source: Source::Events(splitter), meter } = &mut **reading else { return None };
         let rest = splitter.rest();
-        let is_event = self.meter.is_whole(&rest);
-        let (unasked, cut) = if is_event { self.meter.event(&rest) } else { (Unasked::Passes, 0..0) };
+        let is_event = meter.is_whole(&rest);
+        let (unasked, cut) = if is_event { meter.event(&rest) } else { (Unasked::Passes, 0..0) };
         let passes = match unasked {
             _ if !self.hides_usage => return None,
             Unasked::Passes => rest,
@@ -128,14 +167,23 @@ impl Tap {
 
     /// What was seen so far.
     pub fn seen(&self) -> Seen {
-        self.meter.seen
+        match &self.state {
+            State::Awaited => Seen::default(),
+            State::Reading(reading) => reading.meter.seen,
+            State::Read(_, seen) => *seen,
+        }
     }
 
     /// What the answer told.
-    pub fn finish(mut self: Box<Self>) -> Metered {
+    pub fn finish(self) -> Metered {
+        let mut reading = match self.state {
+            State::Awaited => return Metered::default(),
+            State::Read(told, _) => return told,
+            State::Reading(reading) => reading,
+        };
         // Taken out of its place, which is too large to be moved.
-        let Meter { told, seen, dialect, walk, .. } = &mut self.meter;
-        if let Source::Json(kept) = &self.source {
+        let Meter { told, seen, dialect, walk, .. } = &mut reading.meter;
+        if let Source::Json(kept) = &reading.source {
             Meter::tell(told, *dialect, &kept.read(walk.found()));
         }
         Metered { events: seen.events, complete: seen.terminal, ..std::mem::take(told) }
@@ -146,7 +194,6 @@ impl Tap {
 enum Source {
     Json(Kept),
     Events(Splitter),
-    Opaque,
 }
 
 /// What is known of an answer.

@@ -8,6 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use http::StatusCode;
+
 use crate::config::Snapshot;
 use crate::error::Refusal;
 use crate::flow::Arrived;
@@ -26,6 +28,8 @@ pub struct Call {
     arrived: Option<Arrived>,
     /// Whether it was served or refused to its end. A call that is dropped before was cut by the gateway's own end.
     over: bool,
+    /// Whether an answer's head was put to the client, of which Pingora may know nothing.
+    pub(super) committed: bool,
     /// Whether the ledger knows that it goes upstream.
     intended: bool,
     /// What it holds of its limits.
@@ -53,6 +57,7 @@ impl Call {
         Self {
             arrived: Some(arrived),
             over: false,
+            committed: false,
             intended: false,
             limits: Held::default(),
             place: None,
@@ -70,6 +75,15 @@ impl Call {
     /// `Bug` where the call is settled or forgotten, after which nothing asks.
     pub(super) fn arrived(&mut self) -> Result<&mut Arrived, Refusal> {
         self.arrived.as_mut().ok_or(Refusal::Bug("a call was used after its end"))
+    }
+
+    /// Takes note that the client gets an answer of this status.
+    pub(super) fn commits(&mut self, status: StatusCode) {
+        self.committed = true;
+        if let Some(arrived) = &mut self.arrived {
+            arrived.record.status = status.as_u16();
+            arrived.asked.relayed = true;
+        }
     }
 
     /// Leaves no trace: a health check or a preflight is no call.

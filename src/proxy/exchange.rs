@@ -85,7 +85,7 @@ pub(super) async fn conclude(
 ) -> Result<()> {
     let aborted = || Error::explain(ErrorType::Custom("Cut"), refusal.code());
     let is_final = |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
-    let committed = session.response_written().is_some_and(|head| is_final(head.status));
+    let committed = call.committed || session.response_written().is_some_and(|head| is_final(head.status));
     if let Ok(arrived) = call.arrived() {
         arrived.record.refusal = Some(refusal.clone());
         if committed || refusal == Refusal::ClientGone {
@@ -242,7 +242,6 @@ async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal)
     let facts = facts(session, call, &snapshot.server)?;
     let reply = wire::refusal(refusal, route.as_deref(), provider.as_deref(), &facts);
     let (head, text) = reply.map_err(unspeakable)?;
-    listener::forget_head(session);
     body::before_refusal(session, refusal);
     debug!("call {}: refused: {refusal:?}", call.arrived()?.record.request_id);
     call.waiting(async {

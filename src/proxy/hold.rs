@@ -39,7 +39,7 @@ pub(super) struct Held {
     pub(super) hides_usage: bool,
     pub(super) waits: Waits,
     /// What was seen of it, where it is kept while others are asked.
-    pub(super) tap: Option<Box<Tap>>,
+    pub(super) tap: Option<Tap>,
     pub(super) pace: Pace,
     /// When its head was here.
     pub(super) since: Instant,
@@ -172,7 +172,7 @@ fn take(call: &mut Call, held: &mut Held, piece: Bytes) -> Result<(), Refusal> {
 }
 
 fn ended(gateway: &Gateway, call: &mut Call, held: &mut Held) -> Result<(), Refusal> {
-    held.pieces.extend(call.arrived()?.tap.as_deref_mut().and_then(Tap::end));
+    held.pieces.extend(call.arrived()?.tap.as_mut().and_then(Tap::end));
     if let Some(connection) = mem::take(&mut held.connection) {
         gateway.upstream.release(connection);
     }

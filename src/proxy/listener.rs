@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::TRANSFER_ENCODING;
-use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::tls::SslDigest;
@@ -80,7 +79,7 @@ impl Drop for Awaited {
 /// A client's connection whose heads have to come in time.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    /// The connection, which [`put_chunk`] writes to through a shared reference; nobody ever waits for it.
+    /// The connection, which [`put`] writes to through a shared reference; nobody ever waits for it.
     out: Mutex<Out>,
     /// Written through a shared reference by [`begins`] and [`over`], in the task that reads: no other order is needed.
     stage: AtomicU8,
@@ -204,31 +203,52 @@ pub(super) fn afresh(stream: &Stream) {
     }
 }
 
-/// Whether lines can be put into a session's head: over HTTP/1.1.
-pub(super) fn takes_lines(session: &ServerSession) -> bool {
+/// Whether an answer is written by what is below: over HTTP/1.x. Pingora knows nothing of it then.
+pub(super) fn takes_answers(session: &ServerSession) -> bool {
     guard(session).is_some()
 }
 
-/// Puts header lines, each with its end, into the head that the session writes next, behind those that it has itself.
-pub(super) fn put_lines(session: &ServerSession, lines: Vec<u8>) {
+/// Writes an answer's head, to its empty line; as all that is put, it is sent by [`poll_flush`].
+pub(super) fn put_head(session: &ServerSession, head: Vec<u8>) {
     if let Some(guard) = guard(session) {
-        guard.out.lock().lines = lines;
+        guard.out.lock().put_head(head);
     }
 }
 
-/// Forgets what was to go with a head that another one takes the place of.
-pub(super) fn forget_head(session: &ServerSession) {
-    if let Some(guard) = guard(session) {
+/// Writes a piece of a body, in a chunk or as it is; false where there is no room for it.
+pub(super) fn put(session: &ServerSession, piece: &[u8], in_chunks: bool) -> bool {
+    guard(session).is_some_and(|guard| {
         let mut out = guard.out.lock();
-        out.lines.clear();
-        out.is_held = false;
+        if in_chunks { out.put_chunk(piece) } else { out.put(piece) }
+    })
+}
+
+/// Writes what stands before a chunk of that size whose bytes are written by [`poll_write`].
+pub(super) fn begin_chunk(session: &ServerSession, size: usize) {
+    if let Some(guard) = guard(session) {
+        guard.out.lock().put_size(size);
     }
 }
 
-/// Lets flushes wait, or no longer: what is written until then leaves together.
-pub(super) fn hold_flush(session: &ServerSession, is_held: bool) {
+/// Writes what stands behind such a chunk.
+pub(super) fn end_chunk(session: &ServerSession) {
     if let Some(guard) = guard(session) {
-        guard.out.lock().is_held = is_held;
+        guard.out.lock().put_line_end();
+    }
+}
+
+/// Writes the end of a body in chunks.
+pub(super) fn put_end(session: &ServerSession) {
+    if let Some(guard) = guard(session) {
+        guard.out.lock().put_end();
+    }
+}
+
+/// Writes, and sends what there is no room for.
+pub(super) fn poll_write(session: &ServerSession, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match guard(session) {
+        Some(guard) => guard.out.lock().poll_write(context, bytes),
+        None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
     }
 }
 
@@ -245,22 +265,6 @@ pub(super) fn head_has_company(session: &ServerSession) {
     if let Some(guard) = guard(session) {
         guard.out.lock().has_company = true;
     }
-}
-
-/// Whether the body behind a session's head goes out in chunks over HTTP/1.1, as Pingora frames it.
-pub(super) fn is_in_chunks(session: &ServerSession) -> bool {
-    let head = session.response_written().filter(|_| guard(session).is_some());
-    head.is_some_and(|head| {
-        head.headers.get(TRANSFER_ENCODING).is_some_and(|coding| coding == "chunked")
-            && !head.status.is_informational()
-            && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            && session.req_header().method != Method::HEAD
-    })
-}
-
-/// Writes a piece of a body in chunks, which is then to be flushed by [`poll_flush`]; false where it is Pingora's to write.
-pub(super) fn put_chunk(session: &ServerSession, piece: &[u8]) -> bool {
-    guard(session).is_some_and(|guard| guard.out.lock().put_chunk(piece))
 }
 
 /// Sends what was written.

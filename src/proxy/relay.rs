@@ -32,9 +32,10 @@ use super::hold::Held;
 use super::listener;
 use super::upstream::{AnswerHead, Broken, Connection, Headers, Length};
 use super::waits::Watch;
+use super::wire::lines::{Behind, of_map};
 use super::wire::{self, Told};
 
-use out::{Next, Out};
+use out::{Next, Out, Way};
 
 mod out;
 
@@ -44,6 +45,9 @@ const BEFORE_RESET: Duration = Duration::from_millis(50);
 /// Most bytes of a JSON answer that is read whole before its head goes out, so that the head can tell what it cost, and one
 /// that breaks is refused instead of cut.
 const SMALL: u64 = 64 * 1024;
+
+/// Most bytes of a body that are put behind a head, in its own buffer.
+const MOST_ROOM: usize = 16 * 1024;
 
 /// How long a stream may take for what stands behind its end: a usage, `[DONE]`, the end of its body.
 const BEHIND_THE_END: Duration = Duration::from_secs(1);
@@ -81,8 +85,8 @@ async fn pass(
     let mut timer = pin!(sleep_until(held.waits.deadline.into()));
     let mut watch = Watch::new(held.waits, timer.as_mut());
     let cost = match held.head.length {
-        Length::Known(1..=SMALL) if held.shape == Shape::Json => {
-            whole(gateway, session, call, (&mut held.connection, &mut watch, &mut held.pieces)).await?
+        Length::Known(length @ 1..=SMALL) if held.shape == Shape::Json => {
+            whole(gateway, session, call, (&mut held.connection, &mut watch, &mut held.pieces, length)).await?
         }
         _ => None,
     };
@@ -93,25 +97,25 @@ async fn pass(
         unframe(&mut held.head);
     }
     let unframed = matches!(held.head.length, Length::Chunked | Length::ToClose);
-    let left = left(session, &held.head);
-    let provider = Arc::clone(&held.provider);
-    let (connection, pieces) = (held.connection.take(), mem::take(&mut held.pieces));
-    let told = Told { cost, upstream_head: held.after, gateway: call.own_time() };
-    // What was held ends here, so that a stream keeps none of it.
-    let reply = reply(session, call, &snapshot.server, held, (&provider, &told))?;
     if unframed && session.req_header().version == Version::HTTP_10 {
         session.set_keepalive(None);
     }
     part_when_draining(gateway, session);
-    let arrived = call.arrived()?;
-    arrived.record.status = reply.status.as_u16();
-    arrived.asked.relayed = true;
-    let settings = &snapshot.server;
-    // What is here already leaves with the head.
-    listener::hold_flush(session, !pieces.is_empty() || connection.is_some());
-    call.waiting(pin!(written(settings, pin!(session.write_response_header(reply))))).await?;
-    let mut out = Out::behind_head(session, settings, left);
-    call.waiting(pin!(out.begins(session, pieces, unframed || connection.is_some()))).await?;
+    let way = way(session, &held.head);
+    let provider = Arc::clone(&held.provider);
+    let (connection, pieces) = (held.connection.take(), mem::take(&mut held.pieces));
+    let told = Told { cost, upstream_head: held.after, gateway: call.own_time() };
+    let room = pieces.iter().map(Bytes::len).sum::<usize>().min(MOST_ROOM);
+    let (status, settings) = (held.head.status, &snapshot.server);
+    // What was held ends here, so that a stream keeps none of it.
+    let reply = reply(session, call, settings, held, (&provider, &told, room))?;
+    call.commits(status);
+    match reply {
+        Reply::Text(head) => listener::put_head(session, head),
+        Reply::Frame(head) => call.waiting(pin!(written(settings, pin!(session.write_response_header(head))))).await?,
+    }
+    let mut out = Out::behind_head(settings, way);
+    call.waiting(pin!(out.begins(session, pieces))).await?;
     let ending = Ending::of(ask, success && events && unframed);
     let passed = match connection {
         Some(connection) => rest(gateway, session, call, &mut out, Rest { connection, watch, ending: &ending }).await?,
@@ -129,37 +133,49 @@ async fn pass(
     Err(broken.refusal)
 }
 
-/// How much of a body is to go out over HTTP/2, which ends one by a mark on its last piece; absent where its length is not known.
-fn left(session: &ServerSession, head: &AnswerHead) -> Option<u64> {
+/// How the body behind a head goes to the client.
+fn way(session: &ServerSession, head: &AnswerHead) -> Way {
+    let in_chunks = session.req_header().version == Version::HTTP_11;
     match head.length {
-        Length::Known(length) if session.is_http2() && length > 0 => Some(length),
-        _ => None,
+        Length::Known(length) if session.is_http2() => Way::Frames(Some(length).filter(|length| *length > 0)),
+        _ if session.is_http2() => Way::Frames(None),
+        Length::Chunked | Length::ToClose if in_chunks => Way::Chunks,
+        _ => Way::Plain,
     }
 }
 
-/// The head that the client gets. Over HTTP/1.1 on both sides the provider's lines pass as they came.
+/// A head for the client.
+enum Reply {
+    /// As it goes out over HTTP/1.x.
+    Text(Vec<u8>),
+    /// For Pingora to write.
+    Frame(Box<ResponseHeader>),
+}
+
+/// The head that the client gets, with room behind it. Over HTTP/1.1 on both sides the provider's lines pass as they came.
 fn reply(
     session: &ServerSession,
     call: &mut Call,
     settings: &ServerSettings,
     held: Box<Held>,
-    (provider, told): (&Provider, &Told),
-) -> Result<Box<ResponseHeader>, Refusal> {
+    (provider, told, room): (&Provider, &Told, usize),
+) -> Result<Reply, Refusal> {
     let facts = facts(session, call, settings)?;
+    let behind = Behind { keeps: session.get_keepalive().is_some(), room };
     let AnswerHead { status, length, headers, .. } = held.head;
+    let is_text = listener::takes_answers(session);
     match headers {
         // They end here, and with them the buffer that they were read into.
-        Headers::Lines(lines) if listener::takes_lines(session) => {
-            let head = (status, length, &lines);
-            let (reply, text) = wire::lines::answer(head, provider, told, &facts).map_err(unspeakable)?;
-            listener::put_lines(session, text);
-            Ok(reply)
+        Headers::Lines(lines) if is_text => {
+            wire::lines::answer((status, length, &lines), provider, told, &facts, behind).map(Reply::Text)
         }
         headers => {
             let head = AnswerHead::of(status, headers.into_map(), length);
-            wire::answer(head, provider, told, &facts).map_err(unspeakable)
+            let head = wire::answer(head, provider, told, &facts);
+            head.map(|head| if is_text { Reply::Text(of_map(&head, behind)) } else { Reply::Frame(head) })
         }
     }
+    .map_err(unspeakable)
 }
 
 /// Reads a small answer to its end, and tells what the call cost.
@@ -167,7 +183,7 @@ async fn whole(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (connection, watch, pieces): (&mut Option<Connection>, &mut Watch<'_>, &mut Vec<Bytes>),
+    (connection, watch, pieces, length): (&mut Option<Connection>, &mut Watch<'_>, &mut Vec<Bytes>, u64),
 ) -> Result<Option<Usd>, Refusal> {
     if let Some(live) = connection {
         live.gather();
@@ -181,6 +197,10 @@ async fn whole(
         }
         match came? {
             Ok(Some(piece)) if piece.is_empty() => {}
+            Ok(Some(piece)) if pieces.is_empty() && piece.len() as u64 == length => {
+                call.arrived()?.comes_whole(&piece);
+                pieces.push(piece);
+            }
             Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, now)),
             Ok(None) => {
                 if let Some(connection) = connection.take() {
@@ -247,7 +267,7 @@ async fn rest(
                 }
             }
             Ok(None) => {
-                if let Some(rest) = call.arrived()?.tap.as_deref_mut().and_then(Tap::end)
+                if let Some(rest) = call.arrived()?.tap.as_mut().and_then(Tap::end)
                     && !out.puts(session, &rest)
                 {
                     call.waiting(pin!(out.write(session, rest))).await?;

@@ -4,9 +4,9 @@
 //! belongs to one hop never reach the provider.
 //! Never does: any IO, any decision.
 
-mod builder;
 pub(super) mod lines;
 mod outgoing;
+mod reply;
 
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ use crate::units::Usd;
 
 use super::limits::{Leeway, refusal_headers};
 use super::upstream::{AnswerHead, Length};
-use builder::Builder;
 pub(super) use outgoing::{Carries, Outgoing};
+use reply::{Reply, finish};
 
 /// Whether a header of an answer, by its name in lower case, stays with the provider: it is of that hop, or about its own
 /// host.
@@ -135,18 +135,17 @@ pub(super) fn answer(head: AnswerHead, provider: &Provider, told: &Told, facts: 
         headers.insert(UPSTREAM_REQUEST_ID, theirs);
     }
     facts.limits.make_way(&mut headers);
-    let mut reply = Builder::new(head.status, headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        reply.fixed(&CONNECTION, "Upgrade");
-        reply.fixed(&UPGRADE, "websocket");
+        headers.fixed(&CONNECTION, "Upgrade");
+        headers.fixed(&UPGRADE, "websocket");
     }
-    framed(&mut reply, head.length, facts.version);
-    self::told(&mut reply, provider, told, facts)?;
-    reply.finish(facts)
+    framed(&mut headers, head.length, facts.version);
+    self::told(&mut headers, provider, told, facts)?;
+    finish(head.status, headers, facts)
 }
 
 /// Says how the body ends.
-fn framed(reply: &mut Builder, length: Length, version: Version) {
+fn framed(reply: &mut HeaderMap, length: Length, version: Version) {
     match length {
         Length::Chunked | Length::ToClose if version == Version::HTTP_11 => {
             reply.fixed(&TRANSFER_ENCODING, "chunked");
@@ -158,7 +157,7 @@ fn framed(reply: &mut Builder, length: Length, version: Version) {
 }
 
 /// Adds what an answer tells of its call.
-fn told(reply: &mut Builder, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Result<(), Unspeakable> {
+fn told(reply: &mut impl Reply, provider: &Provider, told: &Told, facts: &Facts<'_>) -> Result<(), Unspeakable> {
     reply.set(&PROVIDER_NAME, provider.id.as_str().as_bytes())?;
     reply.number(&PROVIDER_RESPONSE_TIME, u64::try_from(told.upstream_head.as_millis()).unwrap_or(u64::MAX));
     if facts.shown.server_timing {
@@ -195,7 +194,7 @@ pub(super) fn refusal(
 ) -> Result<(Box<ResponseHeader>, String), Unspeakable> {
     let body = facts.dialect.refusal(refusal, facts.request_id);
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
+    let mut reply = HeaderMap::with_capacity(16);
     reply.fixed(&CONTENT_TYPE, "application/json");
     reply.number(&CONTENT_LENGTH, body.len() as u64);
     reply.set(&HeaderName::from_static(facts.dialect.request_id_header()), facts.request_id.as_bytes())?;
@@ -215,27 +214,27 @@ pub(super) fn refusal(
     if let Some(provider) = provider.filter(|_| refusal.is_of_upstream()) {
         reply.set(&PROVIDER_NAME, provider.as_bytes())?;
     }
-    Ok((reply.finish(facts)?, body))
+    Ok((finish(status, reply, facts)?, body))
 }
 
 /// A short answer of the gateway's own: a health check.
 pub(super) fn own(status: StatusCode, body: &str, facts: &Facts<'_>) -> Built {
-    let mut reply = Builder::new(status, HeaderMap::with_capacity(16));
+    let mut reply = HeaderMap::with_capacity(16);
     reply.fixed(&CONTENT_TYPE, "application/json");
     reply.fixed(&CACHE_CONTROL, "no-store");
     reply.number(&CONTENT_LENGTH, body.len() as u64);
-    reply.finish(facts)
+    finish(status, reply, facts)
 }
 
 /// The answer to a CORS preflight. Source: the Fetch standard, section 3.3 "HTTP extensions", read 2026-11.
 pub(super) fn preflight(facts: &Facts<'_>) -> Built {
-    let mut reply = Builder::new(StatusCode::NO_CONTENT, HeaderMap::with_capacity(16));
+    let mut reply = HeaderMap::with_capacity(16);
     reply.fixed(&ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD,PUT,PATCH,POST,DELETE");
     if let Some(asked) = facts.request.get("access-control-request-headers") {
         reply.set(&ACCESS_CONTROL_ALLOW_HEADERS, asked.as_bytes())?;
     }
     reply.fixed(&ACCESS_CONTROL_MAX_AGE, "600");
-    reply.finish(facts)
+    finish(StatusCode::NO_CONTENT, reply, facts)
 }
 
 /// The headers that `connection` makes headers of one hop (RFC 9110 section 7.6.1). Mostly none, which costs nothing.

@@ -9,12 +9,12 @@ mod fuzz;
 mod oracle;
 mod recorded;
 
-fn tap(shape: Shape, hide: bool) -> Box<Tap> {
+fn tap(shape: Shape, hide: bool) -> Tap {
     Tap::new(dialect::ALL[0], shape, hide)
 }
 
 /// What passes of pieces, and what is told.
-fn run(mut tap: Box<Tap>, pieces: &[&str]) -> (String, Metered) {
+fn run(mut tap: Tap, pieces: &[&str]) -> (String, Metered) {
     let mut passed = Vec::new();
     for piece in pieces {
         passed.extend(tap.push(Bytes::copy_from_slice(piece.as_bytes())).unwrap_or_default());
@@ -51,10 +51,12 @@ fn tells_what_a_stream_used_and_hides_it_where_it_was_not_asked_for() {
 
 /// The largest that a tap becomes while that passes, in bytes that it holds.
 fn holds(tap: &Tap) -> usize {
-    match &tap.source {
-        Source::Events(splitter) => splitter.held(),
-        Source::Json(kept) => kept.held(),
-        Source::Opaque => 0,
+    match &tap.state {
+        State::Reading(reading) => match &reading.source {
+            Source::Events(splitter) => splitter.held(),
+            Source::Json(kept) => kept.held(),
+        },
+        _ => 0,
     }
 }
 
@@ -89,6 +91,58 @@ fn a_long_answer_takes_no_memory() {
     let usage = Some(Usage { input: 8, ..Usage::default() });
     let service_tier = Some("default".into());
     assert_eq!(tap.finish(), Metered { usage, service_tier, complete: true, ..Metered::default() });
+}
+
+/// What is seen and told of an answer that is there at once, and whether it was walked through.
+fn at_once(dialect: &'static dyn Dialect, shape: Shape, answer: &[u8]) -> (Seen, Metered, bool) {
+    let mut tap = Tap::new(dialect, shape, false);
+    tap.whole(&Bytes::copy_from_slice(answer));
+    let walked = !matches!(tap.state, State::Read(..));
+    (tap.seen(), tap.finish(), walked)
+}
+
+/// That it says what the walk says. Text is not counted where the usage is told.
+fn says_the_same_at_once(dialect: &'static dyn Dialect, shape: Shape, answer: &[u8]) -> bool {
+    let mut tap = Tap::new(dialect, shape, false);
+    tap.push(Bytes::copy_from_slice(answer));
+    let (seen, told, walked) = at_once(dialect, shape, answer);
+    let (walk_seen, walk_told) = (tap.seen(), tap.finish());
+    let visible_bytes = if walked { told.visible_bytes } else { walk_told.visible_bytes };
+    assert_eq!((walk_seen, walk_told), (seen, Metered { visible_bytes, ..told }), "{}", answer.escape_ascii());
+    walked
+}
+
+#[test]
+fn an_answer_that_is_there_at_once_and_tells_its_usage_is_not_walked_through() {
+    let usage = r#""usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}"#;
+    let chat = r#""model":"gpt-4o","choices":[{"message":{"content":"\u00e4 {"},"finish_reason":"stop"}],"error":null"#;
+    for (answer, walked) in [
+        (format!("{{{chat},{usage}}}"), false),
+        (format!(" {{ {usage} , {chat}, \"service_tier\": \"default\" }}\r\n"), false),
+        // Nothing tells what was used, or not all.
+        (format!("{{{chat}}}"), true),
+        (format!("{{{chat},\"usage\":null}}"), true),
+        (format!("{{{chat},\"usage\":{{\"prompt_tokens\":5}}}}"), true),
+        // Something says more than a value that is kept.
+        (format!("{{{usage},\"error\":{{\"code\":1}}}}"), true),
+        (format!("{{{usage},\"model\":\"y\",\"response\":{{\"model\":\"x\"}}}}"), true),
+        (format!("{{{usage},\"response\":null}}"), true),
+        (format!("{{{usage},\"mod\\u0065l\":\"x\"}}"), true),
+        (format!("{{{usage},{usage}}}"), true),
+        (format!("{{{usage},\"model\":\"{}\"}}", "x".repeat(Slot::MAX_BYTES)), true),
+        // It is not whole, or no document.
+        (format!("{{{usage}"), true),
+        (format!("{{{usage}}}x"), true),
+        (format!("{{{usage},}}"), true),
+        (format!("[{{{usage}}}]"), true),
+        (String::new(), true),
+    ] {
+        assert_eq!(says_the_same_at_once(dialect::OPENAI, Shape::Json, answer.as_bytes()), walked, "{answer}");
+    }
+    let failed = format!(r#"{{"type":"error",{usage}}}"#);
+    assert!(at_once(dialect::OPENAI, Shape::Json, failed.as_bytes()).0.error);
+    assert_eq!(at_once(dialect::OPENAI, Shape::Opaque, failed.as_bytes()), (Seen::default(), Metered::default(), true));
+    says_the_same_at_once(dialect::OPENAI, Shape::Events, STREAM.as_bytes());
 }
 
 #[test]

@@ -23,6 +23,11 @@ impl Leeway {
         Self { rooms, ceiling }
     }
 
+    /// Whether it tells how many tokens an answer may have.
+    pub(in crate::proxy) const fn has_ceiling(&self) -> bool {
+        self.ceiling.is_some()
+    }
+
     /// Takes the provider's own rate limits out of the way of ours.
     pub(in crate::proxy) fn make_way(&self, headers: &mut HeaderMap) {
         if self.rooms.requests.is_none() && self.rooms.tokens.is_none() {

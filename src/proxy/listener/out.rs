@@ -17,8 +17,6 @@ use crate::proxy::watch;
 
 /// Bytes that may wait.
 const ROOM: usize = 16 * 1024;
-/// A body that most answers have room for.
-const SMALL: usize = 1024;
 /// The most bytes around a chunk: its size of up to 16 digits, and two line ends.
 const MOST_AROUND: usize = 20;
 /// What is kept of the buffer while it is empty: as much as is cheaper to keep than to ask for again.
@@ -31,10 +29,6 @@ pub(super) struct Out {
     buffer: Vec<u8>,
     /// How much of the buffer has left.
     gone: usize,
-    /// Lines that go into the next head, behind those that it has itself.
-    pub(super) lines: Vec<u8>,
-    /// Whether more is about to be written, so that a flush can wait for that.
-    pub(super) is_held: bool,
     /// Whether a write is sent without a flush.
     pub(super) at_once: bool,
     /// Whether the next write is followed by another one, so that it waits for that.
@@ -45,16 +39,25 @@ pub(super) struct Out {
 
 impl Out {
     pub(super) fn to(stream: Stream) -> Self {
-        Self {
-            stream,
-            buffer: Vec::new(),
-            gone: 0,
-            lines: Vec::new(),
-            is_held: false,
-            at_once: false,
-            has_company: false,
-            is_stuck: false,
+        Self { stream, buffer: Vec::new(), gone: 0, at_once: false, has_company: false, is_stuck: false }
+    }
+
+    /// Takes a head, which may be longer than what waits otherwise.
+    pub(super) fn put_head(&mut self, head: Vec<u8>) {
+        if self.buffer.is_empty() {
+            self.buffer = head;
+        } else {
+            self.buffer.extend_from_slice(&head);
         }
+    }
+
+    /// Takes a piece; false where it has no room for it.
+    pub(super) fn put(&mut self, piece: &[u8]) -> bool {
+        let fits = self.buffer.len() + piece.len() <= ROOM;
+        if fits {
+            self.buffer.extend_from_slice(piece);
+        }
+        fits
     }
 
     /// Takes a piece of a body in chunks (RFC 9112 section 7.1); false where it has no room for it.
@@ -64,13 +67,23 @@ impl Out {
             self.buffer.reserve(piece.len() + MOST_AROUND);
             self.put_size(piece.len());
             self.buffer.extend_from_slice(piece);
-            self.buffer.extend_from_slice(b"\r\n");
+            self.put_line_end();
         }
         fits
     }
 
-    /// The line of a chunk's size, without the work of the formatter, which is as much as all the rest of a chunk's.
-    fn put_size(&mut self, size: usize) {
+    /// Takes what stands behind a chunk.
+    pub(super) fn put_line_end(&mut self) {
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// Takes the end of a body in chunks.
+    pub(super) fn put_end(&mut self) {
+        self.buffer.extend_from_slice(b"0\r\n\r\n");
+    }
+
+    /// Takes the line of a chunk's size, without the work of the formatter, which is as much as all the rest of a chunk's.
+    pub(super) fn put_size(&mut self, size: usize) {
         let digits = (size.ilog2() / 4 + 1) as usize;
         let digit = |at: usize| b"0123456789ABCDEF"[(size >> (4 * at)) & 15];
         self.buffer.extend((0..digits).rev().map(digit));
@@ -107,15 +120,6 @@ impl Out {
     }
 
     fn poll_take(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.lines.is_empty() {
-            let head = bytes.strip_suffix(b"\r\n").ok_or(io::ErrorKind::InvalidData)?;
-            let lines = mem::take(&mut self.lines);
-            // A small body is about to stand behind it.
-            let room = if self.is_held { SMALL } else { 0 };
-            self.buffer.reserve(bytes.len() + lines.len() + room);
-            [head, &lines, b"\r\n"].iter().for_each(|part| self.buffer.extend_from_slice(part));
-            return Poll::Ready(Ok(bytes.len()));
-        }
         // Where nobody flushes, who writes waits until the client has taken it.
         if bytes.len() >= ROOM || (self.at_once && !self.has_company) {
             return self.poll_send(context, bytes);
@@ -158,10 +162,6 @@ impl Out {
     }
 
     fn poll_take_vectored(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.lines.is_empty() {
-            // They belong into a head, and heads are not written so.
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
         let size = slices.iter().map(|slice| slice.len()).sum::<usize>();
         if self.buffer.len() + size > ROOM {
             ready!(self.poll_drain(context))?;
@@ -175,9 +175,6 @@ impl Out {
     }
 
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_held {
-            return Poll::Ready(Ok(()));
-        }
         let sent = self.poll_sent(context);
         self.stuck(sent.is_pending());
         sent

@@ -137,21 +137,3 @@ async fn a_head_that_came_in_time_is_taken_however_late_it_is_read() {
     assert_eq!(guard.read(&mut [0]).await.expect("the end"), 0);
     assert!(!late(&telemetry));
 }
-
-#[tokio::test]
-async fn lines_go_into_the_next_head_alone_however_little_the_client_takes() {
-    // Less than the head, so that it is written in pieces.
-    let (mut client, stream) = duplex(7);
-    let mut guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::<Heads>::default().awaited());
-    guard.out.lock().lines = b"a: 1\r\nb: 2\r\n".to_vec();
-    let written = async {
-        guard.write_all(b"HTTP/1.1 200 OK\r\ndate: x\r\n\r\n").await.expect("written");
-        guard.write_all(b"body\r\n\r\n").await.expect("written");
-        guard.flush().await.expect("sent");
-        drop(guard);
-    };
-    let mut seen = String::new();
-    let ((), read) = tokio::join!(written, client.read_to_string(&mut seen));
-    read.expect("text");
-    assert_eq!(seen, "HTTP/1.1 200 OK\r\ndate: x\r\na: 1\r\nb: 2\r\n\r\nbody\r\n\r\n");
-}

@@ -2,10 +2,10 @@
 //!
 //! Never does: change a byte; end a body that it was not told is over.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use pingora_core::protocols::http::ServerSession;
@@ -21,12 +21,21 @@ use crate::proxy::waits::Watch;
 pub(super) struct Out<'s> {
     settings: &'s ServerSettings,
     tail: Tail,
-    /// What is left of a body over HTTP/2 whose length is known.
-    left: Option<u64>,
-    /// Whether the body goes out in chunks over HTTP/1.1, which takes a third of the work here of what it takes in Pingora.
-    in_chunks: bool,
+    way: Way,
     /// Whether something that was written is not sent.
     is_unsent: bool,
+}
+
+/// How a body goes out. What is put over HTTP/1.x takes a third of the work here of what it takes in Pingora, which writes over
+/// HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Over HTTP/1.1, in chunks.
+    Chunks,
+    /// Over HTTP/1.x, as it came: its length was told, or the connection's end is its own.
+    Plain,
+    /// Over HTTP/2, with what is left of it, where its length is known.
+    Frames(Option<u64>),
 }
 
 /// What comes next of an answer.
@@ -38,9 +47,9 @@ pub(super) enum Next {
 }
 
 impl<'s> Out<'s> {
-    /// Once the head was written; `left` is the length of a body over HTTP/2, where it is known.
-    pub(super) fn behind_head(session: &ServerSession, settings: &'s ServerSettings, left: Option<u64>) -> Self {
-        Self { settings, tail: Tail::default(), left, in_chunks: listener::is_in_chunks(session), is_unsent: false }
+    /// Once the head was written.
+    pub(super) fn behind_head(settings: &'s ServerSettings, way: Way) -> Self {
+        Self { settings, tail: Tail::default(), way, is_unsent: !matches!(way, Way::Frames(_)) }
     }
 
     /// Whether an event may begin here.
@@ -51,7 +60,10 @@ impl<'s> Out<'s> {
     /// Writes a piece that is sent together with what comes before the next wait for the provider. False where it has to be
     /// waited for: it is then to be written.
     pub(super) fn puts(&mut self, session: &ServerSession, piece: &Bytes) -> bool {
-        let put = self.in_chunks && (piece.is_empty() || listener::put_chunk(session, piece));
+        let put = match self.way {
+            Way::Frames(_) => false,
+            way => piece.is_empty() || listener::put(session, piece, way == Way::Chunks),
+        };
         if put {
             self.tail.push(piece);
             self.is_unsent = true;
@@ -70,7 +82,7 @@ impl<'s> Out<'s> {
         live: &mut Connection,
         watch: &mut Watch<'_>,
     ) -> Result<Next, Refusal> {
-        if self.left == Some(0) {
+        if self.way == Way::Frames(Some(0)) {
             // A client that has everything may leave: what is to come is the provider's own end, and nothing is lost where
             // that goes wrong.
             return Ok(Next::Came(watch.next(None, live).await?.or(Ok(None))));
@@ -91,56 +103,82 @@ impl<'s> Out<'s> {
         .await
     }
 
-    /// Writes what was here when the head was written, whose flush has waited for it, and sends both where `flushes` and
-    /// nothing else is about to.
-    pub(super) async fn begins(
-        &mut self,
-        session: &mut ServerSession,
-        pieces: Vec<Bytes>,
-        flushes: bool,
-    ) -> Result<(), Refusal> {
+    /// Writes what was here when the head was written, with which it is sent.
+    pub(super) async fn begins(&mut self, session: &mut ServerSession, pieces: Vec<Bytes>) -> Result<(), Refusal> {
         for piece in pieces {
-            self.write(session, piece).await?;
+            if !self.puts(session, &piece) {
+                self.write(session, piece).await?;
+            }
         }
-        listener::hold_flush(session, false);
-        self.is_unsent = self.in_chunks;
-        if flushes && !self.is_unsent { self.flush(session).await } else { Ok(()) }
+        Ok(())
     }
 
-    /// Writes a piece and sends it, and with it what was written before. Where its length is known, Pingora would let up to
-    /// 16 KiB wait for more.
+    /// Writes a piece and sends it, and with it what was written before.
     pub(super) async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
         self.tail.push(&piece);
-        if self.in_chunks && (piece.is_empty() || listener::put_chunk(session, &piece)) {
-            drop(piece);
-            return self.flush(session).await;
+        match &mut self.way {
+            Way::Frames(left) => {
+                *left = left.map(|left| left.saturating_sub(piece.len() as u64));
+                let ends = *left == Some(0);
+                return written(self.settings, pin!(session.write_response_body(piece, ends))).await;
+            }
+            Way::Chunks => {
+                listener::begin_chunk(session, piece.len());
+                self.send(session, &piece).await?;
+                listener::end_chunk(session);
+            }
+            Way::Plain => self.send(session, &piece).await?,
         }
-        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
-        written(self.settings, pin!(session.write_response_body(piece, self.left == Some(0)))).await?;
+        drop(piece);
         self.flush(session).await
     }
 
+    /// Hands on bytes, however little of them the client takes at once.
+    async fn send(&self, session: &ServerSession, mut bytes: &[u8]) -> Result<(), Refusal> {
+        let sent = poll_fn(|context| {
+            while !bytes.is_empty() {
+                match ready!(listener::poll_write(session, context, bytes)) {
+                    Ok(0) | Err(_) => return Poll::Ready(Err(Refusal::ClientGone)),
+                    Ok(count) => bytes = &bytes[count..],
+                }
+            }
+            Poll::Ready(Ok(()))
+        });
+        self.in_time(pin!(sent)).await
+    }
+
     pub(super) async fn flush(&mut self, session: &ServerSession) -> Result<(), Refusal> {
-        let sent = poll_fn(|context| listener::poll_flush(session, context));
-        match within(|| tokio::time::Instant::now() + self.settings.idle_timeout, pin!(sent)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(Refusal::ClientGone),
-        }
+        self.is_unsent = false;
+        let sent = poll_fn(|context| listener::poll_flush(session, context).map_err(|_| Refusal::ClientGone));
+        self.in_time(pin!(sent)).await
+    }
+
+    /// Waits for the client no longer than for its next request.
+    async fn in_time(&self, sent: Pin<&mut impl Future<Output = Result<(), Refusal>>>) -> Result<(), Refusal> {
+        let end = || tokio::time::Instant::now() + self.settings.idle_timeout;
+        within(end, sent).await.unwrap_or(Err(Refusal::ClientGone))
     }
 
     /// Tells a client inside its stream that it was cut, in the shape on which its SDK raises; no end follows. Over HTTP/1.1
     /// the caller then aborts the connection; over HTTP/2 this is the end, because a reset would overtake the event.
     pub(super) async fn tell(&mut self, session: &mut ServerSession, event: String) {
-        let end = session.is_http2();
         // The stream is lost either way.
-        let _ = written(self.settings, session.write_response_body(event.into(), end)).await;
+        let _ = match self.way {
+            Way::Frames(_) => written(self.settings, session.write_response_body(event.into(), true)).await,
+            _ => self.write(session, event.into()).await,
+        };
     }
 
     pub(super) async fn end(&mut self, session: &mut ServerSession) -> Result<(), Refusal> {
-        if self.left == Some(0) {
-            return Ok(());
+        match self.way {
+            Way::Frames(Some(0)) => return Ok(()),
+            Way::Frames(_) => {
+                return written(self.settings, pin!(session.write_response_body(Bytes::new(), true))).await;
+            }
+            Way::Chunks => listener::put_end(session),
+            Way::Plain => {}
         }
-        written(self.settings, pin!(session.write_response_body(Bytes::new(), true))).await
+        self.flush(session).await
     }
 }
 

@@ -1,47 +1,97 @@
-//! A provider's head for a client over HTTP/1.1, where it came over HTTP/1.1 too: what passes stays the bytes that came.
+//! The head of an answer as it goes out over HTTP/1.x, in bytes. Where it came over HTTP/1.1, what passes stays as it came.
 //!
 //! Building two maps of twenty headers to write them out again was a third of what a small call took.
 //!
 //! Invariant: the client gets what the map of [`super::answer`] would have given it, in another order and as the
-//! provider spells it (`tests::answered` holds it); framing is left to Pingora.
+//! provider spells it (`tests::answered` holds it); the body is framed in one way.
 //! Never does: decide what passes in another way than the map does.
 
 use std::ops::Range;
 
-use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
+use pingora_core::protocols::http::date::get_cached_date;
 
 use crate::route::Provider;
 
-use super::builder::{self, Builder, Own};
+use super::reply::{self, Own, Reply as _};
 use super::{Facts, REQUEST_ID, Told, Unspeakable, named_by, stays_there, told};
 use crate::proxy::upstream::{Length, Line, Lines};
 
-/// A head whose framing Pingora writes, and the lines that go behind that.
+/// What stands behind a head.
+#[derive(Clone, Copy)]
+pub(in crate::proxy) struct Behind {
+    /// Whether the connection is kept.
+    pub(in crate::proxy) keeps: bool,
+    /// Bytes that are to be put behind the head.
+    pub(in crate::proxy) room: usize,
+}
+
+/// The head of an answer that came as lines, to its empty line.
 pub(in crate::proxy) fn answer(
     (status, length, lines): (StatusCode, Length, &Lines),
     provider: &Provider,
     what: &Told,
     facts: &Facts<'_>,
-) -> Result<(Box<ResponseHeader>, Vec<u8>), Unspeakable> {
-    let mut reply = Builder::lines(status, lines.size() + ROOM_FOR_OURS);
+    behind: Behind,
+) -> Result<Vec<u8>, Unspeakable> {
+    let mut text = Vec::with_capacity(lines.size() + ROOM_FOR_OURS + behind.room);
+    start(&mut text, status, behind.keeps);
     match length {
         // Of a body that is not sent, it tells how long that would be.
         Length::None if status != StatusCode::NO_CONTENT => {
-            for value in lines.all(&CONTENT_LENGTH) {
-                reply.set(&CONTENT_LENGTH, value)?;
+            if let Some(value) = lines.all(&CONTENT_LENGTH).next() {
+                reply::line(&mut text, b"Content-Length", value);
             }
         }
-        _ => super::framed(&mut reply, length, facts.version),
+        Length::Known(length) => {
+            reply::line(&mut text, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
+        }
+        Length::Chunked | Length::ToClose if facts.version == Version::HTTP_11 => {
+            reply::line(&mut text, b"Transfer-Encoding", b"chunked");
+        }
+        _ => {}
     }
-    told(&mut reply, provider, what, facts)?;
-    let (head, own) = reply.finish_lines(facts)?;
-    Ok((head, passed(lines, own, facts)))
+    let mut own = Own(text);
+    told(&mut own, provider, what, facts)?;
+    own.complete(facts)?;
+    let Own(mut text) = own;
+    pass(&mut text, lines, facts);
+    text.extend_from_slice(b"\r\n");
+    Ok(text)
 }
 
-/// Our own lines, and behind them those of the provider's that pass.
-fn passed(lines: &Lines, mut own: Own, facts: &Facts<'_>) -> Vec<u8> {
+/// The head of an answer that was put together in a map, to its empty line.
+pub(in crate::proxy) fn of_map(head: &ResponseHeader, behind: Behind) -> Vec<u8> {
+    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let mut text = Vec::with_capacity(START + size + behind.room);
+    start(&mut text, head.status, behind.keeps);
+    for (name, value) in &head.headers {
+        let name = match *name {
+            CONTENT_LENGTH => "Content-Length",
+            TRANSFER_ENCODING => "Transfer-Encoding",
+            _ => name.as_str(),
+        };
+        reply::line(&mut text, name.as_bytes(), value.as_bytes());
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+/// The first line, and those that every answer has; spelt as Pingora does, whose answers are the gateway's other ones.
+fn start(text: &mut Vec<u8>, status: StatusCode, keeps: bool) {
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    text.extend_from_slice(b"\r\n");
+    reply::line(text, b"Date", get_cached_date().as_bytes());
+    text.extend_from_slice(if keeps { b"Connection: keep-alive\r\n" } else { b"Connection: close\r\n" });
+}
+
+/// Adds those of the provider's lines that pass.
+fn pass(text: &mut Vec<u8>, lines: &Lines, facts: &Facts<'_>) {
     let of_the_hop = named_by(lines.all(&CONNECTION));
     let has_id = lines.all(&REQUEST_ID).next().is_some();
     let mut runs = Runs::default();
@@ -57,22 +107,23 @@ fn passed(lines: &Lines, mut own: Own, facts: &Facts<'_>) -> Vec<u8> {
             None => line.name,
         };
         match name {
-            // Framing, and what else Pingora writes itself.
+            // What the gateway has written.
             b"content-length" | b"date" => {}
+            b"provider-name" | b"provider-response-time" | b"x-content-type-options" => {}
+            b"server-timing" if facts.shown.server_timing => {}
+            b"x-gateway-max-output-tokens" if facts.limits.has_ceiling() => {}
             _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes().eq_ignore_ascii_case(name)) => {}
-            b"x-request-id" => runs.renamed(&mut own.text, (b"x-upstream-request-id", b""), &line),
+            b"x-request-id" => runs.renamed(text, (b"x-upstream-request-id", b""), &line),
             b"x-upstream-request-id" if has_id => {}
             _ if stays_there(name) => {}
             _ if facts.limits.renames(name) => {
                 let rest = &name[b"x-ratelimit-".len()..];
-                runs.renamed(&mut own.text, (b"x-upstream-ratelimit-", rest), &line);
+                runs.renamed(text, (b"x-upstream-ratelimit-", rest), &line);
             }
-            _ if own.has(name) => {}
-            _ => runs.pass(&mut own.text, &line),
+            _ => runs.pass(text, &line),
         }
     }
-    runs.flush(&mut own.text);
-    own.text
+    runs.flush(text);
 }
 
 /// Lines that pass and stand behind one another, which are copied at once.
@@ -89,7 +140,7 @@ impl<'l> Runs<'l> {
             }
             (_, None) => {
                 self.flush(text);
-                builder::line(text, line.name, line.value);
+                reply::line(text, line.name, line.value);
             }
         }
     }
@@ -97,7 +148,7 @@ impl<'l> Runs<'l> {
     fn renamed(&mut self, text: &mut Vec<u8>, (start, rest): (&[u8], &[u8]), line: &Line<'l>) {
         self.flush(text);
         text.extend_from_slice(start);
-        builder::line(text, rest, line.value);
+        reply::line(text, rest, line.value);
     }
 
     fn flush(&mut self, text: &mut Vec<u8>) {
@@ -107,7 +158,9 @@ impl<'l> Runs<'l> {
     }
 }
 
+/// Bytes of the first line and those that every answer has.
+const START: usize = 128;
 /// Bytes of the lines that the gateway adds, mostly.
-const ROOM_FOR_OURS: usize = builder::EXPOSED.len() + 512;
+const ROOM_FOR_OURS: usize = reply::EXPOSED.len() + START + 512;
 /// The longest name that is looked at.
 const LONGEST: usize = 40;

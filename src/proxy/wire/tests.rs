@@ -184,16 +184,26 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
     let by_map = seen(&reply);
     if version != Version::HTTP_2 {
         let lines = Lines::of(pairs);
-        let told = lines::answer((StatusCode::OK, length, &lines), &provider("openai"), &timing, &facts);
-        let (reply, behind) = told.expect("a reply");
-        let behind = String::from_utf8(behind).expect("ASCII");
-        let behind = behind.strip_suffix("\r\n").expect("an end").split("\r\n").map(str::to_owned);
-        let (mut by_line, mut by_map) = (seen(&reply), by_map.clone());
-        // Its lines pass as they are spelt.
-        by_line.extend(behind.map(|line: String| match line.split_once(": ") {
-            Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
-            None => line,
-        }));
+        let behind = lines::Behind { keeps: true, room: 0 };
+        let head = (StatusCode::OK, length, &lines);
+        let by_line = lines::answer(head, &provider("openai"), &timing, &facts, behind).expect("a reply");
+        let told = |text: &[u8]| -> Vec<String> {
+            let text = std::str::from_utf8(text).expect("ASCII").strip_suffix("\r\n\r\n").expect("an end");
+            let mut lines = text.split("\r\n");
+            assert_eq!(lines.next(), Some("HTTP/1.1 200 OK"));
+            assert!(lines.next().is_some_and(|date| date.starts_with("Date: ")));
+            assert_eq!(lines.next(), Some("Connection: keep-alive"));
+            // The provider's pass as they are spelt.
+            lines
+                .map(|line| match line.split_once(": ") {
+                    Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
+                    None => line.to_owned(),
+                })
+                .collect()
+        };
+        let written = told(&lines::of_map(&reply, behind));
+        assert_eq!(written, by_map);
+        let (mut by_line, mut by_map) = (told(&by_line), by_map.clone());
         by_line.sort();
         by_map.sort();
         assert_eq!(by_line, by_map, "both ways of an answer say the same");
@@ -248,7 +258,7 @@ fn the_providers_headers_pass_but_for_its_own_hop() {
         "x-request-id: req_1".to_owned(),
         "x-content-type-options: nosniff".to_owned(),
         "access-control-allow-origin: *".to_owned(),
-        format!("access-control-expose-headers: {}", builder::EXPOSED),
+        format!("access-control-expose-headers: {}", reply::EXPOSED),
     ];
     expected.sort();
     let mut seen = seen;
