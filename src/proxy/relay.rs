@@ -84,12 +84,8 @@ async fn pass(
     }
     let mut timer = pin!(sleep_until(held.waits.deadline.into()));
     let mut watch = Watch::new(held.waits, timer.as_mut());
-    let cost = match held.head.length {
-        Length::Known(length @ 1..=SMALL) if held.shape == Shape::Json => {
-            whole(gateway, session, call, (&mut held.connection, &mut watch, &mut held.pieces, length)).await?
-        }
-        _ => None,
-    };
+    let is_whole = held.shape == Shape::Json && matches!(held.head.length, Length::Known(1..=SMALL));
+    let cost = if is_whole { whole(gateway, session, call, &mut held, &mut watch).await? } else { None };
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = held.shape == Shape::Events;
     let success = held.head.status.is_success();
@@ -97,10 +93,7 @@ async fn pass(
         unframe(&mut held.head);
     }
     let unframed = matches!(held.head.length, Length::Chunked | Length::ToClose);
-    if unframed && session.req_header().version == Version::HTTP_10 {
-        session.set_keepalive(None);
-    }
-    part_when_draining(gateway, session);
+    part(gateway, session, unframed);
     let way = way(session, &held.head);
     let provider = Arc::clone(&held.provider);
     let (connection, pieces) = (held.connection.take(), mem::take(&mut held.pieces));
@@ -117,13 +110,18 @@ async fn pass(
     let mut out = Out::behind_head(settings, way);
     call.waiting(pin!(out.begins(session, pieces))).await?;
     let ending = Ending::of(ask, success && events && unframed);
-    let passed = match connection {
-        Some(connection) => rest(gateway, session, call, &mut out, Rest { connection, watch, ending: &ending }).await?,
-        None => Ok(()),
+    let (passed, kept) = match connection {
+        Some(connection) if !is_whole => {
+            (rest(gateway, session, call, &mut out, Rest { connection, watch, ending: &ending }).await?, None)
+        }
+        kept => (Ok(()), kept),
     };
     let lacks = ending.lacks(&call.arrived()?.seen());
     let Err(broken) = passed.and_then(|()| lacks.map_or(Ok(()), Err)) else {
-        return call.waiting(pin!(out.end(session))).await;
+        call.waiting(pin!(out.end(session))).await?;
+        // The client has not waited for this.
+        kept.into_iter().for_each(|connection| gateway.upstream.release(connection));
+        return Ok(());
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
@@ -131,6 +129,15 @@ async fn pass(
     let event = may_tell.then(|| provider.dialect.refusal_in_stream(&broken.refusal, request_id));
     Box::pin(cut(session, &mut out, event)).await;
     Err(broken.refusal)
+}
+
+/// Lets the connection end with this answer where it has to: by a drain, or because nothing else tells a client over HTTP/1.0
+/// where the answer ends.
+fn part(gateway: &Gateway, session: &mut ServerSession, unframed: bool) {
+    if unframed && session.req_header().version == Version::HTTP_10 {
+        session.set_keepalive(None);
+    }
+    part_when_draining(gateway, session);
 }
 
 /// How the body behind a head goes to the client.
@@ -178,13 +185,15 @@ fn reply(
     .map_err(unspeakable)
 }
 
-/// Reads a small answer to its end, and tells what the call cost.
+/// Reads a small answer to its end, and tells what the call cost. Where nothing can stand behind that, its connection is left.
 async fn whole(
     gateway: &Gateway,
     session: &mut ServerSession,
     call: &mut Call,
-    (connection, watch, pieces, length): (&mut Option<Connection>, &mut Watch<'_>, &mut Vec<Bytes>, u64),
+    held: &mut Held,
+    watch: &mut Watch<'_>,
 ) -> Result<Option<Usd>, Refusal> {
+    let Held { connection, pieces, head, .. } = held;
     if let Some(live) = connection {
         live.gather();
     }
@@ -197,9 +206,12 @@ async fn whole(
         }
         match came? {
             Ok(Some(piece)) if piece.is_empty() => {}
-            Ok(Some(piece)) if pieces.is_empty() && piece.len() as u64 == length => {
+            Ok(Some(piece)) if pieces.is_empty() && head.length == Length::Known(piece.len() as u64) => {
                 call.arrived()?.comes_whole(&piece);
                 pieces.push(piece);
+                if live.is_over() {
+                    break;
+                }
             }
             Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, now)),
             Ok(None) => {

@@ -75,6 +75,14 @@ impl Exchange {
         (clean && self.keep && self.sent_whole).then_some((self.stream, self.pool_key))
     }
 
+    /// Whether all of a body was handed on that has a length.
+    pub(super) fn is_over(&mut self) -> bool {
+        if matches!(self.framing, Framing::Length(0)) {
+            self.framing = Framing::Done;
+        }
+        matches!(self.framing, Framing::Done)
+    }
+
     /// The connection, and what came of it behind the answer's head.
     pub(super) fn into_switched(self) -> (Stream, Bytes) {
         (self.stream, self.buffer.freeze())
@@ -317,7 +325,9 @@ mod tests {
         provider.write_all(b"567").await.expect("open");
         assert_eq!(chunk(&mut exchange).await.expect("more"), Some(Bytes::new()));
         provider.write_all(b"89").await.expect("open");
+        assert!(!exchange.is_over());
         assert_eq!(chunk(&mut exchange).await.expect("all"), Some(Bytes::from_static(b"0123456789")));
+        assert!(exchange.is_over());
         assert_eq!(chunk(&mut exchange).await.expect("the end"), None);
     }
 

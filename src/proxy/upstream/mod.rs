@@ -246,6 +246,15 @@ impl Connection {
         }
     }
 
+    /// Whether its exchange is over, as far as that can be known without asking for more.
+    pub(super) fn is_over(&mut self) -> bool {
+        match &mut self.carrier {
+            Carrier::Http1(exchange) => exchange.is_over(),
+            // What ends it is still to come.
+            Carrier::Http2(_) => false,
+        }
+    }
+
     /// Tells whether others have used it before.
     pub(super) fn is_reused(&self) -> bool {
         match &self.carrier {
