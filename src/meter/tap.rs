@@ -81,10 +81,10 @@ pub struct Tap {
 enum State {
     /// Nothing has come.
     Awaited,
-    /// In a place of its own, because it is large, and goes through many hands.
+    /// In places of their own, because they are large, and a tap goes through many hands.
     Reading(Box<Reading>),
     /// All was there at once.
-    Read(Metered, Seen),
+    Read(Box<Metered>, Seen),
 }
 
 /// What an answer is read by that comes in pieces.
@@ -143,7 +143,7 @@ impl Tap {
     /// Looks at an answer that is there as a whole, before anything else of it: what [`Self::push`] would see, in less work.
     pub fn whole(&mut self, answer: &Bytes) {
         match direct::read(self.dialect, answer).filter(|_| self.shape == Shape::Json) {
-            Some((told, seen)) => self.state = State::Read(told, seen),
+            Some((told, seen)) => self.state = State::Read(Box::new(told), seen),
             None => drop(self.push(answer.clone())),
         }
     }
@@ -178,7 +178,7 @@ impl Tap {
     pub fn finish(self) -> Metered {
         let mut reading = match self.state {
             State::Awaited => return Metered::default(),
-            State::Read(told, _) => return told,
+            State::Read(told, _) => return *told,
             State::Reading(reading) => reading,
         };
         // Taken out of its place, which is too large to be moved.
