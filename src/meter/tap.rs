@@ -60,7 +60,7 @@ pub struct Metered {
     pub model: Option<Box<str>>,
     /// The service tier that the call got.
     pub service_tier: Option<Box<str>>,
-    /// UTF-8 bytes of text that a user can see: what an estimate goes by.
+    /// UTF-8 bytes of text that a user can see: what an estimate goes by. Where all is told, it may not be counted.
     pub visible_bytes: u64,
     /// Events that carry some of what was asked for.
     pub events: u64,

@@ -46,8 +46,8 @@ const BEFORE_RESET: Duration = Duration::from_millis(50);
 /// that breaks is refused instead of cut.
 const SMALL: u64 = 64 * 1024;
 
-/// Most bytes of a body that are put behind a head, in its own buffer.
-const MOST_ROOM: usize = 16 * 1024;
+/// Most bytes of a body for which there is room behind its head; what is longer goes out from where it is.
+const MOST_ROOM: usize = 8 * 1024;
 
 /// How long a stream may take for what stands behind its end: a usage, `[DONE]`, the end of its body.
 const BEHIND_THE_END: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ async fn pass(
     let provider = Arc::clone(&held.provider);
     let (connection, pieces) = (held.connection.take(), mem::take(&mut held.pieces));
     let told = Told { cost, upstream_head: held.after, gateway: call.own_time() };
-    let room = pieces.iter().map(Bytes::len).sum::<usize>().min(MOST_ROOM);
+    let room = Some(pieces.iter().map(Bytes::len).sum()).filter(|size| *size <= MOST_ROOM).unwrap_or_default();
     let (status, settings) = (held.head.status, &snapshot.server);
     // What was held ends here, so that a stream keeps none of it.
     let reply = reply(session, call, settings, held, (&provider, &told, room))?;
@@ -146,8 +146,10 @@ fn way(session: &ServerSession, head: &AnswerHead) -> Way {
     match head.length {
         Length::Known(length) if session.is_http2() => Way::Frames(Some(length).filter(|length| *length > 0)),
         _ if session.is_http2() => Way::Frames(None),
+        Length::Known(length) => Way::Plain(Some(length)),
+        Length::None => Way::Plain(Some(0)),
         Length::Chunked | Length::ToClose if in_chunks => Way::Chunks,
-        _ => Way::Plain,
+        Length::Chunked | Length::ToClose => Way::Plain(None),
     }
 }
 
@@ -159,7 +161,7 @@ enum Reply {
     Frame(Box<ResponseHeader>),
 }
 
-/// The head that the client gets, with room behind it. Over HTTP/1.1 on both sides the provider's lines pass as they came.
+/// The head that the client gets, with room behind it. Lines of a provider pass as they came to a client over HTTP/1.x.
 fn reply(
     session: &ServerSession,
     call: &mut Call,
@@ -294,8 +296,11 @@ async fn rest(
     }
 }
 
-/// Gives up the length of a stream: what is taken out of it would be missing.
+/// Gives up the length of a stream: what is taken out of it would be missing. What has no body gets none.
 fn unframe(head: &mut AnswerHead) {
+    if head.length == Length::None {
+        return;
+    }
     head.headers.remove(&CONTENT_LENGTH);
     head.length = Length::Chunked;
 }

@@ -139,6 +139,8 @@ fn an_answer_that_is_there_at_once_and_tells_its_usage_is_not_walked_through() {
     ] {
         assert_eq!(says_the_same_at_once(dialect::OPENAI, Shape::Json, answer.as_bytes()), walked, "{answer}");
     }
+    let messages = r#"{"type":"message","model":"m","usage":{"input_tokens":1,"output_tokens":2,"speed":"fast","service_tier":"x"}}"#;
+    assert!(!says_the_same_at_once(dialect::ANTHROPIC, Shape::Json, messages.as_bytes()));
     let failed = format!(r#"{{"type":"error",{usage}}}"#);
     assert!(at_once(dialect::OPENAI, Shape::Json, failed.as_bytes()).0.error);
     assert_eq!(at_once(dialect::OPENAI, Shape::Opaque, failed.as_bytes()), (Seen::default(), Metered::default(), true));

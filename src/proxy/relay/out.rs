@@ -32,8 +32,8 @@ pub(super) struct Out<'s> {
 pub(super) enum Way {
     /// Over HTTP/1.1, in chunks.
     Chunks,
-    /// Over HTTP/1.x, as it came: its length was told, or the connection's end is its own.
-    Plain,
+    /// Over HTTP/1.x, as it came, with what is left of it; absent where the connection's end is its own.
+    Plain(Option<u64>),
     /// Over HTTP/2, with what is left of it, where its length is known.
     Frames(Option<u64>),
 }
@@ -60,9 +60,10 @@ impl<'s> Out<'s> {
     /// Writes a piece that is sent together with what comes before the next wait for the provider. False where it has to be
     /// waited for: it is then to be written.
     pub(super) fn puts(&mut self, session: &ServerSession, piece: &Bytes) -> bool {
-        let put = match self.way {
+        let put = match &mut self.way {
             Way::Frames(_) => false,
-            way => piece.is_empty() || listener::put(session, piece, way == Way::Chunks),
+            Way::Chunks => piece.is_empty() || listener::put(session, piece, true),
+            Way::Plain(left) => !is_beyond(*left, piece) && listener::put(session, piece, false) && takes(left, piece),
         };
         if put {
             self.tail.push(piece);
@@ -114,6 +115,9 @@ impl<'s> Out<'s> {
     }
 
     /// Writes a piece and sends it, and with it what was written before.
+    ///
+    /// # Errors
+    /// `ClientGone`; `Bug` where it is more than was told.
     pub(super) async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
         self.tail.push(&piece);
         match &mut self.way {
@@ -122,12 +126,18 @@ impl<'s> Out<'s> {
                 let ends = *left == Some(0);
                 return written(self.settings, pin!(session.write_response_body(piece, ends))).await;
             }
+            // A chunk of no bytes would end the body.
+            Way::Chunks if piece.is_empty() => {}
             Way::Chunks => {
                 listener::begin_chunk(session, piece.len());
                 self.send(session, &piece).await?;
                 listener::end_chunk(session);
             }
-            Way::Plain => self.send(session, &piece).await?,
+            Way::Plain(left) if is_beyond(*left, &piece) => return Err(NOT_AS_TOLD),
+            Way::Plain(left) => {
+                takes(left, &piece);
+                self.send(session, &piece).await?;
+            }
         }
         drop(piece);
         self.flush(session).await
@@ -169,6 +179,10 @@ impl<'s> Out<'s> {
         };
     }
 
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// `ClientGone`; `Bug` where it is less than was told.
     pub(super) async fn end(&mut self, session: &mut ServerSession) -> Result<(), Refusal> {
         match self.way {
             Way::Frames(Some(0)) => return Ok(()),
@@ -176,10 +190,24 @@ impl<'s> Out<'s> {
                 return written(self.settings, pin!(session.write_response_body(Bytes::new(), true))).await;
             }
             Way::Chunks => listener::put_end(session),
-            Way::Plain => {}
+            Way::Plain(Some(1..)) => return Err(NOT_AS_TOLD),
+            Way::Plain(_) => {}
         }
         self.flush(session).await
     }
+}
+
+/// A body that is longer or shorter than its head says would be read as another answer's, or that as its own.
+const NOT_AS_TOLD: Refusal = Refusal::Bug("a body of another length than its head tells");
+
+fn is_beyond(left: Option<u64>, piece: &[u8]) -> bool {
+    left.is_some_and(|left| left < piece.len() as u64)
+}
+
+/// Takes what is sent off what is left.
+fn takes(left: &mut Option<u64>, piece: &[u8]) -> bool {
+    *left = left.map(|left| left.saturating_sub(piece.len() as u64));
+    true
 }
 
 /// The last bytes that the client got.

@@ -6,10 +6,11 @@
 //! provider spells it (`tests::answered` holds it); the body is framed in one way.
 //! Never does: decide what passes in another way than the map does.
 
+use std::mem;
 use std::ops::Range;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{HeaderName, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::date::get_cached_date;
 
@@ -67,19 +68,22 @@ pub(in crate::proxy) fn of_map(head: &ResponseHeader, behind: Behind) -> Vec<u8>
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut text = Vec::with_capacity(START + size + behind.room);
     start(&mut text, head.status, behind.keeps);
-    for (name, value) in &head.headers {
-        let name = match *name {
-            CONTENT_LENGTH => "Content-Length",
-            TRANSFER_ENCODING => "Transfer-Encoding",
-            _ => name.as_str(),
-        };
-        reply::line(&mut text, name.as_bytes(), value.as_bytes());
+    for (name, spelt) in [(&CONTENT_LENGTH, "Content-Length"), (&TRANSFER_ENCODING, "Transfer-Encoding")] {
+        // One that stands twice would be read in two ways.
+        if let Some(value) = head.headers.get(name) {
+            reply::line(&mut text, spelt.as_bytes(), value.as_bytes());
+        }
+    }
+    let is_first = |name: &&HeaderName| matches!(**name, DATE | CONNECTION | CONTENT_LENGTH | TRANSFER_ENCODING);
+    for (name, value) in head.headers.iter().filter(|(name, _)| !is_first(name)) {
+        reply::line(&mut text, name.as_str().as_bytes(), value.as_bytes());
     }
     text.extend_from_slice(b"\r\n");
     text
 }
 
-/// The first line, and those that every answer has; spelt as Pingora does, whose answers are the gateway's other ones.
+/// The first line, and those that every answer has. They and what frames the body are spelt as Pingora spells them, which writes
+/// refusals.
 fn start(text: &mut Vec<u8>, status: StatusCode, keeps: bool) {
     text.extend_from_slice(b"HTTP/1.1 ");
     text.extend_from_slice(status.as_str().as_bytes());
@@ -93,7 +97,8 @@ fn start(text: &mut Vec<u8>, status: StatusCode, keeps: bool) {
 /// Adds those of the provider's lines that pass.
 fn pass(text: &mut Vec<u8>, lines: &Lines, facts: &Facts<'_>) {
     let of_the_hop = named_by(lines.all(&CONNECTION));
-    let has_id = lines.all(&REQUEST_ID).next().is_some();
+    let has_id = !of_the_hop.contains(&REQUEST_ID) && lines.all(&REQUEST_ID).next().is_some();
+    let mut told_id = false;
     let mut runs = Runs::default();
     for line in lines.each() {
         let mut lower = [0; LONGEST];
@@ -113,6 +118,7 @@ fn pass(text: &mut Vec<u8>, lines: &Lines, facts: &Facts<'_>) {
             b"server-timing" if facts.shown.server_timing => {}
             b"x-gateway-max-output-tokens" if facts.limits.has_ceiling() => {}
             _ if of_the_hop.iter().any(|of_it| of_it.as_str().as_bytes().eq_ignore_ascii_case(name)) => {}
+            b"x-request-id" if mem::replace(&mut told_id, true) => {}
             b"x-request-id" => runs.renamed(text, (b"x-upstream-request-id", b""), &line),
             b"x-upstream-request-id" if has_id => {}
             _ if stays_there(name) => {}

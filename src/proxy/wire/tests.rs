@@ -161,21 +161,25 @@ fn content_types_that_are_json_and_those_that_are_not() {
     assert!(content_type(&plain).is_ok());
 }
 
+fn facts(request: &HeaderMap, version: Version) -> Facts<'_> {
+    Facts {
+        request_id: "req_1",
+        cors: &Cors::Any,
+        shown: AnswerHeaders::default(),
+        request,
+        version,
+        secure: false,
+        limits: Leeway::default(),
+        dialect: crate::dialect::OPENAI,
+    }
+}
+
 fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<String> {
     let head = AnswerHead::of(StatusCode::OK, headers(pairs), length);
     let cost = Some(Usd::from_picos(450_000_000));
     let timing = Told { cost, upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
     let request = HeaderMap::new();
-    let facts = Facts {
-        request_id: "req_1",
-        cors: &Cors::Any,
-        shown: AnswerHeaders::default(),
-        request: &request,
-        version,
-        secure: false,
-        limits: Leeway::default(),
-        dialect: crate::dialect::OPENAI,
-    };
+    let facts = facts(&request, version);
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let seen = |head: &ResponseHeader| -> Vec<String> {
@@ -201,12 +205,13 @@ fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<Str
                 })
                 .collect()
         };
-        let written = told(&lines::of_map(&reply, behind));
-        assert_eq!(written, by_map);
-        let (mut by_line, mut by_map) = (told(&by_line), by_map.clone());
-        by_line.sort();
-        by_map.sort();
+        let (mut by_line, mut written, mut by_map) =
+            (told(&by_line), told(&lines::of_map(&reply, behind)), by_map.clone());
+        // Which Pingora replaces.
+        by_map.retain(|line| !line.starts_with("date: "));
+        [&mut by_line, &mut written, &mut by_map].iter_mut().for_each(|lines| lines.sort());
         assert_eq!(by_line, by_map, "both ways of an answer say the same");
+        assert_eq!(written, by_map, "it is written as it is");
     }
     by_map
 }
@@ -219,6 +224,41 @@ fn what_the_provider_says_is_of_its_hop_stays_there_however_it_is_spelt() {
     let seen = answered(&pairs, Length::Known(2), Version::HTTP_11);
     assert!(seen.contains(&"x-plain: 2".to_owned()), "{seen:?}");
     assert!(!seen.iter().any(|line| line.contains("theirs") || line.contains("longer")), "{seen:?}");
+}
+
+#[test]
+fn what_the_gateway_says_itself_a_provider_does_not_say_beside_it() {
+    let own: Vec<String> = answered(&[], Length::Known(2), Version::HTTP_11);
+    let names: Vec<&str> = own.iter().map(|line| line.split(": ").next().expect("a name")).collect();
+    assert!(names.len() > 8, "{names:?}");
+    let forged: Vec<(&str, &str)> = names.iter().map(|name| (*name, "1")).collect();
+    let pairs = [&forged[..], &[("x-request-id", "2"), ("content-length", "2")]].concat();
+    let seen = answered(&pairs, Length::Known(2), Version::HTTP_11);
+    assert_eq!(seen.iter().filter(|line| line.ends_with(": 1")).collect::<Vec<_>>(), ["x-upstream-request-id: 1"]);
+    // Where it does not say so itself, it passes.
+    let plain = answered(&[("x-gateway-max-output-tokens", "7")], Length::Known(2), Version::HTTP_11);
+    assert!(plain.contains(&"x-gateway-max-output-tokens: 7".to_owned()), "{plain:?}");
+    let of_the_hop = [("connection", "x-request-id"), ("x-request-id", "1"), ("x-upstream-request-id", "3")];
+    answered(&of_the_hop, Length::Known(2), Version::HTTP_11);
+}
+
+#[test]
+fn a_body_that_is_not_sent_has_one_length() {
+    let twice = [("content-length", "5"), ("content-length", "6")];
+    let head = AnswerHead::of(StatusCode::OK, headers(&twice), Length::None);
+    let request = HeaderMap::new();
+    let told = Told { cost: None, upstream_head: Duration::ZERO, gateway: Duration::ZERO };
+    let behind = lines::Behind { keeps: false, room: 0 };
+    let facts = facts(&request, Version::HTTP_11);
+    let written = lines::of_map(&answer(head, &provider("openai"), &told, &facts).expect("a reply"), behind);
+    let lines = Lines::of(&twice);
+    let head = (StatusCode::OK, Length::None, &lines);
+    let passed = lines::answer(head, &provider("openai"), &told, &facts, behind).expect("a reply");
+    for text in [written, passed] {
+        let text = String::from_utf8(text).expect("ASCII").to_ascii_lowercase();
+        assert_eq!(text.matches("content-length: ").count(), 1, "{text}");
+        assert!(text.contains("content-length: 5\r\n") && text.contains("connection: close\r\n"), "{text}");
+    }
 }
 
 #[test]
@@ -240,6 +280,7 @@ fn the_providers_headers_pass_but_for_its_own_hop() {
             ("access-control-allow-origin", "https://chat.example"),
             ("provider-name", "forged"),
             ("x-gateway-cost-usd", "9"),
+            ("date", "Thu, 01 Jan 1970 00:00:01 GMT"),
         ],
         Length::Chunked,
         Version::HTTP_11,
@@ -248,6 +289,7 @@ fn the_providers_headers_pass_but_for_its_own_hop() {
         "content-type: application/json".to_owned(),
         "openai-processing-ms: 12".to_owned(),
         "retry-after: 3".to_owned(),
+        "date: Thu, 01 Jan 1970 00:00:01 GMT".to_owned(),
         "x-ratelimit-remaining-requests: 9".to_owned(),
         "x-upstream-request-id: theirs".to_owned(),
         "transfer-encoding: chunked".to_owned(),

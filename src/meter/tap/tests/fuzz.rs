@@ -6,7 +6,7 @@ use super::*;
 use crate::meter::tap::like::Like;
 use crate::units::tests::fuzz::{fuzz, text};
 
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 46] = [
     "\n",
     "\r\n",
     "\r",
@@ -33,6 +33,12 @@ const WORDS: [&str; 40] = [
     "data: [DONE]\n\n",
     "\"usage\":null",
     "\"usage\":{\"prompt_tokens\":3}",
+    "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}",
+    "\"usage\":{\"input_tokens\":3,\"output_tokens\":2,\"service_tier\":\"x\",\"speed\":\"fast\"}",
+    "\"message\":{\"model\":\"n\"}",
+    "\"response\":{\"service_tier\":\"y\"}",
+    "\"x_groq\":{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}",
+    "\"type\":\"error\"",
     "\"choices\":[]",
     "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]",
     "\"model\":\"m\"",
@@ -87,5 +93,19 @@ fn fuzz_bytes_pass_unchanged_and_cuts_change_nothing() {
                 assert_eq!(whole.0, text);
             }
         }
+    });
+}
+
+/// Members in any order and number, most of which make a document that is whole.
+#[test]
+fn fuzz_a_document_that_is_there_at_once_says_what_the_walk_says() {
+    let is_member = |word: &&str| word.starts_with('"') && word.contains(':');
+    let members = WORDS.iter().copied().filter(is_member).chain(["\"\":7", "\"a\\u0062\":null", "\"usage\":null"]);
+    let members: Vec<&str> = members.collect();
+    fuzz!(2000, |input: &[u8]| {
+        let (kind, picks) = input.split_first().map_or((0, input), |(kind, picks)| (*kind, picks));
+        let picked: Vec<_> = picks.iter().take(8).map(|pick| members[usize::from(*pick) % members.len()]).collect();
+        let dialect = dialect::ALL[usize::from(kind) % dialect::ALL.len()];
+        says_the_same_at_once(dialect, Shape::Json, format!("{{{}}}", picked.join(",")).as_bytes());
     });
 }
