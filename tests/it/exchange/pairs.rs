@@ -85,9 +85,12 @@ async fn an_answer_is_the_same_in_each_framing(pair: Pair) {
     let body: String = ('a'..='z').cycle().take(200_000).collect();
     for framing in [Framing::Length, Framing::Chunked, Framing::UntilClose] {
         for pieces in [vec![], vec![1, 2, 3, 70_000], vec![997]] {
-            world.provider.script(Script { framing, pieces, ..fixed(200, &[], body.clone()) });
+            let date = ("date", "Thu, 01 Jan 1970 00:00:01 GMT");
+            world.provider.script(Script { framing, pieces, ..fixed(200, &[date], body.clone()) });
             let answer = client.post(CHAT, &chat("x")).await;
             assert_eq!((answer.status, answer.complete), (200, true));
+            let dates = answer.headers.iter().filter(|(name, _)| name == "date").count();
+            assert_eq!(dates, 1, "{:?}", answer.headers);
             assert!(answer.body == body.as_bytes(), "{framing:?}");
             let known = framing == Framing::Length;
             let chunked = !known && pair.client == Http::One;
@@ -115,6 +118,14 @@ async fn answers_without_a_body_leave_both_sides_usable(pair: Pair) {
         let lengths = answer.headers.iter().filter(|(name, _)| name == "content-length").count();
         assert!(lengths <= usize::from(status != 204), "{raw}");
         assert!(status == 200 || answer.header("transfer-encoding").is_none(), "{raw}");
+    }
+    // Whose usage the gateway asks for, and would hide.
+    let stream = r#"{"model":"gpt-4o","stream":true,"messages":[]}"#;
+    for status in [204, 304] {
+        world.provider.script(Script::raw(format!("HTTP/1.1 {status} X\r\ncontent-type: text/event-stream\r\n\r\n")));
+        let answer = client.post(CHAT, stream).await;
+        assert_eq!((answer.status, answer.complete, &*answer.body), (status, true, &b""[..]));
+        assert_eq!(answer.header("transfer-encoding"), None);
     }
     assert_eq!(client.request("GET", MODELS, &[bearer(KEY)], b"").await.json()["object"], "list");
 }
