@@ -24,7 +24,8 @@ use super::Gateway;
 use super::body::Body;
 use super::call::Call;
 use super::exchange::{until, while_client_stays, within};
-use super::upstream::{AT_HAND, AnswerHead, Broken, Connection};
+use super::hold::Held;
+use super::upstream::{AT_HAND, Broken};
 use super::wire::{Carries, Outgoing};
 
 /// What is asked of a provider.
@@ -44,16 +45,6 @@ pub(super) struct Ask {
     pub(super) hides_usage: bool,
     /// Whether the request is on its way, so that the provider may work for it.
     pub(super) sent: bool,
-}
-
-/// An answer that has begun.
-pub(super) struct Begun {
-    pub(super) connection: Connection,
-    pub(super) head: AnswerHead,
-    /// When it was asked for, and when its head was here.
-    pub(super) times: (Instant, Instant),
-    /// When the call has to be over.
-    pub(super) deadline: Instant,
 }
 
 impl Ask {
@@ -103,26 +94,26 @@ pub(super) async fn attempt(
     call: &mut Call,
     ask: &mut Ask,
     (started, deadline): (Instant, Instant),
-) -> Result<Begun, Refusal> {
+) -> Result<Box<Held>, Refusal> {
     let provider = &Arc::clone(&ask.underway.target.provider);
     let (request, method) = request(session, call, ask)?;
     let bytes = ask.body.as_ref().map_or(0, |body| body.bytes.len() as u64);
     call.goes_upstream();
     let (mut fresh, mut now) = (false, started);
-    let (connection, head) = loop {
+    let held = loop {
         let arrived = call.arrived()?;
         arrived.asks(provider, ask.model.as_ref(), now);
         // Until more is known: a call that is dropped may have been at work.
         arrived.asked.sent = true;
         arrived.asked.bytes = bytes;
-        let sending = Sending { request: &request, method: &method, fresh, deadline };
+        let sending = Sending { request: &request, method: &method, fresh, started, deadline };
         let outcome = {
             let exchange = pin!(exchange(gateway, provider, ask, sending));
             call.waiting(pin!(while_client_stays(session, exchange))).await
         };
         call.arrived()?.asked.sent = ask.sent;
         match outcome? {
-            Ok(answer) => break answer,
+            Ok(held) => break held,
             Err(failed) if failed.stale && !fresh => (fresh, now) = (true, Instant::now()),
             Err(failed) => {
                 // What the provider refused unseen, it does not charge for.
@@ -134,10 +125,9 @@ pub(super) async fn attempt(
         }
     };
     let record = &mut call.arrived()?.record;
-    record.upstream_status = Some(head.status.as_u16());
-    let here = Instant::now();
-    record.upstream_head = Some(here - started);
-    Ok(Begun { connection, head, times: (started, here), deadline })
+    record.upstream_status = Some(held.head.status.as_u16());
+    record.upstream_head = Some(held.after);
+    Ok(held)
 }
 
 /// The request's head as it goes out, and its method.
@@ -170,6 +160,7 @@ struct Sending<'a> {
     request: &'a [u8],
     method: &'a Method,
     fresh: bool,
+    started: Instant,
     deadline: Instant,
 }
 
@@ -178,7 +169,7 @@ async fn exchange(
     provider: &Provider,
     ask: &mut Ask,
     sending: Sending<'_>,
-) -> Result<(Connection, AnswerHead), Failed> {
+) -> Result<Box<Held>, Failed> {
     let fail = |broken| Failed { broken, stale: false };
     let upgrades = ask.underway.route.kind == Kind::Websocket;
     let mut peer = gateway.peers.peer(provider).await.map_err(fail)?;
@@ -221,7 +212,10 @@ async fn exchange(
         within(end, head).await.ok_or_else(silent)?
     };
     match answer.await {
-        Ok(head) => Ok((connection, head)),
+        // Its place for as long as it is held: it is large, and goes through many hands.
+        Ok(head) => {
+            Ok(Box::new(Held::begin(ask, (connection, head), (sending.started, Instant::now()), sending.deadline)))
+        }
         Err(broken) => {
             let in_time = !matches!(broken.refusal, Refusal::UpstreamTimeout(_));
             let stale = in_time && ask.body.is_some() && connection.may_be_repeated(harmless);

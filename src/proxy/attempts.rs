@@ -19,7 +19,7 @@ use crate::meter::Tap;
 use crate::route::{self, Class, End, Outcome, Plan, Step, Try, time_to_reset};
 
 use super::Gateway;
-use super::attempt::{Ask, Begun, attempt};
+use super::attempt::{Ask, attempt};
 use super::call::Call;
 use super::exchange::while_client_stays;
 use super::hold::{self, Held, Stopped};
@@ -132,12 +132,11 @@ async fn make(
         let deployment = plan.deployment(&one).ok_or(Refusal::Bug("an attempt without a target"))?;
         ask.aim(deployment, one.key, may_ask);
         ask.keeps_body = ask.may_be_refused() || !plan.is_last(now);
-        let begun = match attempt(gateway, session, call, ask, (now, one.deadline)).await {
-            Ok(begun) => begun,
+        let mut held = match attempt(gateway, session, call, ask, (now, one.deadline)).await {
+            Ok(held) => held,
             Err(Refusal::ClientGone) => return Err(Refusal::ClientGone),
             Err(refusal) => return failed(call, plan, refusal),
         };
-        let mut held = Box::new(Held::new(begun, ask));
         if held.head.status.is_success() {
             break held;
         }
@@ -247,11 +246,6 @@ impl Held {
     /// What the error in it means.
     fn class(&self) -> Class {
         class(self.provider.dialect, &self.pieces.concat())
-    }
-
-    fn new(begun: Begun, ask: &Ask) -> Self {
-        let Begun { connection, head, times, deadline } = begun;
-        Self::begin(ask, (connection, head), times, deadline)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::meter::Edits;
 use crate::route::{self, Class, Outcome, Plan, time_to_reset};
 
 use super::Gateway;
-use super::attempt::{Ask, Begun, attempt};
+use super::attempt::{Ask, attempt};
 use super::attempts::{self, Answer};
 use super::body::{self, Body};
 use super::call::Call;
@@ -30,7 +30,7 @@ use super::exchange::{facts, unspeakable, written};
 use super::hold::Held;
 use super::listener;
 use super::relay::relay;
-use super::upstream::AnswerHead;
+use super::upstream::{AnswerHead, Connection};
 use super::wire::{self, Told};
 
 use duplex::{Over, Patience, duplex};
@@ -55,19 +55,17 @@ pub(super) async fn answer(
     let deadline = started + underway.target.provider.timeouts.total;
     let mut ask = Ask::new(underway, None, Body::none(&gateway.buffers), Edits::default());
     ask.keeps_body = true;
-    let begun = match attempt(gateway, session, call, &mut ask, (started, deadline)).await {
-        Ok(begun) => begun,
+    let held = match attempt(gateway, session, call, &mut ask, (started, deadline)).await {
+        Ok(held) => held,
         Err(refusal) => {
             plan.judge(Outcome::Failed(refusal.clone()), Instant::now());
             return Err(refusal);
         }
     };
-    judge(call, &mut plan, &begun.head)?;
-    if begun.head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return open(session, call, (ask, begun), plan).await;
+    judge(call, &mut plan, &held.head)?;
+    if held.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return open(session, call, (ask, held), plan).await;
     }
-    let Begun { connection, head, times, deadline } = begun;
-    let held = Box::new(Held::begin(&ask, (connection, head), times, deadline));
     relay(gateway, session, call, &ask, Answer { plan, held }).await
 }
 
@@ -107,17 +105,18 @@ fn judge(call: &mut Call, plan: &mut Plan, head: &AnswerHead) -> Result<(), Refu
 async fn open(
     session: &mut ServerSession,
     call: &mut Call,
-    (ask, begun): (Ask, Begun),
+    (ask, held): (Ask, Box<Held>),
     mut plan: Plan,
 ) -> Result<(), Refusal> {
-    let Begun { connection, head, times: (started, here), .. } = begun;
+    let Held { connection, head, after, .. } = *held;
     let target = ask.underway.target;
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let settings = &snapshot.server;
-    let told = Told { cost: None, upstream_head: here - started, gateway: call.own_time() };
+    let told = Told { cost: None, upstream_head: after, gateway: call.own_time() };
     let facts = facts(session, call, settings)?;
     let reply = wire::answer(head, &target.provider, &told, &facts).map_err(unspeakable)?;
-    let (mut provider, from_provider) = connection.into_switched().ok_or(Refusal::Bug("a switch over HTTP/2"))?;
+    let switched = connection.and_then(Connection::into_switched);
+    let (mut provider, from_provider) = switched.ok_or(Refusal::Bug("a switch over HTTP/2"))?;
     let arrived = call.arrived()?;
     arrived.record.status = reply.status.as_u16();
     arrived.asked.relayed = true;

@@ -3,6 +3,7 @@
 //! Invariant: lines were parsed as headers, and are put into a map without a change where somebody needs one.
 //! Never does: add a header; drop or change one unasked.
 
+use std::iter;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -150,10 +151,20 @@ impl Lines {
         &'a self,
         name: &'n HeaderName,
     ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let name = name.as_str().as_bytes();
-        let of_length = self.places.iter().filter(move |((_, length), _)| *length == name.len());
-        let found = of_length.filter(move |(found, _)| self.slice(*found).eq_ignore_ascii_case(name));
-        found.map(|(_, value)| self.slice(*value))
+        let mut at = 0;
+        iter::from_fn(move || {
+            let found = self.next(name.as_str().as_bytes(), at)?;
+            at = found + 1;
+            self.places.get(found).map(|(_, value)| self.slice(*value))
+        })
+    }
+
+    /// The next line of a name that is there, from this one on. Not inlined: a head is asked for half a dozen.
+    #[inline(never)]
+    fn next(&self, name: &[u8], from: usize) -> Option<usize> {
+        let is_it =
+            |(at, length): (usize, usize)| length == name.len() && self.slice((at, length)).eq_ignore_ascii_case(name);
+        (from..self.places.len()).find(|&line| self.places.get(line).is_some_and(|(found, _)| is_it(*found)))
     }
 
     fn slice(&self, (at, length): (usize, usize)) -> &[u8] {

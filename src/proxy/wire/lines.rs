@@ -46,9 +46,7 @@ pub(in crate::proxy) fn answer(
                 reply::line(&mut text, b"Content-Length", value);
             }
         }
-        Length::Known(length) => {
-            reply::line(&mut text, b"Content-Length", itoa::Buffer::new().format(length).as_bytes());
-        }
+        Length::Known(length) => reply::number(&mut text, b"Content-Length", length),
         Length::Chunked | Length::ToClose if facts.version == Version::HTTP_11 => {
             reply::line(&mut text, b"Transfer-Encoding", b"chunked");
         }

@@ -13,7 +13,7 @@ use pingora::http::RequestHeader;
 use crate::flow::protocols_without_key;
 use crate::route::{Target, headers};
 
-use super::named_by;
+use super::{named_by, reply};
 
 /// What an upstream request consists of.
 pub(in crate::proxy) struct Outgoing<'a> {
@@ -51,7 +51,7 @@ impl Outgoing<'_> {
         for part in [self.method.as_str(), " ", self.path, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
-        self.each_header(|name, value| line(&mut head, name, value));
+        self.each_header(|name, value| reply::line(&mut head, name.as_bytes(), value));
         head.extend_from_slice(b"\r\n");
         head
     }
@@ -136,11 +136,5 @@ impl Outgoing<'_> {
                 }
             }
         }
-    }
-}
-
-fn line(head: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        head.extend_from_slice(part);
     }
 }
