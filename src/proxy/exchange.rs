@@ -87,6 +87,9 @@ pub(super) async fn conclude(
     let is_final = |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
     let committed = call.committed || session.response_written().is_some_and(|head| is_final(head.status));
     if let Ok(arrived) = call.arrived() {
+        if let Some(cause) = refusal.cause() {
+            error!("call {}: failed on our side: {cause}", arrived.record.request_id);
+        }
         arrived.record.refusal = Some(refusal.clone());
         if committed || refusal == Refusal::ClientGone {
             if refusal == Refusal::ClientGone {
@@ -233,9 +236,6 @@ fn has_body(session: &mut ServerSession) -> bool {
 }
 
 async fn refuse(session: &mut ServerSession, call: &mut Call, refusal: &Refusal) -> Result<(), Refusal> {
-    if let Some(cause) = refusal.cause() {
-        error!("call {}: failed on our side: {cause}", call.arrived()?.record.request_id);
-    }
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let record = &call.arrived()?.record;
     let (route, provider) = (record.route.clone(), record.provider().map(str::to_owned));

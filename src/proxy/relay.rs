@@ -46,8 +46,8 @@ const BEFORE_RESET: Duration = Duration::from_millis(50);
 /// that breaks is refused instead of cut.
 const SMALL: u64 = 64 * 1024;
 
-/// Most bytes of a body for which there is room behind its head; what is longer goes out from where it is.
-const MOST_ROOM: usize = 8 * 1024;
+/// Most bytes of a body for which there is room behind its head, mostly: what waits there is 16 KiB with it.
+const MOST_ROOM: usize = 14 * 1024;
 
 /// How long a stream may take for what stands behind its end: a usage, `[DONE]`, the end of its body.
 const BEHIND_THE_END: Duration = Duration::from_secs(1);
@@ -84,8 +84,12 @@ async fn pass(
     }
     let mut timer = pin!(sleep_until(held.waits.deadline.into()));
     let mut watch = Watch::new(held.waits, timer.as_mut());
-    let is_whole = held.shape == Shape::Json && matches!(held.head.length, Length::Known(1..=SMALL));
-    let cost = if is_whole { whole(gateway, session, call, &mut held, &mut watch).await? } else { None };
+    let cost = match held.head.length {
+        Length::Known(1..=SMALL) if held.shape == Shape::Json => {
+            whole(gateway, session, call, &mut held, &mut watch).await?
+        }
+        _ => None,
+    };
     let snapshot = Arc::clone(&call.arrived()?.snapshot);
     let events = held.shape == Shape::Events;
     let success = held.head.status.is_success();
@@ -110,18 +114,13 @@ async fn pass(
     let mut out = Out::behind_head(settings, way);
     call.waiting(pin!(out.begins(session, pieces))).await?;
     let ending = Ending::of(ask, success && events && unframed);
-    let (passed, kept) = match connection {
-        Some(connection) if !is_whole => {
-            (rest(gateway, session, call, &mut out, Rest { connection, watch, ending: &ending }).await?, None)
-        }
-        kept => (Ok(()), kept),
+    let passed = match connection {
+        Some(connection) => rest(gateway, session, call, &mut out, Rest { connection, watch, ending: &ending }).await?,
+        None => Ok(()),
     };
     let lacks = ending.lacks(&call.arrived()?.seen());
     let Err(broken) = passed.and_then(|()| lacks.map_or(Ok(()), Err)) else {
-        call.waiting(pin!(out.end(session))).await?;
-        // The client has not waited for this.
-        kept.into_iter().for_each(|connection| gateway.upstream.release(connection));
-        return Ok(());
+        return call.waiting(pin!(out.end(session))).await;
     };
     let request_id = &call.arrived()?.record.request_id;
     warn!("call {request_id}: provider {} in the middle of an answer: {}", provider.id, broken.cause);
@@ -187,7 +186,7 @@ fn reply(
     .map_err(unspeakable)
 }
 
-/// Reads a small answer to its end, and tells what the call cost. Where nothing can stand behind that, its connection is left.
+/// Reads a small answer to its end, and tells what the call cost.
 async fn whole(
     gateway: &Gateway,
     session: &mut ServerSession,
@@ -212,14 +211,14 @@ async fn whole(
                 call.arrived()?.comes_whole(&piece);
                 pieces.push(piece);
                 if live.is_over() {
-                    break;
+                    connection.take().into_iter().for_each(|connection| gateway.upstream.release(connection));
                 }
             }
             Ok(Some(piece)) => pieces.extend(call.arrived()?.passes(piece, now)),
-            Ok(None) => {
-                if let Some(connection) = connection.take() {
-                    gateway.upstream.release(connection);
-                }
+            Ok(None) => connection.take().into_iter().for_each(|connection| gateway.upstream.release(connection)),
+            // All that was told is there; what breaks behind it is nobody's loss.
+            Err(_) if head.length == Length::Known(pieces.iter().map(|piece| piece.len() as u64).sum()) => {
+                *connection = None
             }
             Err(broken) => {
                 let arrived = call.arrived()?;

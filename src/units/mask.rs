@@ -77,6 +77,11 @@ impl Mask {
 }
 
 impl Masking {
+    /// Whether all that came has gone on.
+    pub fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// What goes on now of a piece that came: mostly the piece itself. Absent: nothing does yet.
     pub fn push(&mut self, piece: Bytes) -> Option<Bytes> {
         let mut piece = if self.held.is_empty() { piece } else { [&self.held[..], &piece].concat().into() };

@@ -19,7 +19,7 @@ pub(in crate::proxy) struct Leeway {
 }
 
 impl Leeway {
-    pub(super) const fn new(rooms: Rooms, ceiling: Option<u64>) -> Self {
+    pub(in crate::proxy) const fn new(rooms: Rooms, ceiling: Option<u64>) -> Self {
         Self { rooms, ceiling }
     }
 

@@ -71,16 +71,13 @@ impl Exchange {
 
     /// The connection and its pool, where it is fit for a next exchange.
     pub(super) fn into_kept(self) -> Option<(Stream, u64)> {
-        let clean = matches!(self.framing, Framing::Done) && self.buffer.is_empty();
+        let clean = self.is_over() && self.buffer.is_empty();
         (clean && self.keep && self.sent_whole).then_some((self.stream, self.pool_key))
     }
 
-    /// Whether all of a body was handed on that has a length.
-    pub(super) fn is_over(&mut self) -> bool {
-        if matches!(self.framing, Framing::Length(0)) {
-            self.framing = Framing::Done;
-        }
-        matches!(self.framing, Framing::Done)
+    /// Whether nothing of a body is still to come: there is none, or it was handed on to its end.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.framing, Framing::Done | Framing::Length(0))
     }
 
     /// The connection, and what came of it behind the answer's head.

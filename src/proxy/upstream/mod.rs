@@ -246,11 +246,10 @@ impl Connection {
         }
     }
 
-    /// Whether its exchange is over, as far as that can be known without asking for more.
-    pub(super) fn is_over(&mut self) -> bool {
-        match &mut self.carrier {
-            Carrier::Http1(exchange) => exchange.is_over(),
-            // What ends it is still to come.
+    /// Whether nothing of the answer is still to come, where that is known without asking for more: over HTTP/1.1.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.carrier {
+            Carrier::Http1(exchange) => exchange.is_over() && self.masking.as_ref().is_none_or(Masking::holds_nothing),
             Carrier::Http2(_) => false,
         }
     }

@@ -1,7 +1,7 @@
 //! The head of an answer while it is put together: in a map, which Pingora writes, or as the lines that go out over HTTP/1.1.
 //!
 //! Invariant: what is set once stands once; no value holds what a header may not; a provider's line of a name that is set
-//! here does not pass (`lines::pass` has them all).
+//! here does not pass (`lines::pass` and what it asks have them all).
 //! Never does: decide what an answer tells, but for what stands on every one.
 
 use http::header::{

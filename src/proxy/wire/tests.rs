@@ -175,11 +175,14 @@ fn facts(request: &HeaderMap, version: Version) -> Facts<'_> {
 }
 
 fn answered(pairs: &[(&str, &str)], length: Length, version: Version) -> Vec<String> {
+    answered_by(pairs, length, facts(&HeaderMap::new(), version))
+}
+
+fn answered_by(pairs: &[(&str, &str)], length: Length, facts: Facts<'_>) -> Vec<String> {
+    let version = facts.version;
     let head = AnswerHead::of(StatusCode::OK, headers(pairs), length);
     let cost = Some(Usd::from_picos(450_000_000));
     let timing = Told { cost, upstream_head: Duration::from_millis(12), gateway: Duration::from_micros(340) };
-    let request = HeaderMap::new();
-    let facts = facts(&request, version);
     let reply = answer(head, &provider("openai"), &timing, &facts).expect("a reply");
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let seen = |head: &ResponseHeader| -> Vec<String> {
@@ -228,18 +231,35 @@ fn what_the_provider_says_is_of_its_hop_stays_there_however_it_is_spelt() {
 
 #[test]
 fn what_the_gateway_says_itself_a_provider_does_not_say_beside_it() {
-    let own: Vec<String> = answered(&[], Length::Known(2), Version::HTTP_11);
-    let names: Vec<&str> = own.iter().map(|line| line.split(": ").next().expect("a name")).collect();
-    assert!(names.len() > 8, "{names:?}");
-    let forged: Vec<(&str, &str)> = names.iter().map(|name| (*name, "1")).collect();
-    let pairs = [&forged[..], &[("x-request-id", "2"), ("content-length", "2")]].concat();
-    let seen = answered(&pairs, Length::Known(2), Version::HTTP_11);
-    assert_eq!(seen.iter().filter(|line| line.ends_with(": 1")).collect::<Vec<_>>(), ["x-upstream-request-id: 1"]);
-    // Where it does not say so itself, it passes.
+    let request = headers(&[("origin", "https://app.example")]);
+    let room = Some(crate::limit::Room { limit: 1, remaining: 1, resets_in: Duration::ZERO });
+    let rooms = crate::limit::Rooms { requests: room, tokens: room };
+    let some = Cors::Only(vec!["https://app.example".to_owned()]);
+    for (secure, limits, cors) in [
+        (false, Leeway::default(), &Cors::Any),
+        (true, Leeway::new(rooms, Some(7)), &Cors::Any),
+        (true, Leeway::new(rooms, Some(7)), &some),
+    ] {
+        let facts = || Facts { secure, limits, cors, ..facts(&request, Version::HTTP_11) };
+        let own = answered_by(&[], Length::Known(2), facts());
+        let names = own.iter().map(|line| line.split(": ").next().expect("a name")).filter(|name| *name != "vary");
+        let forged: Vec<(&str, &str)> = names.map(|name| (name, "forged")).collect();
+        assert!(forged.len() > if secure { 15 } else { 8 }, "{forged:?}");
+        let pairs = [&forged[..], &[("x-request-id", "again"), ("content-length", "2")]].concat();
+        let seen = answered_by(&pairs, Length::Known(2), facts());
+        let passed: Vec<_> = seen.iter().filter(|line| line.ends_with(": forged")).map(String::as_str).collect();
+        let renamed = |line: &str| line.starts_with("x-upstream-");
+        assert!(
+            passed.iter().all(|line| renamed(line)) && passed.contains(&"x-upstream-request-id: forged"),
+            "{passed:?}"
+        );
+    }
+    // What it does not say passes.
     let plain = answered(&[("x-gateway-max-output-tokens", "7")], Length::Known(2), Version::HTTP_11);
     assert!(plain.contains(&"x-gateway-max-output-tokens: 7".to_owned()), "{plain:?}");
     let of_the_hop = [("connection", "x-request-id"), ("x-request-id", "1"), ("x-upstream-request-id", "3")];
-    answered(&of_the_hop, Length::Known(2), Version::HTTP_11);
+    let seen = answered(&of_the_hop, Length::Known(2), Version::HTTP_11);
+    assert!(seen.contains(&"x-upstream-request-id: 3".to_owned()), "{seen:?}");
 }
 
 #[test]

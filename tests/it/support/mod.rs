@@ -197,8 +197,8 @@ impl World {
         self.connect().await.request("GET", path, &[bearer(KEY)], b"").await
     }
 
-    /// Tells whether calls shared connections to the provider. Pingora's pool loses one now and then: its
-    /// `reused_stream` gives up where the idle watch has let go of the lock, but not yet of its reference.
+    /// Tells whether calls shared connections to the provider. Pingora's pool, which calls use whose bodies pass unread, loses one
+    /// now and then: its `reused_stream` gives up where the idle watch has let go of the lock, but not yet of its reference.
     pub fn connections_were_shared(&self) -> bool {
         self.provider.received().len() > 2 * self.provider.connections_accepted()
     }
