@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ai_gateway::demo::{After, Cut, CutAt, HowCut, ProviderOptions, Script};
+use ai_gateway::demo::{After, Cut, CutAt, Framing, HowCut, ProviderOptions, Script};
 use tokio::time::timeout;
 
 use super::*;
@@ -104,6 +104,20 @@ async fn any_other_reset_is_told_and_a_post_is_not_repeated() {
     let answer = world.post(CHAT, &chat_stream("x")).await;
     assert!(answer.text().starts_with(EVENTS[0]) && !answer.complete, "it had been begun");
     assert_eq!(world.provider.received().len(), 4);
+}
+
+#[tokio::test]
+async fn an_answer_of_which_all_came_is_whole_whatever_its_provider_does_behind_it() {
+    let provider = "timeouts: { idle: 1s }".to_owned();
+    let world = World::with(Setup { provider, pair: PAIR, ..Setup::default() }).await;
+    let body = r#"{"object":"chat.completion"}"#;
+    for how in [HowCut::Reset, HowCut::Close, HowCut::Stall] {
+        let cut = Script::cut(CutAt::Body(body.len()), how).cut;
+        world.provider.script(Script { cut, framing: Framing::Length, ..Script::json(200, body) });
+        let answer = world.post(CHAT, &chat("x")).await;
+        assert_eq!((answer.status, answer.complete, &*answer.text()), (200, true, body), "{how:?}");
+        assert_eq!(answer.header("content-length"), Some(&*body.len().to_string()), "{how:?}");
+    }
 }
 
 #[tokio::test]
