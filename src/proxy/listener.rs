@@ -389,4 +389,4 @@ impl GetSocketDigest for Guard {
 impl Peek for Guard {}
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

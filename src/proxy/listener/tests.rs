@@ -22,7 +22,7 @@ fn late(telemetry: &Telemetry) -> bool {
 }
 
 /// A guarded connection and its client.
-fn pair() -> (Guard, DuplexStream, Arc<Telemetry>) {
+pub(in crate::proxy) fn pair() -> (Guard, DuplexStream, Arc<Telemetry>) {
     let (client, stream) = duplex(1024);
     let telemetry = telemetry();
     (Guard::new(Box::new(stream), WITHIN, Arc::clone(&telemetry), Arc::<Heads>::default().awaited()), client, telemetry)

@@ -235,6 +235,35 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Environment, Sources, load};
+    use crate::proxy::listener::tests::pair;
+
+    /// What a client gets of pieces behind a head that tells this length, and what came of them.
+    async fn told(length: u64, pieces: &[&'static str]) -> (String, Result<(), Refusal>) {
+        let yaml = Some("providers: { openai: { base_url: \"http://one.test\", api_key: x } }".to_owned());
+        let (directory, environment) = (std::env::temp_dir(), Environment::default());
+        let snapshot = load(&Sources { file: None, yaml, directory, environment }).expect("a configuration").snapshot;
+        let (guard, mut client, _telemetry) = pair();
+        let mut session = ServerSession::new_http1(Box::new(guard));
+        let mut out = Out::behind_head(&snapshot.server, Way::Plain(Some(length)));
+        let pieces = pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect();
+        let outcome = match out.begins(&mut session, pieces).await {
+            Ok(()) => out.end(&mut session).await,
+            broken => broken,
+        };
+        drop(session);
+        let mut came = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut client, &mut came).await.expect("text");
+        (came, outcome)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_as_long_as_was_told_or_its_connection_ends() {
+        assert_eq!(told(4, &["ab", "", "cd"]).await, ("abcd".to_owned(), Ok(())));
+        assert_eq!(told(0, &[]).await, (String::new(), Ok(())));
+        assert_eq!(told(4, &["ab"]).await, ("ab".to_owned(), Err(NOT_AS_TOLD)));
+        assert_eq!(told(4, &["abc", "de", "f"]).await, ("abc".to_owned(), Err(NOT_AS_TOLD)));
+    }
 
     #[test]
     fn knows_where_an_event_may_begin() {
