@@ -142,7 +142,9 @@ impl Tap {
 
     /// Looks at an answer that is there as a whole, before anything else of it: what [`Self::push`] would see, in less work.
     pub fn whole(&mut self, answer: &Bytes) {
-        match direct::read(self.dialect, answer).filter(|_| self.shape == Shape::Json) {
+        // A walk passes over long lists of numbers in a third of the time that reading each takes.
+        let is_short = self.shape == Shape::Json && answer.len() <= MAX_STEPPED;
+        match is_short.then(|| direct::read(self.dialect, answer)).flatten() {
             Some((told, seen)) => self.state = State::Read(Box::new(told), seen),
             None => drop(self.push(answer.clone())),
         }
@@ -345,5 +347,7 @@ impl Meter {
 
 /// The most bytes of an event. A longer one is passed over, and passes.
 pub const MAX_EVENT: usize = 1 << 20;
+/// The longest answer whose values are stepped over, each of them read.
+const MAX_STEPPED: usize = 8 * 1024;
 const MAX_MODEL: usize = 256;
 const MAX_TIER: usize = 64;
