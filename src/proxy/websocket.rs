@@ -117,9 +117,7 @@ async fn open(
     let reply = wire::answer(head, &target.provider, &told, &facts).map_err(unspeakable)?;
     let switched = connection.and_then(Connection::into_switched);
     let (mut provider, from_provider) = switched.ok_or(Refusal::Bug("a switch over HTTP/2"))?;
-    let arrived = call.arrived()?;
-    arrived.record.status = reply.status.as_u16();
-    arrived.asked.relayed = true;
+    call.commits(reply.status);
     let is_marked = mark(session).await;
     call.waiting(written(settings, session.write_response_header(reply))).await?;
     let early = (behind_head(session, is_marked).await?, from_provider);

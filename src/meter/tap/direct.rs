@@ -56,6 +56,7 @@ impl Steps<'_> {
                 return None;
             }
             if let Some(slot) = node.slot() {
+                // The walk keeps the later one of two, and none that is longer.
                 let kept = self.slots.get_mut(slot as usize)?;
                 if kept.is_some() || value.len() > Slot::MAX_BYTES {
                     return None;

@@ -130,6 +130,7 @@ fn an_answer_that_is_there_at_once_and_tells_its_usage_is_not_walked_through() {
         (format!("{{{usage},\"mod\\u0065l\":\"x\"}}"), true),
         (format!("{{{usage},{usage}}}"), true),
         // It is long.
+        (format!("{{{usage},\"model\":\"{}\"}}", "x".repeat(Slot::MAX_BYTES)), true),
         (format!("{{{usage},\"data\":[{}1]}}", "0.5,".repeat(MAX_STEPPED / 4)), true),
         // It is not whole, or no document.
         (format!("{{{usage}"), true),

@@ -137,3 +137,20 @@ async fn a_head_that_came_in_time_is_taken_however_late_it_is_read() {
     assert_eq!(guard.read(&mut [0]).await.expect("the end"), 0);
     assert!(!late(&telemetry));
 }
+
+#[tokio::test]
+async fn an_answer_leaves_whole_however_little_the_client_takes() {
+    // Less than the head, so that it is sent in pieces.
+    let (mut client, stream) = duplex(7);
+    let mut guard = Guard::new(Box::new(stream), WITHIN, telemetry(), Arc::<Heads>::default().awaited());
+    guard.out.lock().put_head(b"HTTP/1.1 200 OK\r\ndate: x\r\na: 1\r\nb: 2\r\n\r\n".to_vec());
+    let written = async {
+        guard.write_all(b"body\r\n\r\n").await.expect("written");
+        guard.flush().await.expect("sent");
+        drop(guard);
+    };
+    let mut seen = String::new();
+    let ((), read) = tokio::join!(written, client.read_to_string(&mut seen));
+    read.expect("text");
+    assert_eq!(seen, "HTTP/1.1 200 OK\r\ndate: x\r\na: 1\r\nb: 2\r\n\r\nbody\r\n\r\n");
+}

@@ -60,12 +60,13 @@ impl<'s> Out<'s> {
     /// Writes a piece that is sent together with what comes before the next wait for the provider. False where it has to be
     /// waited for: it is then to be written.
     pub(super) fn puts(&mut self, session: &ServerSession, piece: &Bytes) -> bool {
-        let put = match &mut self.way {
+        let put = match self.way {
             Way::Frames(_) => false,
             Way::Chunks => piece.is_empty() || listener::put(session, piece, true),
-            Way::Plain(left) => !is_beyond(*left, piece) && listener::put(session, piece, false) && takes(left, piece),
+            Way::Plain(left) => !is_beyond(left, piece) && listener::put(session, piece, false),
         };
         if put {
+            self.way.takes(piece);
             self.tail.push(piece);
             self.is_unsent = true;
         }
@@ -119,12 +120,14 @@ impl<'s> Out<'s> {
     /// # Errors
     /// `ClientGone`; `Bug` where it is more than was told.
     pub(super) async fn write(&mut self, session: &mut ServerSession, piece: Bytes) -> Result<(), Refusal> {
+        if matches!(self.way, Way::Plain(left) if is_beyond(left, &piece)) {
+            return Err(NOT_AS_TOLD);
+        }
         self.tail.push(&piece);
-        match &mut self.way {
+        self.way.takes(&piece);
+        match self.way {
             Way::Frames(left) => {
-                *left = left.map(|left| left.saturating_sub(piece.len() as u64));
-                let ends = *left == Some(0);
-                return written(self.settings, pin!(session.write_response_body(piece, ends))).await;
+                return written(self.settings, pin!(session.write_response_body(piece, left == Some(0)))).await;
             }
             // A chunk of no bytes would end the body.
             Way::Chunks if piece.is_empty() => {}
@@ -133,11 +136,7 @@ impl<'s> Out<'s> {
                 self.send(session, &piece).await?;
                 listener::end_chunk(session);
             }
-            Way::Plain(left) if is_beyond(*left, &piece) => return Err(NOT_AS_TOLD),
-            Way::Plain(left) => {
-                takes(left, &piece);
-                self.send(session, &piece).await?;
-            }
+            Way::Plain(_) => self.send(session, &piece).await?,
         }
         drop(piece);
         self.flush(session).await
@@ -204,10 +203,13 @@ fn is_beyond(left: Option<u64>, piece: &[u8]) -> bool {
     left.is_some_and(|left| left < piece.len() as u64)
 }
 
-/// Takes what is sent off what is left.
-fn takes(left: &mut Option<u64>, piece: &[u8]) -> bool {
-    *left = left.map(|left| left.saturating_sub(piece.len() as u64));
-    true
+impl Way {
+    /// Takes what is sent off what is left.
+    fn takes(&mut self, piece: &[u8]) {
+        if let Self::Plain(Some(left)) | Self::Frames(Some(left)) = self {
+            *left = left.saturating_sub(piece.len() as u64);
+        }
+    }
 }
 
 /// The last bytes that the client got.
