@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::control::{Control, Upkeep};
 use super::lifecycle::{Lifecycle, Watch};
 use super::listen::ProxyService;
+use super::process;
 use super::{Options, Running, StartError};
 use crate::admin::{Admin, AdminState};
 use crate::config::{self, Live, Loaded, Snapshot, Sources, Startup};
@@ -143,7 +144,11 @@ impl Assembled {
         };
         let thread = Some(std::thread::Builder::new().name("gateway".to_owned()).spawn(run)?);
         let running = Running { addresses, admin, admin_switch, control, lifecycle, telemetry, ended, thread };
-        Ok(running.told(&loaded))
+        let running = running.told(&loaded);
+        drop(loaded);
+        // What reading took is not to be given back by those who serve.
+        process::give_back_memory();
+        Ok(running)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the system allows this process: no memory in files or for other processes, as many open files as it may have, and
-//! threads that others go before.
+//! threads that others go before; and what this process gives back to it.
 //!
 //! Invariant: a process that cannot be changed serves all the same, and says so.
-//! Never does: change a program that embeds the gateway, but for threads of our own; only [`super::serve`] asks for the rest.
+//! Never does: change a program that embeds the gateway, but for threads of our own and memory that is free; only
+//! [`super::serve`] asks for the rest.
 
 use std::io;
 
@@ -40,6 +41,22 @@ pub(super) fn step_back() {
 /// Linux takes a thread's niceness where POSIX takes a process's.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+
+/// Gives the system the memory that is free now, all of it, in the thread that asks for it.
+///
+/// mimalloc keeps such memory for a second, and then leaves it to whoever frees something next: behind a reload of a million
+/// keys that was a thread that serves calls, for half a gigabyte and 30 ms, twice. It has no safe function for this; but one
+/// that finds no room for what it is asked for gives all of it back and looks again (`_mi_malloc_generic` in its `page.c`), so
+/// it is asked for more than there can be. Any other allocator says no, and that is all.
+pub(super) fn give_back_memory() {
+    let mut room = Vec::<u8>::new();
+    // It never succeeds. Looked at, because a compiler may leave out room that nobody uses.
+    let _ = room.try_reserve_exact(MORE_THAN_CAN_BE);
+    std::hint::black_box(&room);
+}
+
+/// Within what may be asked for, which ends at half of all addresses, and beyond what a processor has.
+const MORE_THAN_CAN_BE: usize = usize::MAX / 4;
 
 /// A core file would hold all keys. The limit is for files; a collector that the kernel pipes to (`core_pattern`), and
 /// users who read `/proc/PID/mem` or `environ`, are kept out by the second.

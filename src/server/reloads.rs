@@ -1,7 +1,7 @@
 //! The thread that reads configuration and keys again while the gateway serves, and ends what they have replaced.
 //!
 //! Invariant: snapshots are built whole and swapped as one; reloads come one after the other. A snapshot that was in force
-//! is dropped here, not by the call that held it last: to free a million keys takes long.
+//! is dropped here, not by the call that held it last, and its memory given back: to free a million keys takes long.
 //! Never does: touch a call that runs; it keeps the snapshot it began with.
 
 use std::io;
@@ -105,7 +105,9 @@ impl Reloads {
                         over();
                     }
                 }
-                self.retired.drop_unused();
+                if self.retired.drop_unused() && has_stepped_back {
+                    process::give_back_memory();
+                }
             }));
             if done.is_err() {
                 self.telemetry.panicked();
@@ -199,9 +201,11 @@ impl<T> Retired<T> {
         self.0.push(old);
     }
 
-    /// Drops all that nobody else holds.
-    fn drop_unused(&mut self) {
+    /// Drops all that nobody else holds; false where there is nothing of the kind.
+    fn drop_unused(&mut self) -> bool {
+        let before = self.0.len();
         self.0.retain(|old| Arc::strong_count(old) > 1);
+        self.0.len() < before
     }
 }
 
@@ -226,10 +230,10 @@ mod tests {
         let old = Arc::new(Tells(tells));
         let held = Arc::clone(&old);
         retired.add(old);
-        retired.drop_unused();
+        assert!(!retired.drop_unused());
         thread::spawn(move || drop(held)).join().expect("a thread");
         assert!(told.try_recv().is_err(), "dropped too soon, or by the other thread");
-        retired.drop_unused();
+        assert!(retired.drop_unused());
         assert_eq!(told.try_recv(), Ok(thread::current().id()));
     }
 }

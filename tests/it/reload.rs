@@ -1,6 +1,7 @@
 //! Reloads: by SIGHUP, and of the key file without a signal; under load, and with what is no configuration at all.
 
 mod applied;
+mod memory;
 mod storm;
 
 use std::path::Path;
