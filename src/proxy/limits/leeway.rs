@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use http::header::Entry;
 use http::{HeaderMap, HeaderName};
 
 use crate::error::{Exceeded, Excess, Refusal};
@@ -39,8 +40,13 @@ impl Leeway {
             Some((HeaderName::from_bytes(format!("x-upstream-ratelimit-{rest}").as_bytes()).ok()?, name))
         });
         for (new, old) in renamed.collect::<Vec<_>>() {
-            if let Some(value) = headers.remove(old) {
-                headers.insert(new, value);
+            if let Entry::Occupied(theirs) = headers.entry(old) {
+                // A provider may say it twice.
+                let (_, values) = theirs.remove_entry_mult();
+                let values: Vec<_> = values.collect();
+                for value in values {
+                    headers.append(&new, value);
+                }
             }
         }
     }

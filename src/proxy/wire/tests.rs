@@ -254,6 +254,11 @@ fn what_the_gateway_says_itself_a_provider_does_not_say_beside_it() {
             "{passed:?}"
         );
     }
+    let twice = [("x-ratelimit-limit-requests", "8"), ("X-RateLimit-Limit-Requests", "9")];
+    let limits = Leeway::new(rooms, None);
+    let seen = answered_by(&twice, Length::Known(2), Facts { limits, ..facts(&request, Version::HTTP_11) });
+    let both = ["x-upstream-ratelimit-limit-requests: 8", "x-upstream-ratelimit-limit-requests: 9"];
+    assert!(both.iter().all(|line| seen.iter().any(|seen| seen == line)), "{seen:?}");
     // What it does not say passes.
     let plain = answered(&[("x-gateway-max-output-tokens", "7")], Length::Known(2), Version::HTTP_11);
     assert!(plain.contains(&"x-gateway-max-output-tokens: 7".to_owned()), "{plain:?}");
