@@ -1,4 +1,4 @@
-//! The head scan: the few fields of a JSON request that the gateway acts on, read in one pass over its bytes.
+//! The head scan: the few fields of a JSON request that the gateway acts on, read in passing over its bytes.
 //!
 //! Invariant: member names are compared after unescaping, and a field that is read stands once and in no other spelling,
 //! so that no provider can understand a body differently from us. It accepts exactly the JSON objects that `serde_json` accepts, at any depth.

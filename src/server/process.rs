@@ -2,10 +2,10 @@
 //! threads that others go before; and what this process gives back to it.
 //!
 //! Invariant: a process that cannot be changed serves all the same, and says so.
-//! Never does: change a program that embeds the gateway, but for threads of our own and memory that is free; only
-//! [`super::serve`] asks for the rest.
+//! Never does: change a program that embeds the gateway, but for threads of our own; only [`super::serve`] asks for the rest.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,8 +23,12 @@ struct Files {
     now: Option<u64>,
 }
 
+/// Whether this process is the gateway's.
+static IS_OURS: AtomicBool = AtomicBool::new(false);
+
 /// Settles it. Make it first thing: what is read from then on is in no core file.
 pub(super) fn settle() -> Settled {
+    IS_OURS.store(true, Ordering::Relaxed);
     Settled { private: private(), files: files() }
 }
 
@@ -42,13 +46,18 @@ pub(super) fn step_back() {
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// Gives the system the memory that is free now, all of it, in the thread that asks for it.
+/// Gives the system the memory that is free now, all of it, in the thread that asks for it; where the process is the gateway's,
+/// and its allocator therefore the binary's.
 ///
 /// mimalloc keeps such memory for a second, and then leaves it to whoever frees something next: behind a reload of a million
-/// keys that was a thread that serves calls, for half a gigabyte and 30 ms, twice. It has no safe function for this; but one
-/// that finds no room for what it is asked for gives all of it back and looks again (`_mi_malloc_generic` in its `page.c`), so
-/// it is asked for more than there can be. Any other allocator says no, and that is all.
+/// keys that was a thread that serves calls, for half a gigabyte and 30 ms, twice. It has no safe function for this; but where
+/// it finds no room for what it is asked for, it gives all of it back and looks again (`_mi_malloc_generic` in its `page.c`), so
+/// it is asked for more than there can be. (`MIMALLOC_SHOW_ERRORS=1` tells of that each time.) The system's allocator says no,
+/// and that is all; one that aborts, as AddressSanitizer's may, is of programs that embed the gateway.
 pub(super) fn give_back_memory() {
+    if !IS_OURS.load(Ordering::Relaxed) {
+        return;
+    }
     let mut room = Vec::<u8>::new();
     // It never succeeds. Looked at, because a compiler may leave out room that nobody uses.
     let _ = room.try_reserve_exact(MORE_THAN_CAN_BE);

@@ -98,14 +98,19 @@ impl Reloads {
             };
             // A reload that panics has told so in the log, and must not be the last one.
             let done = catch_unwind(AssertUnwindSafe(|| {
-                match job {
-                    Job::Everything(answer) => answer(self.everything()),
-                    Job::ChangedKeys(over) => {
-                        self.changed_keys();
-                        over();
+                let has_read = match job {
+                    Job::Everything(answer) => {
+                        answer(self.everything());
+                        true
                     }
-                }
-                if self.retired.drop_unused() && has_stepped_back {
+                    Job::ChangedKeys(over) => {
+                        let has_read = self.changed_keys();
+                        over();
+                        has_read
+                    }
+                };
+                // A call may hold what was in force for long, and what reading took is free all the same.
+                if self.retired.drop_unused() || has_read {
                     process::give_back_memory();
                 }
             }));
@@ -148,14 +153,15 @@ impl Reloads {
         Ok(())
     }
 
-    /// The configuration stays as it is, so that a key can be revoked even while the YAML is being edited.
-    fn changed_keys(&mut self) {
+    /// The configuration stays as it is, so that a key can be revoked even while the YAML is being edited. False where there was
+    /// nothing to read.
+    fn changed_keys(&mut self) -> bool {
         let stamp = self.stamp();
         if stamp == self.keys_read.applied {
             if self.keys_read.refused.take().is_some() {
                 self.telemetry.keys_are_fresh();
             }
-            return;
+            return false;
         }
         match config::with_keys_read_again(&self.sources, &self.live.pin()) {
             Ok((snapshot, warnings)) => {
@@ -174,6 +180,7 @@ impl Reloads {
                 log::error!("the key file was not reloaded, the old keys stay in force:\n{report}");
             }
         }
+        true
     }
 
     fn stamp(&self) -> Option<Stamp> {

@@ -31,8 +31,12 @@ impl Leeway {
 
     /// Takes the provider's own rate limits out of the way of ours.
     pub(in crate::proxy) fn make_way(&self, headers: &mut HeaderMap) {
-        if self.rooms.requests.is_none() && self.rooms.tokens.is_none() {
+        if !self.tells_rates() {
             return;
+        }
+        let farther = headers.keys().filter(|name| self.covers(name.as_str().as_bytes()));
+        for name in farther.cloned().collect::<Vec<_>>() {
+            headers.remove(name);
         }
         let theirs =
             headers.keys().filter_map(|name| Some((name.clone(), name.as_str().strip_prefix("x-ratelimit-")?)));
@@ -53,7 +57,17 @@ impl Leeway {
 
     /// Whether a provider's header is one of those that [`Self::make_way`] renames; the name in lower case.
     pub(in crate::proxy) fn renames(&self, name: &[u8]) -> bool {
-        (self.rooms.requests.is_some() || self.rooms.tokens.is_some()) && name.starts_with(b"x-ratelimit-")
+        self.tells_rates() && name.starts_with(b"x-ratelimit-")
+    }
+
+    /// Whether a provider's header has a name that is taken by one that is renamed: where it is another gateway, that of limits
+    /// farther away; the name in lower case.
+    pub(in crate::proxy) fn covers(&self, name: &[u8]) -> bool {
+        self.tells_rates() && name.starts_with(b"x-upstream-ratelimit-")
+    }
+
+    const fn tells_rates(&self) -> bool {
+        self.rooms.requests.is_some() || self.rooms.tokens.is_some()
     }
 
     /// Names and values of headers.

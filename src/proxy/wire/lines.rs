@@ -119,7 +119,7 @@ fn pass(text: &mut Vec<u8>, lines: &Lines, facts: &Facts<'_>) {
             b"x-request-id" if mem::replace(&mut told_id, true) => {}
             b"x-request-id" => runs.renamed(text, (b"x-upstream-request-id", b""), &line),
             b"x-upstream-request-id" if has_id => {}
-            _ if stays_there(name) => {}
+            _ if stays_there(name) || facts.limits.covers(name) => {}
             _ if facts.limits.renames(name) => {
                 let rest = &name[b"x-ratelimit-".len()..];
                 runs.renamed(text, (b"x-upstream-ratelimit-", rest), &line);

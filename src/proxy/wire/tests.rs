@@ -254,17 +254,36 @@ fn what_the_gateway_says_itself_a_provider_does_not_say_beside_it() {
             "{passed:?}"
         );
     }
-    let twice = [("x-ratelimit-limit-requests", "8"), ("X-RateLimit-Limit-Requests", "9")];
-    let limits = Leeway::new(rooms, None);
-    let seen = answered_by(&twice, Length::Known(2), Facts { limits, ..facts(&request, Version::HTTP_11) });
-    let both = ["x-upstream-ratelimit-limit-requests: 8", "x-upstream-ratelimit-limit-requests: 9"];
-    assert!(both.iter().all(|line| seen.iter().any(|seen| seen == line)), "{seen:?}");
     // What it does not say passes.
     let plain = answered(&[("x-gateway-max-output-tokens", "7")], Length::Known(2), Version::HTTP_11);
     assert!(plain.contains(&"x-gateway-max-output-tokens: 7".to_owned()), "{plain:?}");
     let of_the_hop = [("connection", "x-request-id"), ("x-request-id", "1"), ("x-upstream-request-id", "3")];
     let seen = answered(&of_the_hop, Length::Known(2), Version::HTTP_11);
     assert!(seen.contains(&"x-upstream-request-id: 3".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn of_the_limits_behind_ours_the_nearest_are_told_all_of_them() {
+    let request = headers(&[]);
+    let room = Some(crate::limit::Room { limit: 1, remaining: 1, resets_in: Duration::ZERO });
+    let theirs = [
+        ("x-ratelimit-limit-requests", "8"),
+        ("X-RateLimit-Limit-Requests", "9"),
+        ("X-Upstream-RateLimit-Limit-Requests", "10"),
+    ];
+    let told = |limits: Leeway| {
+        let facts = Facts { limits, ..facts(&request, Version::HTTP_11) };
+        let seen = answered_by(&theirs, Length::Known(2), facts);
+        let values = |name: &str| {
+            let values = seen.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            values.map(str::to_owned).collect::<Vec<_>>()
+        };
+        (values("x-ratelimit-limit-requests"), values("x-upstream-ratelimit-limit-requests"))
+    };
+    let limited = told(Leeway::new(crate::limit::Rooms { requests: room, tokens: None }, None));
+    assert_eq!(limited, (vec!["1".to_owned()], vec!["8".to_owned(), "9".to_owned()]));
+    let free = told(Leeway::default());
+    assert_eq!(free, (vec!["8".to_owned(), "9".to_owned()], vec!["10".to_owned()]));
 }
 
 #[test]
