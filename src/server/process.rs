@@ -46,14 +46,14 @@ pub(super) fn step_back() {
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// Gives the system the memory that is free now, all of it, in the thread that asks for it; where the process is the gateway's,
-/// and its allocator therefore the binary's.
+/// Gives the system the memory that is free now, all of it, in the thread that asks for it.
 ///
 /// mimalloc keeps such memory for a second, and then leaves it to whoever frees something next: behind a reload of a million
 /// keys that was a thread that serves calls, for half a gigabyte and 30 ms, twice. It has no safe function for this; but where
 /// it finds no room for what it is asked for, it gives all of it back and looks again (`_mi_malloc_generic` in its `page.c`), so
 /// it is asked for more than there can be. (`MIMALLOC_SHOW_ERRORS=1` tells of that each time.) The system's allocator says no,
-/// and that is all; one that aborts, as AddressSanitizer's may, is of programs that embed the gateway.
+/// and that is all; one that aborts instead, as AddressSanitizer's may, would end the program, so that none is asked in a
+/// process that is not the gateway's.
 pub(super) fn give_back_memory() {
     if !IS_OURS.load(Ordering::Relaxed) {
         return;
